@@ -1,0 +1,60 @@
+# The two commands that matter:
+#   make demo    the main job, end to end, with real processes
+#   make test    every test
+# make help lists the rest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO       ?= go
+BIN      := bin
+TEE      ?= sandbox
+FUZZTIME ?= 60s
+
+# Reproducible: no paths, no VCS stamp, no build id (two builds of one tree are the same bytes).
+LDFLAGS  := -s -w -buildid=
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='$(LDFLAGS)'
+PROGRAMS := teep teep-tam teep-broker teep-agent
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: prerequisites ## the four programs and the example applications, into bin/
+	@mkdir -p $(BIN)
+	$(BUILD) -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+
+.PHONY: demo
+demo: build ## the main job: author, publish, attest, install, run, update, refuse, leave
+	$(BIN)/teep demo $(ARGS)
+
+.PHONY: test
+test: prerequisites ## every test, with the race detector, in random order
+	$(GO) test -race -shuffle=on -timeout 20m ./...
+
+.PHONY: check
+check: prerequisites ## what CI runs before the tests
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt -w these files:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+	$(GO) test -count=1 ./internal/archtest
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64   $(GO) build -o /dev/null ./cmd/teep-agent
+	CGO_ENABLED=0 GOOS=linux GOARCH=riscv64 $(GO) build -o /dev/null ./cmd/teep-agent
+
+.PHONY: fuzz
+fuzz: prerequisites ## each fuzz target for FUZZTIME (default 60s)
+	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" .ci/fuzz
+
+.PHONY: bench
+bench: prerequisites ## the numbers in the README, each beside its floor
+	$(GO) test -run '^$$' -bench . -benchmem ./bench/...
+
+.PHONY: prerequisites
+prerequisites:
+	@GO="$(GO)" .ci/prerequisites
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN)
