@@ -10,6 +10,7 @@ package tee
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -32,6 +33,24 @@ var (
 	// ErrTrap says that a Trusted Application ended abnormally.
 	ErrTrap = errors.New("tee: application trapped")
 )
+
+// ExitError is the end of a Trusted Application that refused its command: it ran, and ended with a
+// code other than 0. What it wrote to its sealed storage during the invocation is dropped.
+type ExitError struct {
+	// Code is the exit code, 1 to 2^32-1.
+	Code uint32
+	// Stderr is the end of what the application wrote to its standard error, at most 4 KiB.
+	// It is the application's text: not trusted, and no secret of the TEE.
+	Stderr string
+}
+
+// Error implements error.
+func (e *ExitError) Error() string {
+	if e.Stderr == "" {
+		return fmt.Sprintf("tee: application ended with code %d", e.Code)
+	}
+	return fmt.Sprintf("tee: application ended with code %d: %s", e.Code, e.Stderr)
+}
 
 // TEE is one Trusted Execution Environment, as the agent inside it sees it.
 // Implementations are safe for concurrent use.
