@@ -1,0 +1,219 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+)
+
+// Reasons why a certificate chain was not accepted (TEEP §4.6: ERR_BAD_CERTIFICATE and
+// ERR_CERTIFICATE_EXPIRED).
+var (
+	ErrBadCertificate     = errors.New("trust: certificate chain is not acceptable")
+	ErrCertificateExpired = errors.New("trust: certificate is expired or not yet valid")
+)
+
+// maxChain bounds an x5chain in certificates.
+const maxChain = 8
+
+// TAMKeys finds the keys that may have signed one TEEP message, and afterwards which TAM it was.
+// It is a cose.KeySource for one message; one goroutine uses it.
+type TAMKeys struct {
+	set      *Set
+	now      time.Time
+	chained  []chained
+	chainErr error
+}
+
+type chained struct {
+	key     *cose.Key
+	tam     *TAM
+	expires time.Time
+}
+
+// TAMKeys returns the key source for one message that is received at now.
+func (s *Set) TAMKeys(now time.Time) *TAMKeys { return &TAMKeys{set: s, now: now} }
+
+// VerifiersFor implements cose.KeySource: raw keys by kid or algorithm, and the key of a
+// certificate whose chain leads to a TAM's authority.
+func (k *TAMKeys) VerifiersFor(alg cose.Algorithm, h cose.Headers) []cose.Verifier {
+	var raw []*cose.Key
+	for _, t := range k.set.TAMs {
+		raw = append(raw, t.Keys...)
+	}
+	found := verifiers(raw, alg, h)
+	if key := k.fromChain(h); key != nil {
+		if v, err := key.VerifierFor(alg); err == nil {
+			found = append(found, v)
+		}
+	}
+	return found
+}
+
+// Sender tells which TAM has the key that verified the message, and until when the key may be
+// used: the zero time if it has no end.
+func (k *TAMKeys) Sender(key *cose.Key) (t *TAM, expires time.Time, ok bool) {
+	for i := range k.set.TAMs {
+		for _, own := range k.set.TAMs[i].Keys {
+			if own.Equal(key) {
+				return &k.set.TAMs[i], time.Time{}, true
+			}
+		}
+	}
+	for _, c := range k.chained {
+		if c.key.Equal(key) {
+			return c.tam, c.expires, true
+		}
+	}
+	return nil, time.Time{}, false
+}
+
+// ChainError is why a certificate chain in the message was not accepted; nil if there was none,
+// or it was.
+func (k *TAMKeys) ChainError() error { return k.chainErr }
+
+func (k *TAMKeys) fromChain(h cose.Headers) *cose.Key {
+	raw, err := h.X5Chain()
+	if err == nil && len(raw) == 0 {
+		return nil
+	}
+	if err != nil {
+		k.chainErr = fmt.Errorf("%w: %w", ErrBadCertificate, err)
+		return nil
+	}
+	c, err := k.verifyChain(raw)
+	if err != nil {
+		k.chainErr = err
+		return nil
+	}
+	k.chained = append(k.chained, c)
+	return c.key
+}
+
+// verifyChain validates the whole path (RFC 5280 §6): every certificate up to the authority that
+// a TAM's anchor names, and the DNS name that the anchor asks for.
+func (k *TAMKeys) verifyChain(raw [][]byte) (chained, error) {
+	if len(raw) > maxChain {
+		return chained{}, fmt.Errorf("%w: %d certificates, at most %d", ErrBadCertificate, len(raw), maxChain)
+	}
+	certs := make([]*x509.Certificate, len(raw))
+	between := x509.NewCertPool()
+	for i, der := range raw {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return chained{}, fmt.Errorf("%w: certificate %d: %w", ErrBadCertificate, i, err)
+		}
+		certs[i] = cert
+		if i > 0 {
+			between.AddCert(cert)
+		}
+	}
+	failure := fmt.Errorf("%w: no TAM is anchored by a certificate authority", ErrBadCertificate)
+	for i := range k.set.TAMs {
+		t := &k.set.TAMs[i]
+		if t.Authority == nil {
+			continue
+		}
+		roots := x509.NewCertPool()
+		roots.AddCert(t.Authority)
+		chains, err := certs[0].Verify(x509.VerifyOptions{
+			DNSName: t.Subject, Roots: roots, Intermediates: between, CurrentTime: k.now,
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		})
+		if err != nil {
+			failure = certificateError(err)
+			continue
+		}
+		key, err := cose.NewPublicKey(certs[0].PublicKey)
+		if err != nil {
+			return chained{}, fmt.Errorf("%w: %w", ErrBadCertificate, err)
+		}
+		return chained{key: key, tam: t, expires: earliestEnd(chains[0])}, nil
+	}
+	return chained{}, failure
+}
+
+func certificateError(err error) error {
+	var bad x509.CertificateInvalidError
+	if errors.As(err, &bad) && bad.Reason == x509.Expired {
+		return fmt.Errorf("%w: %w", ErrCertificateExpired, err)
+	}
+	return fmt.Errorf("%w: %w", ErrBadCertificate, err)
+}
+
+func earliestEnd(chain []*x509.Certificate) time.Time {
+	end := chain[0].NotAfter
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
+}
+
+// SignerKeys is the key source for manifests: every Trusted Component Signer's keys.
+func (s *Set) SignerKeys() cose.KeySource {
+	var keys keyList
+	for _, signer := range s.Signers {
+		keys = append(keys, signer.Keys...)
+	}
+	return keys
+}
+
+// VerifierKeys is the key source for Attestation Results about TAMs.
+func (s *Set) VerifierKeys() cose.KeySource {
+	var keys keyList
+	for _, v := range s.Verifiers {
+		keys = append(keys, v.Keys...)
+	}
+	return keys
+}
+
+// Signer returns the signer that has the key.
+func (s *Set) Signer(key *cose.Key) (*Signer, bool) {
+	for i := range s.Signers {
+		for _, own := range s.Signers[i].Keys {
+			if own.Equal(key) {
+				return &s.Signers[i], true
+			}
+		}
+	}
+	return nil, false
+}
+
+// MaySign tells whether the signer may authorize the component (SUIT §9).
+func (s *Signer) MaySign(id suit.ComponentID) bool {
+	for _, prefix := range s.Components {
+		if id.HasPrefix(prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+type keyList []*cose.Key
+
+func (l keyList) VerifiersFor(alg cose.Algorithm, h cose.Headers) []cose.Verifier {
+	return verifiers(l, alg, h)
+}
+
+// verifiers returns those keys that fit the algorithm; if the message names a key, that one only.
+// The kid is the thumbprint of RFC 9679 where a key declares no other (TEEP §5).
+func verifiers(keys []*cose.Key, alg cose.Algorithm, h cose.Headers) []cose.Verifier {
+	kid := h.KeyID()
+	var found []cose.Verifier
+	for _, k := range keys {
+		if kid != nil && !bytes.Equal(kid, k.EffectiveKeyID()) && !bytes.Equal(kid, k.Thumbprint()) {
+			continue
+		}
+		if v, err := k.VerifierFor(alg); err == nil {
+			found = append(found, v)
+		}
+	}
+	return found
+}
