@@ -1,0 +1,325 @@
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	"github.com/go-teep/teep/tee"
+)
+
+// The layout of a sealed file; doc.go explains it.
+const (
+	magic       = "TEEPSEA1"
+	saltSize    = 32
+	headerSize  = len(magic) + saltSize
+	chunkSize   = 64 << 10
+	tagSize     = 16
+	sealedChunk = chunkSize + tagSize
+	trailerSize = sha256.Size + 8 + tagSize
+
+	flagMore    = 0
+	flagLast    = 1
+	flagTrailer = 2
+)
+
+// purpose is what a file is for. It goes into the file's key, so that one kind of file cannot
+// stand in for another.
+type purpose struct{ kind, label string }
+
+func (p purpose) aead(secret, salt []byte) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, secret, salt, "go-teep seal 1\x00"+p.kind+"\x00"+p.label, 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+func nonce(index uint64, flag byte) []byte {
+	n := make([]byte, 12)
+	binary.BigEndian.PutUint64(n[3:11], index)
+	n[11] = flag
+	return n
+}
+
+// sealer encrypts one file. The hash of a chunk is computed beside its encryption, because for a
+// large payload the two cost about the same.
+type sealer struct {
+	w      io.Writer
+	aead   cipher.AEAD
+	hash   hash.Hash
+	salt   []byte
+	plain  []byte // the chunk being filled, capacity chunkSize
+	sealed []byte // scratch for its ciphertext
+	index  uint64
+	size   int64
+	err    error // sticky: a file with a gap is never finished
+}
+
+func newSealer(w io.Writer, rand io.Reader, secret []byte, p purpose) (*sealer, error) {
+	salt := make([]byte, saltSize)
+	if _, err := io.ReadFull(rand, salt); err != nil {
+		return nil, fmt.Errorf("seal: no randomness for a file's key: %w", err)
+	}
+	aead, err := p.aead(secret, salt)
+	if err != nil {
+		return nil, err
+	}
+	s := &sealer{w: w, aead: aead, hash: sha256.New(), salt: salt,
+		plain: make([]byte, 0, chunkSize), sealed: make([]byte, 0, sealedChunk)}
+	if err := s.emit(append([]byte(magic), salt...)); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *sealer) emit(b []byte) error {
+	n, err := s.w.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		s.err = fmt.Errorf("seal: write: %w", err)
+	}
+	return s.err
+}
+
+func (s *sealer) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 && s.err == nil {
+		// A full chunk waits until it is known not to be the last.
+		if len(s.plain) == chunkSize {
+			if err := s.flush(flagMore); err != nil {
+				break
+			}
+		}
+		n := min(len(p), chunkSize-len(s.plain))
+		s.plain = append(s.plain, p[:n]...)
+		p, written = p[n:], written+n
+		s.size += int64(n)
+	}
+	return written, s.err
+}
+
+func (s *sealer) flush(flag byte) error {
+	hashed := make(chan struct{})
+	go func() {
+		s.hash.Write(s.plain)
+		close(hashed)
+	}()
+	s.sealed = s.aead.Seal(s.sealed[:0], nonce(s.index, flag), s.plain, nil)
+	s.index++
+	err := s.emit(s.sealed)
+	<-hashed
+	s.plain = s.plain[:0]
+	return err
+}
+
+// finish writes the last chunk and the trailer.
+func (s *sealer) finish() (digest [32]byte, err error) {
+	if s.err != nil {
+		return digest, s.err
+	}
+	if err := s.flush(flagLast); err != nil {
+		return digest, err
+	}
+	s.hash.Sum(digest[:0])
+	trailer := binary.BigEndian.AppendUint64(digest[:len(digest):len(digest)], uint64(s.size))
+	if err := s.emit(s.aead.Seal(nil, nonce(s.index, flagTrailer), trailer, nil)); err != nil {
+		return digest, err
+	}
+	s.err = errors.New("seal: file is finished")
+	return digest, nil
+}
+
+// opener decrypts one file. It keeps the chunk that it read last.
+type opener struct {
+	file   ReadFile
+	aead   cipher.AEAD
+	digest [32]byte
+	size   int64
+	chunks int64
+
+	mu     sync.Mutex
+	cached int64 // index of the chunk in plain, -1 for none
+	plain  []byte
+	sealed []byte
+	offset int64 // of Read
+	closed bool
+}
+
+func corrupt(what string) error { return fmt.Errorf("%w: %s", tee.ErrCorrupt, what) }
+
+// newOpener takes over file and closes it on error. wantSalt, if not nil, is the salt that the
+// file must have.
+func newOpener(file ReadFile, secret []byte, p purpose, wantSalt []byte) (o *opener, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}()
+	length, err := file.Size()
+	if err != nil {
+		return nil, err
+	}
+	if length < int64(headerSize+tagSize+trailerSize) {
+		return nil, corrupt("file is too short")
+	}
+	header := make([]byte, headerSize)
+	if err := readFull(file, header, 0); err != nil {
+		return nil, err
+	}
+	salt := header[len(magic):]
+	if string(header[:len(magic)]) != magic {
+		return nil, corrupt("not a sealed file of this version")
+	}
+	if wantSalt != nil && string(salt) != string(wantSalt) {
+		return nil, corrupt("file is not the one that was written here")
+	}
+	aead, err := p.aead(secret, salt)
+	if err != nil {
+		return nil, err
+	}
+	body := length - int64(headerSize+trailerSize)
+	o = &opener{file: file, aead: aead, cached: -1, chunks: (body + sealedChunk - 1) / sealedChunk}
+	if err := o.readTrailer(length, body); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *opener) readTrailer(length, body int64) error {
+	sealed := make([]byte, trailerSize)
+	if err := readFull(o.file, sealed, length-int64(trailerSize)); err != nil {
+		return err
+	}
+	plain, err := o.aead.Open(sealed[:0], nonce(uint64(o.chunks), flagTrailer), sealed, nil)
+	if err != nil {
+		return corrupt("trailer does not authenticate")
+	}
+	copy(o.digest[:], plain)
+	o.size = int64(binary.BigEndian.Uint64(plain[sha256.Size:]))
+	if o.size+o.chunks*tagSize != body {
+		return corrupt("file does not have its length")
+	}
+	return nil
+}
+
+// readFull reads all of b; a file that ends before is corrupt, not short.
+func readFull(r io.ReaderAt, b []byte, off int64) error {
+	n, err := r.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		return corrupt("file is truncated")
+	}
+	return fmt.Errorf("seal: read: %w", err)
+}
+
+// Size implements tee.Blob.
+func (o *opener) Size() int64 { return o.size }
+
+// ReadAt implements tee.Blob. It is safe for concurrent use.
+func (o *opener) ReadAt(p []byte, off int64) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.readAt(p, off)
+}
+
+func (o *opener) readAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, errors.New("seal: read at a negative offset")
+	}
+	if o.closed {
+		return 0, errors.New("seal: blob is closed")
+	}
+	for n < len(p) {
+		if off >= o.size {
+			return n, io.EOF
+		}
+		if err := o.load(off / chunkSize); err != nil {
+			return n, err
+		}
+		c := copy(p[n:], o.plain[off%chunkSize:])
+		n, off = n+c, off+int64(c)
+	}
+	return n, nil
+}
+
+// load decrypts the chunk with an index into o.plain.
+func (o *opener) load(index int64) error {
+	if o.cached == index {
+		return nil
+	}
+	length, flag := sealedChunk, byte(flagMore)
+	if index == o.chunks-1 {
+		length, flag = int(o.size-index*chunkSize)+tagSize, flagLast
+	}
+	if o.sealed == nil {
+		o.sealed = make([]byte, min(sealedChunk, o.size+tagSize))
+	}
+	o.cached = -1
+	sealed := o.sealed[:length]
+	if err := readFull(o.file, sealed, int64(headerSize)+index*sealedChunk); err != nil {
+		return err
+	}
+	plain, err := o.aead.Open(sealed[:0], nonce(uint64(index), flag), sealed, nil)
+	if err != nil {
+		return corrupt(fmt.Sprintf("chunk %d does not authenticate", index))
+	}
+	o.plain, o.cached = plain, index
+	return nil
+}
+
+// Read implements tee.Blob.
+func (o *opener) Read(p []byte) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err = o.readAt(p, o.offset)
+	o.offset += int64(n)
+	if n > 0 && errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// Close implements tee.Blob.
+func (o *opener) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil
+	}
+	o.closed = true
+	clear(o.plain)
+	return o.file.Close()
+}
+
+// readAll returns the whole plaintext of a file that was authenticated to be small enough.
+// The digest in the trailer is redundant here; an empty file still has its one chunk checked.
+func (o *opener) readAll(limit int64) ([]byte, error) {
+	if o.size > limit {
+		return nil, fmt.Errorf("%w: sealed item of %d bytes, limit %d", tee.ErrQuota, o.size, limit)
+	}
+	if o.size == 0 {
+		return []byte{}, o.load(0)
+	}
+	b := make([]byte, o.size)
+	_, err := o.ReadAt(b, 0)
+	return b, err
+}
