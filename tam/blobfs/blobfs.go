@@ -1,0 +1,111 @@
+// Package blobfs keeps a TAM's envelopes as files in one local folder, named by the SHA-256 of
+// their content.
+//
+// A file appears under its name only once it is whole and on disk. Nothing outside the folder is
+// ever touched: all access goes through an os.Root.
+package blobfs
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync/atomic"
+
+	"github.com/go-teep/teep/tam"
+)
+
+// Store implements [tam.Blobs].
+type Store struct {
+	root *os.Root
+	next atomic.Uint64 // names temporary files apart within this process
+}
+
+var _ tam.Blobs = (*Store)(nil)
+
+// Open opens the store in a folder, creating the folder when it does not exist.
+func Open(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("blobfs: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("blobfs: %w", err)
+	}
+	return &Store{root: root}, nil
+}
+
+// Close releases the folder.
+func (s *Store) Close() error { return s.root.Close() }
+
+func name(digest [32]byte) string { return hex.EncodeToString(digest[:]) }
+
+// Put implements [tam.Blobs].
+func (s *Store) Put(_ context.Context, data []byte) ([32]byte, error) {
+	digest := sha256.Sum256(data)
+	// A file that was damaged is replaced.
+	if old, err := s.root.ReadFile(name(digest)); err == nil && bytes.Equal(old, data) {
+		return digest, nil
+	}
+	temporary := fmt.Sprintf("%s.%d.%d.part", name(digest), os.Getpid(), s.next.Add(1))
+	if err := s.write(temporary, data); err != nil {
+		return digest, errors.Join(fmt.Errorf("blobfs: %w", err), s.remove(temporary))
+	}
+	if err := s.root.Rename(temporary, name(digest)); err != nil {
+		return digest, errors.Join(fmt.Errorf("blobfs: %w", err), s.remove(temporary))
+	}
+	return digest, s.syncFolder()
+}
+
+func (s *Store) write(file string, data []byte) error {
+	f, err := s.root.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// syncFolder makes the new name durable.
+func (s *Store) syncFolder() error {
+	d, err := s.root.Open(".")
+	if err != nil {
+		return fmt.Errorf("blobfs: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("blobfs: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) remove(file string) error {
+	if err := s.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("blobfs: %w", err)
+	}
+	return nil
+}
+
+// Get implements [tam.Blobs].
+func (s *Store) Get(_ context.Context, digest [32]byte) ([]byte, error) {
+	data, err := s.root.ReadFile(name(digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, tam.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("blobfs: %w", err)
+	}
+	if sha256.Sum256(data) != digest {
+		return nil, fmt.Errorf("blobfs: file %s was changed on disk: restore it, or publish that version's envelope again", name(digest))
+	}
+	return data, nil
+}
+
+// Delete implements [tam.Blobs].
+func (s *Store) Delete(_ context.Context, digest [32]byte) error { return s.remove(name(digest)) }

@@ -1,0 +1,63 @@
+package blobfs_test
+
+import (
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/blobfs"
+	"github.com/go-teep/teep/tam/storetest"
+)
+
+func open(t *testing.T, dir string) *blobfs.Store {
+	t.Helper()
+	s, err := blobfs.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestBlobs(t *testing.T) {
+	storetest.RunBlobs(t, func(t *testing.T) func() tam.Blobs {
+		dir := filepath.Join(t.TempDir(), "blobs")
+		return func() tam.Blobs { return open(t, dir) }
+	})
+}
+
+func TestDamagedFileIsNotReturned(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	digest, err := s.Put(t.Context(), []byte("payload"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, hex.EncodeToString(digest[:]))
+	if err := os.WriteFile(file, []byte("pAyload"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := s.Get(t.Context(), digest); err == nil {
+		t.Fatalf("got %q", data)
+	}
+	if _, err := s.Put(t.Context(), []byte("payload")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), digest); err != nil {
+		t.Fatalf("putting it again did not mend it: %v", err)
+	}
+}
+
+func TestNothingPartialIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if _, err := s.Put(t.Context(), []byte("payload")); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*.part"))
+	if err != nil || len(left) != 0 {
+		t.Fatalf("left over: %v (%v)", left, err)
+	}
+}

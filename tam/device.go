@@ -1,0 +1,221 @@
+package tam
+
+import (
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/suit"
+)
+
+// DeviceStatus says what the operator lets a device do.
+type DeviceStatus string
+
+// The states of a device.
+const (
+	// DevicePending devices were attested and wait for an operator: they are offered nothing.
+	DevicePending DeviceStatus = "pending"
+	// DeviceAccepted devices are served.
+	DeviceAccepted DeviceStatus = "accepted"
+	// DeviceBlocked devices are not answered.
+	DeviceBlocked DeviceStatus = "blocked"
+	// DeviceRetired devices left the fleet and are not answered.
+	DeviceRetired DeviceStatus = "retired"
+)
+
+// Valid tells whether s is one of the states.
+func (s DeviceStatus) Valid() bool {
+	switch s {
+	case DevicePending, DeviceAccepted, DeviceBlocked, DeviceRetired:
+		return true
+	}
+	return false
+}
+
+// Device is one TEEP Agent in one TEE, as the TAM knows it. It exists from its first authentic
+// Evidence or Attestation Result on.
+type Device struct {
+	// ID names the device in the operator API: see [DeviceID].
+	ID string `json:"-"`
+	// KeyThumbprint is the SHA-256 thumbprint (RFC 9679) of AgentKey.
+	KeyThumbprint []byte `json:"-"`
+	// AgentKey is the public COSE_Key that signs the agent's messages, encoded.
+	AgentKey []byte       `json:"-"`
+	Status   DeviceStatus `json:"-"`
+	// Revision counts the changes of this record; 0 before it was first stored.
+	Revision  int64     `json:"-"`
+	FirstSeen time.Time `json:"-"`
+	LastSeen  time.Time `json:"-"`
+
+	// UEID, OEMID, HWModel and HWVersion are the attested identity (RFC 9711 §4.2). UEID
+	// does not change during the life of a record.
+	UEID      []byte `json:"ueid,omitempty"`
+	OEMID     []byte `json:"oemid,omitempty"` // CBOR of the claim
+	HWModel   []byte `json:"hwmodel,omitempty"`
+	HWVersion string `json:"hwversion,omitempty"`
+
+	Attestation Attestation `json:"attestation"`
+	// Inventory is what the device has installed of what this TAM publishes.
+	Inventory []Installed `json:"inventory,omitempty"`
+	// Pending are the Updates that were sent and not answered yet, oldest first, at most
+	// [MaxPendingUpdates]. Taking an entry out is what uses its token up.
+	Pending []PendingUpdate `json:"pending,omitempty"`
+	// Failures holds back what failed on this device before.
+	Failures []Failure `json:"failures,omitempty"`
+}
+
+// MaxPendingUpdates bounds the outstanding Updates per device; the oldest gives way (TEEP §7.1).
+const MaxPendingUpdates = 4
+
+// DeviceID derives the ID of a new device from the thumbprint of the agent key that it was first
+// seen with. It is derived so that replicas that see the device at the same time agree.
+func DeviceID(thumbprint []byte) string {
+	return hex.EncodeToString(thumbprint[:min(len(thumbprint), 16)])
+}
+
+// Attestation is the outcome of a device's newest appraisal.
+type Attestation struct {
+	Status      attest.Status   `json:"status"`
+	Measurement []byte          `json:"measurement,omitempty"`
+	Reasons     []attest.Reason `json:"reasons,omitempty"`
+	// At is when the TAM accepted it; zero before the first.
+	At time.Time `json:"at,omitzero"`
+}
+
+// Installed is one manifest that is installed on a device.
+type Installed struct {
+	// Manifest is the SUIT Manifest Component ID.
+	Manifest suit.ComponentID `json:"manifest"`
+	// Sequence is the installed sequence number; 0 when the device has something that no
+	// published version matches.
+	Sequence uint64 `json:"sequence"`
+	// Digest is the digest of the installed manifest, where known.
+	Digest []byte `json:"digest,omitempty"`
+}
+
+// PendingUpdate is an Update whose Success or Error did not arrive yet.
+type PendingUpdate struct {
+	// Token is the identity of the Update's token (its random part), not the token.
+	Token   [16]byte  `json:"token"`
+	Expires time.Time `json:"expires"`
+	// Offered are the versions in its manifest-list, in order.
+	Offered []Installed `json:"offered,omitempty"`
+	// Unlinked is its unneeded-manifest-list.
+	Unlinked []suit.ComponentID `json:"unlinked,omitempty"`
+}
+
+// Failure says that a version failed on a device and when it may be offered again.
+type Failure struct {
+	Manifest suit.ComponentID `json:"manifest"`
+	// Sequence is the version that failed; 0 stands for unlinking.
+	Sequence uint64    `json:"sequence"`
+	Count    int       `json:"count"`
+	Until    time.Time `json:"until"`
+	Reason   string    `json:"reason,omitempty"`
+}
+
+// EventKind says what happened.
+type EventKind string
+
+// The kinds of event in a device's history.
+const (
+	EventAttested          EventKind = "attested"
+	EventAttestationFailed EventKind = "attestation-failed"
+	EventUpdateSent        EventKind = "update-sent"
+	EventSucceeded         EventKind = "succeeded"
+	EventFailed            EventKind = "failed"
+	EventStatus            EventKind = "status-changed"
+)
+
+// Event is one entry of a device's history.
+type Event struct {
+	ID       int64     // rises; assigned by the store
+	DeviceID string    //
+	At       time.Time //
+	Kind     EventKind //
+	// Detail is one sentence for people. It holds no secrets and no raw Evidence.
+	Detail string
+}
+
+// pending returns the index of the outstanding Update with that token, or -1.
+func (d *Device) pending(token [16]byte) int {
+	return slices.IndexFunc(d.Pending, func(p PendingUpdate) bool { return p.Token == token })
+}
+
+// addPending appends p, dropping what expired and, beyond the bound, the oldest.
+func (d *Device) addPending(p PendingUpdate, now time.Time) {
+	d.Pending = slices.DeleteFunc(d.Pending, func(q PendingUpdate) bool { return !now.Before(q.Expires) })
+	d.Pending = append(d.Pending, p)
+	if n := len(d.Pending) - MaxPendingUpdates; n > 0 {
+		d.Pending = slices.Delete(d.Pending, 0, n)
+	}
+}
+
+// installed returns what the device has of a manifest.
+func (d *Device) installed(manifest suit.ComponentID) (Installed, bool) {
+	for _, i := range d.Inventory {
+		if i.Manifest.Equal(manifest) {
+			return i, true
+		}
+	}
+	return Installed{}, false
+}
+
+// setInstalled records that a manifest is installed.
+func (d *Device) setInstalled(i Installed) {
+	for n := range d.Inventory {
+		if d.Inventory[n].Manifest.Equal(i.Manifest) {
+			d.Inventory[n] = i
+			return
+		}
+	}
+	d.Inventory = append(d.Inventory, i)
+}
+
+// setRemoved records that a manifest is gone.
+func (d *Device) setRemoved(manifest suit.ComponentID) {
+	d.Inventory = slices.DeleteFunc(d.Inventory, func(i Installed) bool { return i.Manifest.Equal(manifest) })
+}
+
+// failure returns the failure record of a version, or nil.
+func (d *Device) failure(manifest suit.ComponentID, sequence uint64) *Failure {
+	for n := range d.Failures {
+		if f := &d.Failures[n]; f.Sequence == sequence && f.Manifest.Equal(manifest) {
+			return f
+		}
+	}
+	return nil
+}
+
+// heldBack tells whether a version failed here and must not be offered yet.
+func (d *Device) heldBack(manifest suit.ComponentID, sequence uint64, now time.Time) bool {
+	f := d.failure(manifest, sequence)
+	return f != nil && now.Before(f.Until)
+}
+
+// maxFailures bounds the failure records of one device; the oldest gives way.
+const maxFailures = 64
+
+// recordFailure notes one more failure of a version. The pause doubles with every failure, up to
+// 64 times the first (TEEP §4.6: back off, "but take care not to give up on communication").
+func (d *Device) recordFailure(manifest suit.ComponentID, sequence uint64, now time.Time, pause time.Duration, reason string) {
+	f := d.failure(manifest, sequence)
+	if f == nil {
+		d.Failures = append(d.Failures, Failure{Manifest: manifest, Sequence: sequence})
+		if n := len(d.Failures) - maxFailures; n > 0 {
+			d.Failures = slices.Delete(d.Failures, 0, n)
+		}
+		f = &d.Failures[len(d.Failures)-1]
+	}
+	f.Until = now.Add(pause << min(f.Count, 6))
+	f.Count++
+	f.Reason = reason
+}
+
+// clearFailure forgets the failures of a version, after it succeeded.
+func (d *Device) clearFailure(manifest suit.ComponentID, sequence uint64) {
+	d.Failures = slices.DeleteFunc(d.Failures, func(f Failure) bool {
+		return f.Sequence == sequence && f.Manifest.Equal(manifest)
+	})
+}

@@ -1,0 +1,180 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+)
+
+type scanner interface{ Scan(dest ...any) error }
+
+func scanDevice(row scanner) (*tam.Device, error) {
+	var d tam.Device
+	var first, last int64
+	var state []byte
+	err := row.Scan(&d.ID, &d.KeyThumbprint, &d.AgentKey, &d.Status, &d.Revision, &first, &last, &state)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	if err := json.Unmarshal(state, &d); err != nil {
+		return nil, fmt.Errorf("sqlite: state of device %s: %w", d.ID, err)
+	}
+	d.FirstSeen, d.LastSeen = fromMillis(first), fromMillis(last)
+	return &d, nil
+}
+
+// DeviceByKey implements [tam.Devices].
+func (s *Store) DeviceByKey(ctx context.Context, thumbprint []byte) (*tam.Device, error) {
+	return scanDevice(s.stmts.deviceByKey.QueryRowContext(ctx, thumbprint))
+}
+
+// Device implements [tam.Devices].
+func (s *Store) Device(ctx context.Context, id string) (*tam.Device, error) {
+	return scanDevice(s.stmts.device.QueryRowContext(ctx, id))
+}
+
+// ListDevices implements [tam.Devices].
+func (s *Store) ListDevices(ctx context.Context, after string, limit int) ([]tam.Device, error) {
+	rows, err := s.stmts.listDevices.QueryContext(ctx, after, limit)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	defer rows.Close()
+	var list []tam.Device
+	for rows.Next() {
+		d, err := scanDevice(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, *d)
+	}
+	return list, wrap(rows.Err())
+}
+
+// UpdateDevice implements [tam.Devices].
+func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		err := s.putDevice(ctx, tx, d)
+		if err != tam.ErrConflict {
+			return err
+		}
+		var one int
+		// ErrNoRows becomes ErrNotFound.
+		if err := tx.QueryRowContext(ctx, `SELECT 1 FROM devices WHERE id = $1`, d.ID).Scan(&one); err != nil {
+			return wrap(err)
+		}
+		return tam.ErrConflict
+	})
+	if err == nil {
+		d.Revision++
+	}
+	return err
+}
+
+// putDevice inserts a device of revision 0 and replaces any other.
+func (s *Store) putDevice(ctx context.Context, tx *sql.Tx, d *tam.Device) error {
+	state, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("sqlite: state of device %s: %w", d.ID, err)
+	}
+	stmt, revision := s.stmts.updateDevice, d.Revision
+	if d.Revision == 0 {
+		stmt, revision = s.stmts.insertDevice, 1
+	}
+	res, err := tx.StmtContext(ctx, stmt).ExecContext(ctx, d.ID, d.KeyThumbprint, d.AgentKey,
+		string(d.Status), revision, millis(d.FirstSeen), millis(d.LastSeen), string(state))
+	return oneRow(res, err, tam.ErrConflict)
+}
+
+// oneRow turns a statement that changed nothing into an error.
+func oneRow(res sql.Result, err, otherwise error) error {
+	if err != nil {
+		return wrap(err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return wrap(err)
+	}
+	if n == 0 {
+		return otherwise
+	}
+	return nil
+}
+
+// Events implements [tam.Devices].
+func (s *Store) Events(ctx context.Context, deviceID string, before int64, limit int) ([]tam.Event, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	rows, err := s.stmts.events.QueryContext(ctx, deviceID, before, limit)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	defer rows.Close()
+	var list []tam.Event
+	for rows.Next() {
+		e := tam.Event{DeviceID: deviceID}
+		var at int64
+		if err := rows.Scan(&e.ID, &at, &e.Kind, &e.Detail); err != nil {
+			return nil, wrap(err)
+		}
+		e.At = fromMillis(at)
+		list = append(list, e)
+	}
+	return list, wrap(rows.Err())
+}
+
+// CommitExchange implements [tam.Exchanges].
+func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		if c := x.Consume; c != nil {
+			res, err := tx.StmtContext(ctx, s.stmts.consume).ExecContext(ctx, c.ID[:], millis(c.Expires))
+			if err := oneRow(res, err, tam.ErrConsumed); err != nil {
+				return err
+			}
+		}
+		if x.Device != nil {
+			if err := s.putDevice(ctx, tx, x.Device); err != nil {
+				return err
+			}
+		}
+		if e := x.Event; e != nil {
+			_, err := tx.StmtContext(ctx, s.stmts.insertEvent).ExecContext(ctx,
+				e.DeviceID, millis(e.At), string(e.Kind), e.Detail)
+			return wrap(err)
+		}
+		return nil
+	})
+	if err == nil && x.Device != nil {
+		x.Device.Revision++
+	}
+	return err
+}
+
+// Sweep implements [tam.Exchanges].
+func (s *Store) Sweep(ctx context.Context, now, eventsBefore time.Time, limit int) (int, error) {
+	gone := 0
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		for _, sweep := range []struct {
+			stmt   *sql.Stmt
+			before time.Time
+		}{{s.stmts.sweepConsumptions, now}, {s.stmts.sweepEvents, eventsBefore}} {
+			res, err := tx.StmtContext(ctx, sweep.stmt).ExecContext(ctx, millis(sweep.before), limit)
+			if err != nil {
+				return wrap(err)
+			}
+			n, err := res.RowsAffected()
+			if err != nil {
+				return wrap(err)
+			}
+			gone += int(n)
+		}
+		return nil
+	})
+	return gone, err
+}

@@ -1,0 +1,196 @@
+// Package sqlite keeps a TAM's store in one SQLite file: the default for a TAM that is one
+// process, and enough for several on one machine.
+//
+//	store, err := sqlite.Open(ctx, "tam.db", sqlite.Options{})
+//	defer store.Close()
+//
+// The file is in WAL mode. What a call acknowledged survives a crash of the process and, unless
+// [Options.RelaxedDurability] is set, a loss of power. Writes are serialized by SQLite; readers do
+// not wait for them. The schema is created and migrated on opening.
+//
+// The statements are written so that the same text serves PostgreSQL: numbered parameters,
+// RETURNING, ON CONFLICT, and no types that only SQLite knows.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/go-teep/teep/tam"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Options of a store. The zero value is the safe choice.
+type Options struct {
+	// RelaxedDurability lets a loss of power (not a crash of the process) undo the newest
+	// transactions. A token that was used up in them could then be used again.
+	RelaxedDurability bool
+	// BusyTimeout bounds the wait for another process's transaction; 0 means 10 seconds.
+	BusyTimeout time.Duration
+}
+
+// Store implements [tam.Store].
+type Store struct {
+	// SQLite has one writer at a time. One connection makes the waiting fair and keeps the
+	// prepared statements in one place; readers have connections of their own.
+	writer, reader *sql.DB
+	stmts          statements
+}
+
+var _ tam.Store = (*Store)(nil)
+
+// Open opens the store in a file, creating it (readable by its owner only) when it does not exist.
+func Open(ctx context.Context, path string, o Options) (*Store, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	// The driver would create the file with the process's umask; it holds the token keys.
+	f, err := os.OpenFile(abs, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: opening the database: %w (does the folder exist, and may this user write to it?)", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	s := &Store{}
+	if s.writer, err = sql.Open("sqlite", dsn(abs, o, false)); err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	s.writer.SetMaxOpenConns(1)
+	if err := migrate(ctx, s.writer); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if s.reader, err = sql.Open("sqlite", dsn(abs, o, true)); err != nil {
+		return nil, errors.Join(fmt.Errorf("sqlite: %w", err), s.Close())
+	}
+	n := max(4, runtime.GOMAXPROCS(0))
+	s.reader.SetMaxOpenConns(n)
+	s.reader.SetMaxIdleConns(n)
+	if err := s.stmts.prepare(ctx, s.writer, s.reader); err != nil {
+		return nil, errors.Join(fmt.Errorf("sqlite: preparing statements: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func dsn(path string, o Options, readOnly bool) string {
+	busy := o.BusyTimeout
+	if busy == 0 {
+		busy = 10 * time.Second
+	}
+	q := url.Values{}
+	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()))
+	q.Add("_pragma", "journal_mode(wal)")
+	q.Add("_pragma", "foreign_keys(1)")
+	if o.RelaxedDurability {
+		q.Add("_pragma", "synchronous(normal)")
+	} else {
+		q.Add("_pragma", "synchronous(full)")
+	}
+	if readOnly {
+		q.Add("_pragma", "query_only(1)")
+	} else {
+		// A transaction that reads first and writes later would otherwise fail when
+		// another process wrote in between, without waiting.
+		q.Set("_txlock", "immediate")
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+}
+
+// migrate brings the schema to the newest version. Two processes may start at the same time: the
+// one that loses the race finds the work done when it looks again.
+func migrate(ctx context.Context, db *sql.DB) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("sqlite: %w", err)
+	}
+	for attempt := 0; ; attempt++ {
+		p, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+		if err != nil {
+			return fmt.Errorf("sqlite: migrations: %w", err)
+		}
+		_, err = p.Up(ctx)
+		if err == nil {
+			return nil
+		}
+		if attempt == 4 || ctx.Err() != nil {
+			return fmt.Errorf("sqlite: migrating the schema: %w (is the file a database of this program, and not of a newer release?)", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond << attempt):
+		}
+	}
+}
+
+// Close closes the database. Calls that are under way fail.
+func (s *Store) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.reader, s.writer} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// write runs f in a transaction. f's error, or a panic, undoes all of it.
+func (s *Store) write(ctx context.Context, f func(tx *sql.Tx) error) error {
+	tx, err := s.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("sqlite: %w", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing, and before it the error is f's
+	if err := f(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("sqlite: %w", err)
+	}
+	return nil
+}
+
+// bump tells every replica that the catalogue changed.
+func (s *Store) bump(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.StmtContext(ctx, s.stmts.bumpCatalogue).ExecContext(ctx)
+	return wrap(err)
+}
+
+// wrap turns the driver's errors into the contract's.
+func wrap(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return tam.ErrNotFound
+	}
+	return fmt.Errorf("sqlite: %w", err)
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
