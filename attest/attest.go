@@ -9,6 +9,7 @@ package attest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/go-teep/teep/cose"
@@ -44,7 +45,8 @@ type Component struct {
 
 // Request is what the attester binds into Evidence.
 type Request struct {
-	// Nonce goes into eat_nonce unchanged. Empty means timestamp freshness.
+	// Nonce goes into eat_nonce unchanged, 8 to 64 bytes (RFC 9711 §4.1). Empty means timestamp
+	// freshness.
 	Nonce []byte
 	// AgentKey is the public key that signs the TEEP message; it goes into cnf.
 	AgentKey *cose.Key
@@ -73,13 +75,59 @@ type Expectation struct {
 // Status is the appraisal's verdict, with the values of AR4SI (rats-ar4si §2.3.2).
 type Status int8
 
-// Verdicts, in the encoding of EAR.
+// Verdicts, in the encoding of EAR: the first value of each tier.
 const (
 	StatusNone            Status = 0
 	StatusAffirming       Status = 2
 	StatusWarning         Status = 32
 	StatusContraindicated Status = 96
 )
+
+// StatusOf returns the tier that an AR4SI trustworthiness claim lies in (rats-ar4si §2.3.2). The
+// negative values are reasons outside the standard, in the same tiers.
+func StatusOf(claim int8) Status {
+	n := int(claim)
+	if n < 0 {
+		n = -n - 1
+	}
+	switch {
+	case n < 2 && claim >= -1:
+		return StatusNone
+	case n < 32:
+		return StatusAffirming
+	case n < 96:
+		return StatusWarning
+	}
+	return StatusContraindicated
+}
+
+// Worst returns the less trusted of two verdicts. StatusNone says nothing and yields to any other.
+func (s Status) Worst(o Status) Status { return max(s, o) }
+
+// String names the tier.
+func (s Status) String() string {
+	switch s {
+	case StatusNone:
+		return "none"
+	case StatusAffirming:
+		return "affirming"
+	case StatusWarning:
+		return "warning"
+	case StatusContraindicated:
+		return "contraindicated"
+	}
+	return fmt.Sprintf("status %d", int8(s))
+}
+
+// ParseStatus is the reverse of String for the three tiers that assert something.
+func ParseStatus(name string) (Status, error) {
+	for _, s := range []Status{StatusAffirming, StatusWarning, StatusContraindicated} {
+		if s.String() == name {
+			return s, nil
+		}
+	}
+	return StatusNone, fmt.Errorf("attest: unknown status %q: write affirming, warning or contraindicated", name)
+}
 
 // Reason says for one claim what was appraised and why it counts as it does.
 type Reason struct {
@@ -98,11 +146,15 @@ type Result struct {
 	HWVersion string
 	// Measurement is the appraised digest of the agent.
 	Measurement []byte
-	Components  []Component
-	Reasons     []Reason
-	IssuedAt    time.Time
-	MediaType   string
-	Token       []byte
+	// Nonce is the nonce of the Evidence, nil where freshness was by timestamp.
+	Nonce      []byte
+	Components []Component
+	Reasons    []Reason
+	IssuedAt   time.Time
+	// Expires is when the Attestation Result must no longer be relied upon; zero means never.
+	Expires   time.Time
+	MediaType string
+	Token     []byte
 }
 
 // Verifier appraises Evidence. Safe for concurrent use.
