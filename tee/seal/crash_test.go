@@ -111,7 +111,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	}
 	for _, survival := range []crashfs.Survival{crashfs.LoseUnsynced, crashfs.KeepUnsynced, crashfs.KeepSome} {
 		for step := 1; step <= steps; step++ {
-			for seed := range uint64(4) {
+			for seed := range uint64(2) {
 				if survival != crashfs.KeepSome && seed > 0 {
 					break
 				}
