@@ -1,0 +1,308 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-teep/teep/link"
+)
+
+// Broker serves apps and relays for the agents of one device. Safe for concurrent use.
+type Broker struct {
+	options Options
+	tees    []*managedTEE
+
+	mu       sync.Mutex
+	sessions map[uint64]appSession
+	next     uint64
+}
+
+// managedTEE is a TEE and its turn: an agent works on one TEEP session at a time, so that what one
+// changes is what the next one finds.
+type managedTEE struct {
+	TEE
+	turn chan struct{}
+
+	mu   sync.Mutex
+	last Status
+}
+
+// appSession is a session with a Trusted Application, under the broker's own number.
+type appSession struct {
+	tee *managedTEE
+	app uint64
+}
+
+// New makes a broker.
+func New(o Options) (*Broker, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	b := &Broker{options: o, sessions: make(map[uint64]appSession)}
+	for _, t := range o.TEEs {
+		b.tees = append(b.tees, &managedTEE{TEE: t, turn: make(chan struct{}, 1)})
+	}
+	return b, nil
+}
+
+// Requirements are what a TEE must be: its Name, if given, and each of its Properties that is named.
+type Requirements struct {
+	TEE        string
+	Properties map[string]string
+}
+
+func (r Requirements) fit(t TEE) bool {
+	if r.TEE != "" && r.TEE != t.Name {
+		return false
+	}
+	for name, value := range r.Properties {
+		if have, ok := t.Properties[name]; !ok || have != value {
+			return false
+		}
+	}
+	return true
+}
+
+// pick returns the TEEs that fit, preferred first, or ErrNoTEE.
+func (b *Broker) pick(r Requirements) ([]*managedTEE, error) {
+	var fitting []*managedTEE
+	for _, t := range b.tees {
+		if r.fit(t.TEE) {
+			fitting = append(fitting, t)
+		}
+	}
+	if len(fitting) == 0 {
+		return nil, ErrNoTEE
+	}
+	return fitting, nil
+}
+
+func (t *managedTEE) take(ctx context.Context) error {
+	select {
+	case t.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *managedTEE) tryTake() bool {
+	select {
+	case t.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t *managedTEE) give() { <-t.turn }
+
+// Request is an app's notification that it depends on a component (TEEP/HTTP §5.1).
+type Request struct {
+	Component link.ComponentID
+	// TAMURI is a hint; the agent's configuration decides.
+	TAMURI string
+	// MinSequence is the smallest acceptable manifest sequence number; 0 for any.
+	MinSequence  uint64
+	Requirements Requirements
+}
+
+// Progress tells how far a request has come.
+type Progress struct {
+	// TEE is where the component is being installed.
+	TEE string
+	// Kind is what happens: EventConnect, EventSend, EventReceive or EventFetch.
+	Kind EventKind
+	URI  string
+	// Bytes of payload fetched so far in this session.
+	Bytes int64
+}
+
+// Request has a component installed in the most preferred TEE that fits, and returns when it is:
+// at once if it was already, else after a session with the TAM that the agent names. progress may be
+// nil; it is called from the goroutine of the call.
+func (b *Broker) Request(ctx context.Context, r Request, progress func(Progress)) error {
+	fitting, err := b.pick(r.Requirements)
+	if err != nil {
+		return err
+	}
+	t := fitting[0]
+	request := link.Request{Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence}
+	if !t.tryTake() {
+		// Another session is under way, perhaps for long. Who needs what is there already need
+		// not wait for it; the agent forgets an Ask that is not followed up.
+		if ask, err := t.Agent.RequestTA(ctx, request); err == nil && isNone(ask) {
+			return nil
+		}
+		if err := t.take(ctx); err != nil {
+			return err
+		}
+	}
+	defer t.give()
+	ask, err := t.Agent.RequestTA(ctx, request)
+	if err != nil {
+		return b.agentFailed(t, 0, err)
+	}
+	if isNone(ask) {
+		return nil
+	}
+	if err := b.session(ctx, t, ask, progress); err != nil {
+		return err
+	}
+	// The session's end does not tell whether it did what it was for: the TAM may have had
+	// nothing to send. The agent knows.
+	ask, err = t.Agent.RequestTA(ctx, request)
+	if err != nil {
+		return b.agentFailed(t, 0, err)
+	}
+	if !isNone(ask) {
+		return ErrNotProvided
+	}
+	return nil
+}
+
+func isNone(a link.Ask) bool { return a.TAMURI == "" && a.Fetch == nil }
+
+// Unrequest is an app's notification that it no longer depends on a component (TEEP/HTTP §5.2). It
+// goes to every TEE that fits; one that does not have the component does nothing.
+func (b *Broker) Unrequest(ctx context.Context, component link.ComponentID, r Requirements) error {
+	fitting, err := b.pick(r)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range fitting {
+		errs = append(errs, b.unrequest(ctx, t, component))
+	}
+	return errors.Join(errs...)
+}
+
+func (b *Broker) unrequest(ctx context.Context, t *managedTEE, component link.ComponentID) error {
+	if err := t.take(ctx); err != nil {
+		return err
+	}
+	defer t.give()
+	ask, err := t.Agent.UnrequestTA(ctx, component)
+	if err != nil {
+		return b.agentFailed(t, 0, err)
+	}
+	return b.session(ctx, t, ask, nil)
+}
+
+// maxPolicySessions bounds the TAMs that one policy check talks to, should an agent never say that
+// it is done.
+const maxPolicySessions = 64
+
+// PolicyCheck lets every agent talk to its TAMs, one after the other, until it has no more to ask
+// for (TEEP/HTTP §5.5). A TAM that fails does not keep the others from being asked.
+func (b *Broker) PolicyCheck(ctx context.Context) error {
+	errs := make([]error, len(b.tees))
+	var all sync.WaitGroup
+	for i, t := range b.tees {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			errs[i] = b.policyCheck(ctx, t)
+		}()
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (b *Broker) policyCheck(ctx context.Context, t *managedTEE) (err error) {
+	if err := t.take(ctx); err != nil {
+		return err
+	}
+	defer t.give()
+	b.emit(Event{TEE: t.Name, Kind: EventPolicy})
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.last.PolicyCheck, t.last.PolicyError = b.options.Now(), ""
+		if err != nil {
+			t.last.PolicyError = err.Error()
+		}
+	}()
+	var errs []error
+	for range maxPolicySessions {
+		ask, err := t.Agent.RequestPolicyCheck(ctx)
+		if err != nil {
+			return errors.Join(append(errs, b.agentFailed(t, 0, err))...)
+		}
+		if isNone(ask) {
+			return errors.Join(errs...)
+		}
+		if err := b.session(ctx, t, ask, nil); err != nil {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			return errors.Join(errs...)
+		}
+	}
+	return errors.Join(append(errs, fmt.Errorf("%w: the agent of TEE %q asked for more than %d TAMs", ErrTooLong, t.Name, maxPolicySessions))...)
+}
+
+// Run makes policy checks from now on, at PolicyInterval with its jitter, until ctx ends. Failures
+// are told as events and tried again at the next time.
+func (b *Broker) Run(ctx context.Context) error {
+	if b.options.PolicyInterval == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	for {
+		spread := b.options.PolicyJitter * float64(b.options.PolicyInterval)
+		d := b.options.PolicyInterval + time.Duration((2*b.options.Random()-1)*spread)
+		if b.options.Sleep(ctx, d) != nil {
+			return nil
+		}
+		b.PolicyCheck(ctx) //nolint:errcheck // told as events, and in the status
+	}
+}
+
+// Status is what a broker knows of a TEE.
+type Status struct {
+	TEE        string
+	Properties map[string]string
+	// Busy says that a session with a TAM is under way.
+	Busy bool
+	// Reachable says whether the agent's connection stands, where that can be told.
+	Reachable bool
+	// PolicyCheck is when the last policy check ended; zero if none did.
+	PolicyCheck time.Time
+	// PolicyError is what it failed with; "" if it did not.
+	PolicyError string
+}
+
+// Status tells the state of every TEE.
+func (b *Broker) Status(ctx context.Context) []Status {
+	all := make([]Status, len(b.tees))
+	for i, t := range b.tees {
+		t.mu.Lock()
+		all[i] = t.last
+		t.mu.Unlock()
+		all[i].TEE, all[i].Properties = t.Name, t.Properties
+		all[i].Busy = len(t.turn) > 0
+		all[i].Reachable = true
+		if c, ok := t.Agent.(interface{ Check(context.Context) error }); ok {
+			all[i].Reachable = c.Check(ctx) == nil
+		}
+	}
+	return all
+}
+
+func (b *Broker) emit(e Event) {
+	if b.options.Events != nil {
+		e.Time = b.options.Now()
+		b.options.Events(e)
+	}
+}
+
+// agentFailed reports a call that brought no message buffer back (TEEP/HTTP §5.6).
+func (b *Broker) agentFailed(t *managedTEE, session uint64, err error) error {
+	err = fmt.Errorf("%w: TEE %q: %w", ErrAgent, t.Name, err)
+	b.emit(Event{TEE: t.Name, Session: session, Kind: EventFailed, Err: err})
+	return err
+}
