@@ -1,6 +1,9 @@
 package tam
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-teep/teep/suit"
@@ -97,4 +100,142 @@ type APIToken struct {
 	Created   time.Time
 	Expires   time.Time
 	Revoked   time.Time
+}
+
+// manifest is everything published under one Manifest Component ID.
+type manifest struct {
+	id suit.ComponentID
+	// versions are in ascending order of sequence number, withdrawn ones included: devices may
+	// have them.
+	versions []Version
+	// offered is the newest version that is not withdrawn and whose publisher is trusted, or nil.
+	offered    *Version
+	assignment Assignment
+}
+
+// mode is what one device should have of the manifest.
+func (m *manifest) mode(device string) Mode {
+	a := m.assignment
+	if a.Mode == "" || len(a.Devices) > 0 && !slices.Contains(a.Devices, device) {
+		return ModeAvailable
+	}
+	return a.Mode
+}
+
+// catalogue is one revision of the Catalogue, indexed. It is immutable once built.
+type catalogue struct {
+	revision  int64
+	order     []*manifest // by Manifest Component ID
+	manifests map[string]*manifest
+	// byComponent finds the manifests that install a component, and each manifest by its own ID.
+	byComponent map[string][]*manifest
+	// byDigest finds a version by the digest of its manifest.
+	byDigest map[string]*Version
+}
+
+// currentCatalogue returns the newest revision, reading it again only when it changed.
+func (t *TAM) currentCatalogue(ctx context.Context) (*catalogue, error) {
+	revision, err := t.store.CatalogueRevision(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("tam: reading the catalogue's revision: %w", err)
+	}
+	t.catalogueMu.Lock()
+	defer t.catalogueMu.Unlock()
+	if t.catalogue != nil && t.catalogue.revision == revision {
+		return t.catalogue, nil
+	}
+	// What is read now may be newer than revision; then it is read once more next time.
+	c, err := readCatalogue(ctx, t.store)
+	if err != nil {
+		return nil, fmt.Errorf("tam: reading the catalogue: %w", err)
+	}
+	c.revision = revision
+	t.catalogue = c
+	return c, nil
+}
+
+const cataloguePage = 500
+
+func readCatalogue(ctx context.Context, s Store) (*catalogue, error) {
+	c := &catalogue{
+		manifests: make(map[string]*manifest), byComponent: make(map[string][]*manifest),
+		byDigest: make(map[string]*Version),
+	}
+	trusted, err := trustedPublishers(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for after := (VersionCursor{}); ; {
+		page, err := s.ListVersions(ctx, after, cataloguePage)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range page {
+			c.add(v)
+			after = VersionCursor{Manifest: v.Manifest, Sequence: v.Sequence}
+		}
+		if len(page) < cataloguePage {
+			break
+		}
+	}
+	assignments, err := s.Assignments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range assignments {
+		c.manifest(a.Manifest).assignment = a
+	}
+	c.index(trusted)
+	return c, nil
+}
+
+func trustedPublishers(ctx context.Context, s Store) (map[string]bool, error) {
+	trusted := make(map[string]bool)
+	for after := ""; ; {
+		page, err := s.ListPublishers(ctx, after, cataloguePage)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page {
+			trusted[p.Name] = p.Revoked.IsZero()
+			after = p.Name
+		}
+		if len(page) < cataloguePage {
+			return trusted, nil
+		}
+	}
+}
+
+func (c *catalogue) manifest(id suit.ComponentID) *manifest {
+	m := c.manifests[id.Key()]
+	if m == nil {
+		m = &manifest{id: id}
+		c.manifests[id.Key()] = m
+		c.order = append(c.order, m)
+	}
+	return m
+}
+
+func (c *catalogue) add(v Version) {
+	m := c.manifest(v.Manifest)
+	m.versions = append(m.versions, v)
+}
+
+// index fills what is derived, once all versions are in.
+func (c *catalogue) index(trusted map[string]bool) {
+	for _, m := range c.order {
+		c.byComponent[m.id.Key()] = append(c.byComponent[m.id.Key()], m)
+		for i := range m.versions {
+			v := &m.versions[i]
+			if v.Withdrawn.IsZero() && trusted[v.Publisher] {
+				m.offered = v
+			}
+			c.byDigest[string(v.Digest)] = v
+			for _, component := range v.Components {
+				if key := component.ID.Key(); !slices.Contains(c.byComponent[key], m) {
+					c.byComponent[key] = append(c.byComponent[key], m)
+				}
+			}
+		}
+	}
 }

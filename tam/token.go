@@ -60,6 +60,12 @@ var (
 	errTokenExpired = errors.New("expired")
 )
 
+// storeError says that a token could not be checked, which is not the sender's fault.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }
+
 // token is a checked token.
 type token struct {
 	id      [16]byte
@@ -203,7 +209,7 @@ func (t *tokens) generation(ctx context.Context, g uint32) (TokenKey, bool, erro
 		return TokenKey{}, false, nil
 	}
 	if err := t.reload(ctx, now); err != nil {
-		return TokenKey{}, false, err
+		return TokenKey{}, false, &storeError{err}
 	}
 	key, ok := t.ring[g]
 	return key, ok, nil

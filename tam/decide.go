@@ -1,0 +1,242 @@
+package tam
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/suit"
+)
+
+// decision is what a device is to change.
+type decision struct {
+	// install lists versions in the order of their dependencies: what others need comes first.
+	install []step
+	// unlink lists manifests, those that need others before what they need.
+	unlink []suit.ComponentID
+	// notes say, for the log, what was asked for and not done, and why.
+	notes []string
+}
+
+// step is one version to install.
+type step struct {
+	version *Version
+	// haveBinary says that the device has the payload: the manifest alone will do
+	// (requested-tc-info, TEEP §4.3).
+	haveBinary bool
+}
+
+func (d *decision) empty() bool { return len(d.install) == 0 && len(d.unlink) == 0 }
+
+func (d *decision) note(format string, args ...any) {
+	d.notes = append(d.notes, fmt.Sprintf(format, args...))
+}
+
+// wishes is what a QueryResponse asks for.
+type wishes struct {
+	requested []teep.RequestedComponent
+	unneeded  []teep.ComponentID
+}
+
+// decide compares what a device has with what it should have. It has no side effects.
+func decide(c *catalogue, d *Device, w wishes, now time.Time) decision {
+	p := planner{catalogue: c, device: d, now: now, wanted: make(map[string]bool)}
+	for _, r := range w.requested {
+		p.request(r)
+	}
+	for _, m := range c.order {
+		switch m.mode(d.ID) {
+		case ModeRequired:
+			p.want(m, false)
+		case ModeForbidden:
+			if _, has := d.installed(m.id); has {
+				p.unlink(m.id)
+			}
+		}
+	}
+	for _, u := range w.unneeded {
+		p.unneeded(suit.ComponentID(u))
+	}
+	for _, i := range d.Inventory {
+		if m := c.manifests[i.Manifest.Key()]; m != nil && !p.leaves(m.id) {
+			p.want(m, false) // what is there is kept up to date
+		}
+	}
+	p.keepDependencies()
+	p.orderUnlinks()
+	return p.decision
+}
+
+// planner is the state of one decision.
+type planner struct {
+	decision
+	catalogue *catalogue
+	device    *Device
+	now       time.Time
+	wanted    map[string]bool // manifests that were looked at already
+}
+
+// request handles one entry of requested-tc-list.
+func (p *planner) request(r teep.RequestedComponent) {
+	id := suit.ComponentID(r.ID)
+	var found *manifest
+	for _, m := range p.catalogue.byComponent[id.Key()] {
+		if m.offered != nil && m.mode(p.device.ID) != ModeForbidden {
+			found = m
+			break
+		}
+	}
+	if found == nil {
+		p.note("requested %v: nothing is published and allowed under that identifier", id)
+		return
+	}
+	if r.MinSequence != nil && found.offered.Sequence < *r.MinSequence {
+		p.note("requested %v from sequence number %d on: the newest offered is %d", id, *r.MinSequence, found.offered.Sequence)
+		return
+	}
+	haveBinary := r.HaveBinary != nil && *r.HaveBinary && r.MinSequence != nil && *r.MinSequence == found.offered.Sequence
+	p.want(found, haveBinary)
+}
+
+// want plans the newest version of a manifest where the device lacks it, after what it depends on.
+func (p *planner) want(m *manifest, haveBinary bool) {
+	if p.wanted[m.id.Key()] {
+		return
+	}
+	p.wanted[m.id.Key()] = true // also ends cycles among dependencies
+	v := m.offered
+	if v == nil {
+		return
+	}
+	if has, ok := p.device.installed(m.id); ok && has.Sequence >= v.Sequence {
+		return
+	}
+	if p.device.heldBack(m.id, v.Sequence, p.now) {
+		p.note("%v sequence number %d failed here before and is held back", m.id, v.Sequence)
+		return
+	}
+	for _, id := range v.Dependencies {
+		// A dependency that this TAM does not publish is the agent's to resolve.
+		dependency := p.catalogue.manifests[id.Key()]
+		if dependency == nil {
+			continue
+		}
+		if dependency.mode(p.device.ID) == ModeForbidden {
+			p.note("%v needs %v, which this device must not have", m.id, id)
+			return
+		}
+		p.want(dependency, false)
+		if p.device.heldBack(id, offeredSequence(dependency), p.now) {
+			p.note("%v waits for %v", m.id, id)
+			return
+		}
+	}
+	p.install = append(p.install, step{version: v, haveBinary: haveBinary})
+}
+
+func offeredSequence(m *manifest) uint64 {
+	if m.offered == nil {
+		return 0
+	}
+	return m.offered.Sequence
+}
+
+// unneeded handles one entry of unneeded-manifest-list: what the device no longer needs goes,
+// unless something else wants it.
+func (p *planner) unneeded(id suit.ComponentID) {
+	m := p.catalogue.manifests[id.Key()]
+	switch {
+	case m != nil && m.mode(p.device.ID) == ModeRequired:
+		p.note("%v is unneeded, but required here", id)
+	case p.wanted[id.Key()]:
+		p.note("%v is unneeded, but requested too", id)
+	default:
+		p.unlink(id)
+	}
+}
+
+func (p *planner) unlink(id suit.ComponentID) {
+	switch {
+	case p.leaves(id):
+	case p.device.heldBack(id, 0, p.now):
+		p.note("removing %v failed here before and is held back", id)
+	default:
+		p.decision.unlink = append(p.decision.unlink, id)
+	}
+}
+
+// leaves tells whether a manifest is going to be unlinked.
+func (p *planner) leaves(id suit.ComponentID) bool {
+	return slices.ContainsFunc(p.decision.unlink, id.Equal)
+}
+
+// dependencies returns what a manifest needs, in the version that the device will have.
+func (p *planner) dependencies(id suit.ComponentID) []suit.ComponentID {
+	for _, s := range p.install {
+		if s.version.Manifest.Equal(id) {
+			return s.version.Dependencies
+		}
+	}
+	m := p.catalogue.manifests[id.Key()]
+	has, ok := p.device.installed(id)
+	if m == nil || !ok {
+		return nil
+	}
+	if v := m.version(has.Sequence); v != nil {
+		return v.Dependencies
+	}
+	return nil
+}
+
+// keepDependencies takes back the removal of what remaining manifests depend on. Forbidden
+// manifests go nevertheless.
+func (p *planner) keepDependencies() {
+	for changed := true; changed; {
+		changed = false
+		var stay []suit.ComponentID
+		for _, i := range p.device.Inventory {
+			if !p.leaves(i.Manifest) {
+				stay = append(stay, i.Manifest)
+			}
+		}
+		for _, s := range p.install {
+			stay = append(stay, s.version.Manifest)
+		}
+		for _, id := range stay {
+			for _, needed := range p.dependencies(id) {
+				n := slices.IndexFunc(p.decision.unlink, needed.Equal)
+				if m := p.catalogue.manifests[needed.Key()]; n < 0 || m != nil && m.mode(p.device.ID) == ModeForbidden {
+					continue
+				}
+				p.note("%v is unneeded, but %v depends on it", needed, id)
+				p.decision.unlink = slices.Delete(p.decision.unlink, n, n+1)
+				changed = true
+			}
+		}
+	}
+}
+
+// orderUnlinks puts what needs something before what it needs.
+func (p *planner) orderUnlinks() {
+	var ordered []suit.ComponentID
+	visited := make(map[string]bool)
+	var visit func(id suit.ComponentID)
+	visit = func(id suit.ComponentID) {
+		if visited[id.Key()] {
+			return
+		}
+		visited[id.Key()] = true
+		for _, needed := range p.dependencies(id) {
+			if p.leaves(needed) {
+				visit(needed)
+			}
+		}
+		ordered = append(ordered, id)
+	}
+	for _, id := range p.decision.unlink {
+		visit(id)
+	}
+	slices.Reverse(ordered)
+	p.decision.unlink = ordered
+}

@@ -1,0 +1,38 @@
+package tam
+
+import (
+	"errors"
+
+	"github.com/go-teep/teep/cose"
+)
+
+// SuppPubInfo.other of the key derivation separates the two things that agents encrypt to a TAM
+// (TEEP §8.2).
+const (
+	contextEAT    = "EAT Encryption"
+	contextReport = "SUIT Report Encryption"
+)
+
+var errNoDecryptionKey = errors.New("tam: no decryption key is configured (Config.DecryptionKeys)")
+
+// isEncrypted tells a tagged COSE_Encrypt from everything that a payload may be otherwise.
+func isEncrypted(data []byte) bool {
+	return len(data) > 2 && data[0] == 0xd8 && data[1] == byte(cose.TagEncrypt)
+}
+
+// decryptFor decrypts what an agent encrypted to this TAM.
+//
+// A128CTR belongs to two of the profiles that a TAM must support and authenticates nothing. That is
+// harmless here: Evidence is signed inside, and the signature of the TEEP message covers the
+// ciphertext of both.
+func (t *TAM) decryptFor(data []byte, context string) ([]byte, error) {
+	if len(t.decrypt) == 0 {
+		return nil, errNoDecryptionKey
+	}
+	return cose.Decrypt(data, nil, cose.DecryptKeys(t.decrypt), cose.DecryptOptions{
+		KDFOther: context,
+		Algorithms: []cose.Algorithm{
+			cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgChaCha20Poly1305, cose.AlgA128CTR,
+		},
+	})
+}

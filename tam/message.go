@@ -1,0 +1,159 @@
+package tam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/cbor"
+)
+
+// sender is who sent the message that is being processed.
+type sender struct {
+	// key verified the message; alg is that of its cipher suite, which the answer uses too.
+	key *cose.Key
+	alg cose.Algorithm
+	// device is the sender's record, nil when the TAM does not know it yet.
+	device *Device
+	// payload is what the message carried as attestation-payload.
+	payload attestationPayload
+}
+
+// ProcessTeepMessage handles one message from an agent and returns the answer, which is empty when
+// there is nothing to say. Invalid, late, replayed and foreign messages are dropped: logged with the
+// reason and answered with nothing (TEEP §7.1). An error means that the TAM could not do its work;
+// the message may be sent again.
+func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error) {
+	keys := &agentKeys{ctx: ctx, tam: t, msg: msg}
+	opened, err := teep.Open(msg, keys, teep.OpenOptions{Algorithms: t.accepted})
+	if keys.err != nil {
+		return nil, keys.err
+	}
+	if err != nil {
+		if errors.Is(err, cose.ErrUnknownSigner) {
+			return t.strangersMessage(ctx, msg, keys.keyID, err)
+		}
+		return t.drop(ctx, nil, "invalid", err)
+	}
+	s := &sender{key: opened.Key, alg: opened.Algorithm, device: keys.device, payload: keys.payload}
+	if d := s.device; d != nil && (d.Status == DeviceBlocked || d.Status == DeviceRetired) {
+		return t.drop(ctx, s, string(d.Status), errNotServed)
+	}
+	switch m := opened.Message.(type) {
+	case *teep.QueryResponse:
+		return t.queryResponse(ctx, s, m)
+	case *teep.Success:
+		return t.success(ctx, s, m)
+	case *teep.Error:
+		return t.agentError(ctx, s, m)
+	}
+	return t.drop(ctx, s, "invalid", fmt.Errorf("a %v is not for a TAM", opened.Message.Type()))
+}
+
+var errNotServed = errors.New("the operator does not serve this device")
+
+// drop logs why a message is ignored. Causes come from parsers and hold no payload. Where the cause
+// is the TAM's own store, the message is not ignored but fails.
+func (t *TAM) drop(ctx context.Context, s *sender, reason string, err error) ([]byte, error) {
+	if own := (*storeError)(nil); errors.As(err, &own) {
+		return nil, own
+	}
+	attrs := []slog.Attr{slog.String("reason", reason), slog.Any("err", err)}
+	if s != nil {
+		attrs = append(attrs, slog.String("agent", DeviceID(s.key.Thumbprint())))
+	}
+	t.log.LogAttrs(ctx, slog.LevelWarn, "message ignored", attrs...)
+	return nil, nil
+}
+
+// agentKeys finds the key of a message's sender: the key of a known device by the kid, else the one
+// that the attestation payload names in its cnf claim. The latter is only a candidate. Whoever can
+// sign with it holds that key; what the key is worth is for the appraisal to say, which binds it
+// to the attested device (TEEP §7.1.1.1).
+type agentKeys struct {
+	ctx context.Context
+	tam *TAM
+	msg []byte
+
+	keyID   []byte // as claimed
+	device  *Device
+	payload attestationPayload
+	err     error // the store failed
+}
+
+// VerifiersFor implements [cose.KeySource].
+func (a *agentKeys) VerifiersFor(alg cose.Algorithm, h cose.Headers) []cose.Verifier {
+	a.keyID = h.KeyID()
+	if err := a.readPayload(); err != nil {
+		a.tam.log.DebugContext(a.ctx, "attestation payload could not be read", "err", err)
+	}
+	candidate := a.payload.agentKey
+	thumbprint := a.keyID
+	if len(thumbprint) != 32 && candidate != nil {
+		thumbprint = candidate.Thumbprint()
+	}
+	key, err := a.knownKey(thumbprint)
+	if err != nil {
+		a.err = err
+		return nil
+	}
+	if key == nil {
+		if key = candidate; key == nil {
+			return nil
+		}
+	}
+	v, err := key.VerifierFor(alg)
+	if err != nil {
+		return nil
+	}
+	return []cose.Verifier{v}
+}
+
+// knownKey looks the device up; nil when there is none.
+func (a *agentKeys) knownKey(thumbprint []byte) (*cose.Key, error) {
+	if len(thumbprint) != 32 {
+		return nil, nil
+	}
+	d, err := a.tam.store.DeviceByKey(a.ctx, thumbprint)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tam: looking up a device: %w", err)
+	}
+	key, err := cose.ParseKey(d.AgentKey)
+	if err != nil {
+		return nil, fmt.Errorf("tam: agent key of device %s: %w", d.ID, err)
+	}
+	a.device = d
+	return key, nil
+}
+
+// readPayload takes the attestation-payload out of a QueryResponse that is not verified yet. No
+// more of the message than that is looked at.
+func (a *agentKeys) readPayload() error {
+	data, err := cose.UnverifiedPayload(a.msg)
+	if err != nil {
+		return err
+	}
+	var parts []cbor.RawMessage
+	if err := cbor.Unmarshal(data, &parts); err != nil || len(parts) != 2 {
+		return err // only a QueryResponse of two elements carries one
+	}
+	var kind teep.MessageType
+	if err := cbor.Unmarshal(parts[0], &kind); err != nil || kind != teep.TypeQueryResponse {
+		return err
+	}
+	var options struct {
+		Payload []byte `cbor:"7,keyasint,omitempty"`
+		Format  string `cbor:"13,keyasint,omitempty"`
+	}
+	if err := cbor.Unmarshal(parts[1], &options); err != nil || options.Payload == nil {
+		return err
+	}
+	a.payload, err = a.tam.readAttestationPayload(options.Format, options.Payload)
+	return err
+}

@@ -1,0 +1,149 @@
+package tam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/cose"
+)
+
+// negotiate handles an Error that answers a QueryRequest: it repeats the request in another form
+// where that may help (TEEP §4.6). What it does depends on the message alone and leaves no trace
+// in the store; it gives a sender no more than an empty message does.
+func (t *TAM) negotiate(ctx context.Context, alg cose.Algorithm, keyID []byte, m *teep.Error) ([]byte, error) {
+	q, err := t.alternative(ctx, alg, m)
+	if err != nil || q == nil {
+		return nil, err
+	}
+	if !t.retries.allow(keyID, m.Code) {
+		t.log.WarnContext(ctx, "no further QueryRequest for now", "code", m.Code.String())
+		return nil, nil
+	}
+	return t.queryRequest(ctx, *q)
+}
+
+// alternative finds the QueryRequest to try next, or none.
+func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, m *teep.Error) (*query, error) {
+	q := &query{signers: t.offered, attested: t.policy.Query == QueryAttested}
+	switch m.Code {
+	case teep.ErrUnsupportedCipherSuites:
+		// Suites beyond those that a first request offers.
+		q.signers = nil
+		for _, suite := range m.CipherSuites {
+			a, ok := suite.Sign1Algorithm()
+			if s := t.signers[a]; ok && s != nil && !slices.Contains(t.offered, s) {
+				q.signers = []cose.Signer{s}
+				return q, nil
+			}
+		}
+		return nil, nil
+	case teep.ErrUnsupportedFreshnessMechanisms:
+		q.attested = true
+		q.timestamps = true
+		if !t.policy.AcceptTimestamps || !slices.Contains(m.FreshnessMechanisms, teep.FreshnessTimestamp) {
+			return nil, nil
+		}
+		return q, nil
+	case teep.ErrUnsupportedSUITReport:
+		common := intersect(m.SUITProfiles, teep.MandatorySUITProfiles())
+		if len(common) == 0 {
+			return nil, nil
+		}
+		q.profiles = common
+		return q, nil
+	case teep.ErrUnsupportedMsgVersion:
+		// Version 0 is the only one there is, and it was offered.
+		return nil, nil
+	case teep.ErrAttestationRequired:
+		return t.attestedQuery(ctx, q, alg, m.Challenge)
+	}
+	// ERR_UNSUPPORTED_EXTENSION: no extension was used. ERR_BAD_CERTIFICATE,
+	// ERR_CERTIFICATE_EXPIRED: an operator renews. Others: the agent comes again by itself.
+	return nil, nil
+}
+
+func intersect(theirs, ours []teep.SUITProfile) []teep.SUITProfile {
+	var common []teep.SUITProfile
+	for _, p := range ours {
+		if slices.Contains(theirs, p) {
+			common = append(common, p)
+		}
+	}
+	return common
+}
+
+// attestedQuery answers the demand that the TAM attest itself (TEEP §7.1.2). The Evidence names the
+// key that signs the request, so that there is one suite: that of the agent's message.
+func (t *TAM) attestedQuery(ctx context.Context, q *query, alg cose.Algorithm, challenge []byte) (*query, error) {
+	if t.attester == nil {
+		t.log.ErrorContext(ctx, "an agent demands attestation of the TAM, which has no attester (Config.Attester)")
+		return nil, nil
+	}
+	s, ok := t.signers[alg]
+	if !ok {
+		return nil, nil
+	}
+	e, err := t.attester.Attest(ctx, "", attest.Request{Nonce: challenge, AgentKey: s.Public()})
+	if err != nil {
+		return nil, fmt.Errorf("tam: attesting the TAM: %w", err)
+	}
+	if teep.IsEATFormat(e.MediaType) {
+		e.MediaType = "" // absent is the default
+	}
+	q.signers, q.evidence = []cose.Signer{s}, &e
+	return q, nil
+}
+
+// suite returns the signer of the suite that the sender uses.
+func (t *TAM) suite(s *sender) []cose.Signer { return []cose.Signer{t.signers[s.alg]} }
+
+// strangersMessage handles a message whose signer is not known. It cannot be verified and counts for
+// nothing, with one exception: an agent that never showed Evidence may be unable to, because it
+// cannot read the QueryRequest, or demands that the TAM attests itself first, or was asked without
+// attestation. What it gets is what an empty message gets: a QueryRequest.
+func (t *TAM) strangersMessage(ctx context.Context, msg, keyID []byte, cause error) ([]byte, error) {
+	payload, err := cose.UnverifiedPayload(msg)
+	if err != nil {
+		return t.drop(ctx, nil, "invalid", err)
+	}
+	m, err := teep.Decode(payload)
+	if err != nil {
+		return t.drop(ctx, nil, "invalid", errors.Join(cause, err))
+	}
+	switch m := m.(type) {
+	case *teep.Error:
+		t.logAgentError(ctx, nil, m)
+		if m.Token != nil {
+			if _, err := t.tokens.check(ctx, m.Token, purposeQuery, nil); err != nil {
+				return t.drop(ctx, nil, "Error of an unknown agent", err)
+			}
+		}
+		return t.negotiate(ctx, claimedAlgorithm(msg), keyID, m)
+	case *teep.QueryResponse:
+		if _, err := t.tokens.check(ctx, m.Token, purposeQuery, nil); err == nil && t.retries.allow(keyID, 0) {
+			return t.queryRequest(ctx, query{signers: t.offered, attested: true})
+		}
+	}
+	return t.drop(ctx, nil, "unknown agent", cause)
+}
+
+// claimedAlgorithm is the algorithm that a message says it is signed with.
+func claimedAlgorithm(msg []byte) cose.Algorithm {
+	body, signatures, err := cose.UnverifiedHeaders(msg)
+	if err != nil {
+		return 0
+	}
+	if alg := body.Protected.Algorithm(); alg != 0 {
+		return alg
+	}
+	for _, h := range signatures {
+		if alg := h.Protected.Algorithm(); alg != 0 {
+			return alg
+		}
+	}
+	return 0
+}

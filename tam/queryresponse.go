@@ -1,0 +1,293 @@
+package tam
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/attest"
+)
+
+// answered is what a QueryResponse answers: the request that the token or challenge stands for.
+type answered struct {
+	items   teep.DataItem
+	nonce   []byte // expected in the attestation payload; nil: freshness by timestamp
+	token   []byte // of the QueryRequest; nil when it had a challenge
+	consume Consumption
+}
+
+// queryResponse handles a QueryResponse whose signature holds (TEEP §7.1.1).
+func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryResponse) ([]byte, error) {
+	a, err := t.matchRequest(ctx, s, m)
+	if err != nil {
+		return t.drop(ctx, s, "QueryResponse without a request of this TAM", err)
+	}
+	err = teep.CheckQueryResponse(&teep.QueryRequest{Token: a.token, DataItems: a.items}, m)
+	if err == nil {
+		_, err = t.readReports(s, m.SUITReports, a.token)
+	}
+	if err != nil {
+		return t.refuse(ctx, s, teep.ErrPermanentError, err.Error(), err)
+	}
+	// Two messages of one device may race. The loser looks at the device anew; if what it lost
+	// to was the same message, its challenge is used up now.
+	for range 3 {
+		reply, err := t.answer(ctx, s, m, a)
+		if !errors.Is(err, ErrConflict) {
+			if errors.Is(err, ErrConsumed) {
+				return t.drop(ctx, s, "replayed", err)
+			}
+			return reply, err
+		}
+		if s.device, err = t.store.DeviceByKey(ctx, s.key.Thumbprint()); err != nil {
+			return nil, fmt.Errorf("tam: looking up a device: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("tam: device %s: %w", DeviceID(s.key.Thumbprint()), ErrConflict)
+}
+
+// matchRequest finds out which QueryRequest is answered, from the token in the message or the
+// challenge in the attestation payload.
+func (t *TAM) matchRequest(ctx context.Context, s *sender, m *teep.QueryResponse) (answered, error) {
+	if m.Token != nil {
+		tok, err := t.tokens.check(ctx, m.Token, purposeQuery, nil)
+		return answered{
+			items: teep.DataItem(tok.request), nonce: m.Token, token: m.Token,
+			consume: Consumption{ID: tok.id, Expires: tok.expires},
+		}, err
+	}
+	if s.payload.nonce != nil {
+		tok, err := t.tokens.check(ctx, s.payload.nonce, purposeChallenge, nil)
+		return answered{
+			items: teep.DataItem(tok.request), nonce: s.payload.nonce,
+			consume: Consumption{ID: tok.id, Expires: tok.expires},
+		}, err
+	}
+	if !t.policy.AcceptTimestamps || s.payload.data == nil {
+		return answered{}, errors.New("neither token nor challenge")
+	}
+	// Fresh by timestamp: the payload itself is what may be used once. The verifier bounds its
+	// age, after which it needs no remembering.
+	sum := sha256.Sum256(s.payload.data)
+	return answered{
+		items:   teep.DataAttestation | teep.DataTrustedComponents,
+		consume: Consumption{ID: [16]byte(sum[:16]), Expires: t.clock().Add(2 * t.policy.MaxEvidenceAge)},
+	}, nil
+}
+
+// answer appraises, decides, and commits everything as one step.
+func (t *TAM) answer(ctx context.Context, s *sender, m *teep.QueryResponse, a answered) ([]byte, error) {
+	now := t.clock()
+	var result *attest.Result
+	wasEvidence := false
+	d := s.device
+	if s.payload.data != nil {
+		var err error
+		if result, wasEvidence, err = t.appraise(ctx, s, a.nonce); err == nil {
+			d, err = t.attested(s, result, now)
+		}
+		if err != nil {
+			return t.attestationFailed(ctx, s, a, attestationFault(err), err)
+		}
+		if !t.good(result.Status) {
+			return t.attestationFailed(ctx, &sender{key: s.key, alg: s.alg, device: d}, a,
+				"attestation: "+describeReasons(result), fmt.Errorf("appraisal: %v", result.Status))
+		}
+	}
+	if d == nil || !t.good(d.Attestation.Status) || now.Sub(d.Attestation.At) > t.policy.ReattestAfter {
+		return t.queryRequest(ctx, query{signers: t.suite(s), attested: true})
+	}
+	switch d.Status {
+	case DeviceBlocked, DeviceRetired: // since the message was opened
+		return t.drop(ctx, s, string(d.Status), errNotServed)
+	case DevicePending:
+		if err := t.commit(ctx, a, d, EventAttested, "waits to be accepted by an operator"); err != nil {
+			return nil, err
+		}
+		t.log.InfoContext(ctx, "device is pending", "device", d.ID)
+		return nil, nil
+	}
+	return t.bringToState(ctx, s, m, a, d, result, wasEvidence)
+}
+
+// describeReasons names the claims that spoiled an appraisal.
+func describeReasons(r *attest.Result) string {
+	var bad []string
+	for _, reason := range r.Reasons {
+		if reason.Status != attest.StatusAffirming && reason.Status != attest.StatusNone {
+			bad = append(bad, reason.Claim+": "+reason.Text)
+		}
+	}
+	if len(bad) == 0 {
+		return r.Status.String()
+	}
+	return strings.Join(bad, "; ")
+}
+
+// bringToState decides what an attested device must change and says so in an Update; a device that
+// is as it should be gets no answer (TEEP §7.1.1.1, cases 2 and 3).
+func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse, a answered, d *Device, result *attest.Result, wasEvidence bool) ([]byte, error) {
+	now := t.clock()
+	c, err := t.currentCatalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if m.TrustedComponents != nil {
+		reported, err := readTrustedComponents(m.TrustedComponents)
+		if err != nil {
+			return t.refuse(ctx, s, teep.ErrPermanentError, err.Error(), err)
+		}
+		var attested []attest.Component
+		if result != nil {
+			attested = result.Components
+		}
+		d.Inventory = c.inventory(d.Inventory, reported, attested)
+	}
+	d.LastSeen = now
+	plan := decide(c, d, wishes{m.RequestedComponents, m.UnneededManifests}, now)
+	for _, note := range plan.notes {
+		t.log.InfoContext(ctx, "not done", "device", d.ID, "why", note)
+	}
+	u := &teep.Update{}
+	if wasEvidence && t.policy.PassResults && result.Token != nil {
+		u.AttestationFormat, u.AttestationPayload = passportFormat(result.MediaType), result.Token
+	}
+	if plan.empty() && u.AttestationPayload == nil {
+		err := t.commit(ctx, a, d, EventAttested, "nothing to change")
+		return nil, err
+	}
+	if err := t.fillUpdate(ctx, u, plan); err != nil {
+		return nil, err
+	}
+	if err := t.promise(ctx, u, s, d, plan); err != nil {
+		return nil, err
+	}
+	reply, err := t.sign(u, s.alg)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.commit(ctx, a, d, EventUpdateSent, plan.describe()); err != nil {
+		return nil, err
+	}
+	t.log.InfoContext(ctx, "update sent", "device", d.ID, "what", plan.describe())
+	return reply, nil
+}
+
+// passportFormat is the attestation-payload-format of a result: absent when it is the default.
+func passportFormat(mediaType string) string {
+	if teep.IsEATFormat(mediaType) {
+		return ""
+	}
+	return mediaType
+}
+
+// promise gives the Update its token, and the device the record of it.
+func (t *TAM) promise(ctx context.Context, u *teep.Update, s *sender, d *Device, plan decision) error {
+	b, tok, err := t.tokens.issue(ctx, purposeUpdate, 0, s.key.Thumbprint())
+	if err != nil {
+		return err
+	}
+	u.Token = b
+	p := PendingUpdate{Token: tok.id, Expires: tok.expires, Unlinked: plan.unlink}
+	for _, s := range plan.install {
+		p.Offered = append(p.Offered, s.version.installed())
+	}
+	d.addPending(p, t.clock())
+	return nil
+}
+
+// describe says what an Update does, for the history.
+func (d *decision) describe() string {
+	var parts []string
+	for _, s := range d.install {
+		parts = append(parts, fmt.Sprintf("install %v sequence number %d", s.version.Manifest, s.version.Sequence))
+	}
+	for _, id := range d.unlink {
+		parts = append(parts, fmt.Sprintf("remove %v", id))
+	}
+	if parts == nil {
+		return "Attestation Result passed on"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// commit uses up the token or challenge, and stores the device and an entry of its history.
+func (t *TAM) commit(ctx context.Context, a answered, d *Device, kind EventKind, detail string) error {
+	err := t.store.CommitExchange(ctx, Exchange{
+		Consume: &a.consume,
+		Device:  d,
+		Event:   &Event{DeviceID: d.ID, At: t.clock(), Kind: kind, Detail: detail},
+	})
+	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrConsumed) {
+		return fmt.Errorf("tam: storing an exchange: %w", err)
+	}
+	return err
+}
+
+// attestationFailed answers a device that could not prove to be healthy: with the updates that may
+// heal it, or with ERR_ATTESTATION_REQUIRED (TEEP §7.1.1.1, case 1). A known device's record tells
+// of it. A stranger leaves no trace in the store: anybody can be one.
+func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text string, cause error) ([]byte, error) {
+	d := s.device
+	heal, err := t.healing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	u := &teep.Update{}
+	if heal.empty() {
+		u.ErrorCode = teep.ErrAttestationRequired
+		u.ErrorMessage = teep.NetUnicode(text)
+	} else if err := t.fillUpdate(ctx, u, heal); err != nil {
+		return nil, err
+	}
+	if d != nil {
+		if !heal.empty() {
+			if err := t.promise(ctx, u, s, d, heal); err != nil {
+				return nil, err
+			}
+		}
+		d.LastSeen = t.clock()
+		if t.good(d.Attestation.Status) {
+			d.Attestation.Status = attest.StatusContraindicated
+			d.Attestation.Reasons = []attest.Reason{{Claim: "attestation", Status: attest.StatusContraindicated, Text: text}}
+		}
+		if err := t.commit(ctx, a, d, EventAttestationFailed, text); err != nil {
+			return nil, err
+		}
+	}
+	t.log.LogAttrs(ctx, slog.LevelWarn, "attestation failed", slog.String("agent", DeviceID(s.key.Thumbprint())),
+		slog.String("reason", text), slog.Any("err", cause), slog.Int("healing", len(heal.install)))
+	return t.sign(u, s.alg)
+}
+
+// healing collects the updates that policy gives to devices that failed attestation. What such a
+// device says about itself is not looked at; its agent refuses what it has already.
+func (t *TAM) healing(ctx context.Context) (decision, error) {
+	var d decision
+	if len(t.policy.Healing) == 0 {
+		return d, nil
+	}
+	c, err := t.currentCatalogue(ctx)
+	if err != nil {
+		return d, err
+	}
+	for _, id := range t.policy.Healing {
+		if m := c.manifests[id.Key()]; m != nil && m.offered != nil {
+			d.install = append(d.install, step{version: m.offered})
+		}
+	}
+	return d, nil
+}
+
+// refuse answers a QueryResponse that is authentic and not as it must be with an Update that says
+// so (TEEP §7.1.1). It has no token: nothing is expected back.
+func (t *TAM) refuse(ctx context.Context, s *sender, code teep.ErrorCode, text string, cause error) ([]byte, error) {
+	if _, err := t.drop(ctx, s, "QueryResponse refused", cause); err != nil {
+		return nil, err
+	}
+	return t.sign(&teep.Update{ErrorCode: code, ErrorMessage: teep.NetUnicode(text)}, s.alg)
+}

@@ -1,0 +1,73 @@
+package tam
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+)
+
+// openReport takes the protection off a SUIT Report and parses it.
+//
+//	SUIT_Report_Protected   = COSE_Sign1(SUIT_Report_Unprotected) / COSE_Mac0(SUIT_Report_Unprotected)
+//	SUIT_Report_Unprotected = SUIT_Report / COSE_Encrypt(SUIT_Report)
+//
+// What a report says is as good as the signature of the TEEP message around it, which was checked.
+// A signature of its own adds nothing to that as long as the TAM knows no report key of the device;
+// one by the key of the message itself is not allowed (TEEP §4.5).
+func (t *TAM) openReport(s *sender, data []byte) (*suit.Report, error) {
+	signed := false
+	for range 3 { // signed, encrypted, report
+		switch {
+		case len(data) == 0:
+			return nil, errors.New("is empty")
+		case isEncrypted(data):
+			plain, err := t.decryptFor(data, contextReport)
+			if err != nil {
+				return nil, err
+			}
+			data = plain
+		case data[0]>>5 == 5: // a map
+			return suit.ParseReport(data)
+		case signed:
+			return nil, errors.New("is signed twice")
+		default:
+			signed = true
+			if err := distinctKey(data, s.key); err != nil {
+				return nil, err
+			}
+			payload, err := cose.UnverifiedPayload(data)
+			if err != nil {
+				return nil, fmt.Errorf("neither a SUIT_Report nor a COSE_Sign1 or COSE_Encrypt around one: %w", err)
+			}
+			data = payload
+		}
+	}
+	return nil, errors.New("is wrapped too often")
+}
+
+// distinctKey refuses a report that the key of the TEEP message signed.
+func distinctKey(report []byte, messageKey *cose.Key) error {
+	errSame := errors.New("is signed with the key of the TEEP message; another key is required (TEEP §4.5)")
+	body, _, err := cose.UnverifiedHeaders(report)
+	if err != nil {
+		return err
+	}
+	kid := body.KeyID()
+	if bytes.Equal(kid, messageKey.Thumbprint()) {
+		return errSame
+	}
+	if kid != nil {
+		return nil
+	}
+	v, err := messageKey.Verifier()
+	if err != nil {
+		return err
+	}
+	if _, err := cose.Verify(report, cose.KeySet{v}, cose.VerifyOptions{}); err == nil {
+		return errSame
+	}
+	return nil
+}

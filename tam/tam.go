@@ -1,0 +1,237 @@
+package tam
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+)
+
+// Config is what a TAM is made of. Fields without a default named here are required.
+type Config struct {
+	// Signers sign the TAM's messages, one per algorithm. ESP256 and Ed25519 are mandatory for
+	// a TAM (TEEP §8.1); these two make up the offer in a QueryRequest, further ones are used
+	// with agents that ask for them.
+	Signers []cose.Signer
+	// DecryptionKeys are the private ECDH keys that agents encrypt Evidence and SUIT Reports
+	// to, the current one first. Empty: encrypted ones are refused.
+	DecryptionKeys []*cose.Key
+	// Verifier appraises Evidence (background-check model). One of Verifier and Results is
+	// required.
+	Verifier attest.Verifier
+	// Results checks the Attestation Results that agents bring along (passport model): that
+	// a verifier which this TAM trusts signed them, that cnf names the agent, and that they
+	// are fresh (TEEP §7.1.1.1). nil: they are refused.
+	Results attest.Verifier
+	// Attester attests the TAM itself to agents that demand it (ERR_ATTESTATION_REQUIRED).
+	// nil: the demand is logged.
+	Attester attest.Attester
+	Store    Store
+	Blobs    Blobs
+	Policy   Policy
+	// Clock defaults to time.Now, Rand to crypto/rand, Logger to slog.Default().
+	Clock  func() time.Time
+	Rand   io.Reader
+	Logger *slog.Logger
+}
+
+// Query says what a QueryRequest asks for.
+type Query int
+
+const (
+	// QueryAttested asks for attestation each time, under a fresh challenge.
+	QueryAttested Query = iota
+	// QueryToken does not ask for attestation: the QueryRequest has a token, which is also the
+	// nonce for agents that bring an Attestation Result (passport model, TEEP §9). Agents
+	// whose last attestation is older than Policy.ReattestAfter are asked again with a challenge.
+	QueryToken
+)
+
+// Admission says what becomes of a device that is seen for the first time.
+type Admission int
+
+const (
+	// AdmitAttested accepts every device whose attestation is good.
+	AdmitAttested Admission = iota
+	// AdmitManually keeps new devices pending until an operator accepts them.
+	AdmitManually
+)
+
+// Policy are the choices that the protocol leaves to a TAM. The zero value is a safe default.
+type Policy struct {
+	Query     Query
+	Admission Admission
+	// TokenLifetime is how long tokens and challenges are good for: it bounds how long an
+	// agent may work on an Update. Default 12 hours (TEEP §7.1 recommends several hours).
+	TokenLifetime time.Duration
+	// TokenKeyRotation is how often the key of the tokens changes. Default 24 hours.
+	TokenKeyRotation time.Duration
+	// ReattestAfter is the age up to which QueryToken relies on the last attestation.
+	// Default 24 hours.
+	ReattestAfter time.Duration
+	// AcceptTimestamps accepts attestation payloads that are fresh by timestamp instead of a
+	// nonce, up to MaxEvidenceAge. Each is accepted once.
+	AcceptTimestamps bool
+	// MaxEvidenceAge bounds the age of timestamped payloads. Default 5 minutes.
+	MaxEvidenceAge time.Duration
+	// AcceptWarning serves devices whose appraisal ended in a warning (AR4SI).
+	AcceptWarning bool
+	// PassResults sends the Attestation Result back to agents that sent Evidence, as a
+	// passport for other relying parties (TEEP §4.4).
+	PassResults bool
+	// Healing lists manifests that are offered to devices whose attestation failed, because
+	// they may repair them (TEEP §7.1.1.1, case 1).
+	Healing []suit.ComponentID
+	// PermanentPause is how long what failed on a device is not offered to it again; it
+	// doubles with every failure. Default 1 hour. TemporaryPause is that after a failure that
+	// the device calls temporary. Default 1 minute.
+	PermanentPause, TemporaryPause time.Duration
+}
+
+func (p Policy) withDefaults() Policy {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&p.TokenLifetime, 12 * time.Hour},
+		{&p.TokenKeyRotation, 24 * time.Hour},
+		{&p.ReattestAfter, 24 * time.Hour},
+		{&p.MaxEvidenceAge, 5 * time.Minute},
+		{&p.PermanentPause, time.Hour},
+		{&p.TemporaryPause, time.Minute},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	return p
+}
+
+// TAM is a Trusted Application Manager. All methods are safe for concurrent use.
+type TAM struct {
+	signers  map[cose.Algorithm]cose.Signer
+	offered  []cose.Signer // ESP256 and Ed25519: what a first QueryRequest is signed with
+	accepted []cose.Algorithm
+	decrypt  []*cose.Key
+	verifier attest.Verifier
+	results  attest.Verifier
+	attester attest.Attester
+	store    Store
+	blobs    Blobs
+	policy   Policy
+	clock    func() time.Time
+	rand     io.Reader
+	log      *slog.Logger
+
+	tokens    *tokens
+	envelopes *envelopeCache
+	retries   *retryLimit
+
+	catalogueMu sync.Mutex
+	catalogue   *catalogue
+}
+
+// New makes a TAM. It reads the token keys from the store, and makes the first one in a new store.
+func New(ctx context.Context, c Config) (*TAM, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	t := &TAM{
+		signers: make(map[cose.Algorithm]cose.Signer), decrypt: c.DecryptionKeys,
+		verifier: c.Verifier, results: c.Results, attester: c.Attester,
+		store: c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
+		clock: c.Clock, rand: c.Rand, log: c.Logger,
+		envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
+	}
+	t.tokens = &tokens{
+		store: c.Store, clock: c.Clock, rand: c.Rand,
+		lifetime: t.policy.TokenLifetime, rotate: t.policy.TokenKeyRotation,
+	}
+	for _, s := range c.Signers {
+		if _, twice := t.signers[s.Algorithm()]; twice {
+			return nil, fmt.Errorf("tam: two signers for %v: give one per algorithm", s.Algorithm())
+		}
+		t.signers[s.Algorithm()] = s
+		t.accepted = append(t.accepted, s.Algorithm())
+	}
+	for _, suite := range teep.MandatoryCipherSuites() {
+		alg, _ := suite.Sign1Algorithm()
+		s, ok := t.signers[alg]
+		if !ok {
+			return nil, fmt.Errorf("tam: no signer for %v: a TAM needs one for ESP256 and one for Ed25519 (TEEP §8.1)", alg)
+		}
+		t.offered = append(t.offered, s)
+	}
+	if _, err := t.tokens.current(ctx, t.clock()); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Store == nil:
+		return errors.New("tam: Config.Store is missing: open one, for example with package tam/sqlite")
+	case c.Blobs == nil:
+		return errors.New("tam: Config.Blobs is missing: open one, for example with package tam/blobfs")
+	case c.Verifier == nil && c.Results == nil:
+		return errors.New("tam: Config has neither Verifier nor Results: no device could ever be attested")
+	case c.Policy.TokenLifetime < 0 || c.Policy.TokenKeyRotation < 0 || c.Policy.ReattestAfter < 0 ||
+		c.Policy.MaxEvidenceAge < 0 || c.Policy.PermanentPause < 0 || c.Policy.TemporaryPause < 0:
+		return errors.New("tam: Config.Policy has a negative duration")
+	}
+	for i, s := range c.Signers {
+		if s == nil {
+			return fmt.Errorf("tam: Config.Signers[%d] is nil", i)
+		}
+	}
+	return nil
+}
+
+// Sweep removes what expired from the store: used tokens, and history older than keepEvents. It
+// works in small steps until all is gone or ctx ends, and is meant to be called every few minutes,
+// by one replica or by all.
+func (t *TAM) Sweep(ctx context.Context, keepEvents time.Duration) error {
+	const step = 500
+	for {
+		now := t.clock()
+		n, err := t.store.Sweep(ctx, now, now.Add(-keepEvents), step)
+		if err != nil {
+			return fmt.Errorf("tam: sweeping the store: %w", err)
+		}
+		if n < step {
+			return nil
+		}
+	}
+}
+
+// sign protects a message with the cipher suite of one algorithm.
+func (t *TAM) sign(m teep.Message, alg cose.Algorithm) ([]byte, error) {
+	s, ok := t.signers[alg]
+	if !ok {
+		return nil, fmt.Errorf("tam: no signer for %v", alg)
+	}
+	data, err := teep.Protect(t.rand, m, s)
+	if err != nil {
+		return nil, fmt.Errorf("tam: protecting a %v: %w", m.Type(), err)
+	}
+	return data, nil
+}
