@@ -1,0 +1,320 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/go-teep/teep/internal/cbor"
+	"github.com/go-teep/teep/link"
+	"github.com/go-teep/teep/link/frame"
+)
+
+// Backend is what apps are served from; a *broker.Broker is one.
+type Backend interface {
+	Request(ctx context.Context, r Request, progress func(Progress)) error
+	Unrequest(ctx context.Context, component ComponentID, r Requirements) error
+	Open(ctx context.Context, component ComponentID, r Requirements) (uint64, error)
+	Invoke(ctx context.Context, session uint64, command string, input []byte) ([]byte, error)
+	Close(ctx context.Context, session uint64) error
+	PolicyCheck(ctx context.Context) error
+	Status(ctx context.Context) []Status
+}
+
+// ServeOptions are limits of the broker's end.
+type ServeOptions struct {
+	// Authorize, if not nil, decides by the credentials of its process whether an app may connect.
+	// Where the system tells none, or for other streams than Unix sockets, it is not asked and
+	// the connection is refused.
+	Authorize func(Peer) error
+	// MaxConns bounds the connections; more are closed at once. 0 means 64.
+	MaxConns int
+	// MaxSessions bounds the application sessions of one connection; 0 means 16.
+	MaxSessions int
+	// MaxCalls bounds the calls in flight of one connection; 0 means 16.
+	MaxCalls int
+	// OnError, if not nil, gets what went wrong with connections and calls and did not cross.
+	OnError func(err error)
+}
+
+// Peer is the process at the other end of a Unix socket, when it connected.
+type Peer struct {
+	PID int32
+	UID uint32
+	GID uint32
+}
+
+// ErrNoCredentials says that the system does not tell who connected.
+var ErrNoCredentials = errors.New("app: no credentials of the peer")
+
+// closeTimeout bounds the closing of sessions that an app left open.
+const closeTimeout = 10 * time.Second
+
+// ServeListener serves every connection of ln until ctx ends or ln fails. It closes ln, and returns
+// after every connection was served to its end: nil when ctx ended.
+func ServeListener(ctx context.Context, ln net.Listener, b Backend, o ServeOptions) error {
+	if o.MaxConns == 0 {
+		o.MaxConns = 64
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { ln.Close() }) //nolint:errcheck // ends Accept below
+	defer stop()
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	defer cancel()
+	slots := make(chan struct{}, o.MaxConns)
+	for {
+		conn, err := ln.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close() //nolint:errcheck // came too late
+			}
+			return nil
+		}
+		var temporary interface{ Temporary() bool }
+		if errors.As(err, &temporary) && temporary.Temporary() {
+			o.report(err)
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			conn.Close() //nolint:errcheck // over the limit
+			o.report(errors.New("app: too many connections; one was refused"))
+			continue
+		}
+		conns.Add(1)
+		go func() {
+			defer conns.Done()
+			defer func() { <-slots }()
+			if err := serveConn(ctx, conn, b, o); err != nil && ctx.Err() == nil {
+				o.report(err)
+			}
+		}()
+	}
+}
+
+func (o ServeOptions) report(err error) {
+	if o.OnError != nil {
+		o.OnError(err)
+	}
+}
+
+func serveConn(ctx context.Context, conn net.Conn, b Backend, o ServeOptions) error {
+	if o.Authorize != nil {
+		peer, err := peerOf(conn)
+		if err == nil {
+			err = o.Authorize(peer)
+		}
+		if err != nil {
+			conn.Close() //nolint:errcheck // is refused
+			return err
+		}
+	}
+	return Serve(ctx, conn, b, o)
+}
+
+// Serve serves one connection, which it owns, until it or ctx ends, and closes the sessions that the
+// app left open. It does not ask [ServeOptions.Authorize].
+func Serve(ctx context.Context, conn io.ReadWriteCloser, b Backend, o ServeOptions) error {
+	if o.MaxSessions == 0 {
+		o.MaxSessions = 16
+	}
+	if o.MaxCalls == 0 {
+		o.MaxCalls = 16
+	}
+	s := &server{backend: b, options: o, sessions: make(map[uint64]bool)}
+	err := frame.Serve(ctx, conn, s.handle, frame.ServeOptions{MaxFrame: MaxFrame, MaxCalls: o.MaxCalls})
+	s.closeAll(context.WithoutCancel(ctx))
+	return err
+}
+
+type server struct {
+	backend Backend
+	options ServeOptions
+
+	mu       sync.Mutex
+	sessions map[uint64]bool
+	opening  int
+}
+
+func (s *server) handle(ctx context.Context, method uint64, body cbor.RawMessage, note func(any) error) (any, error) {
+	result, err := s.dispatch(ctx, method, body, note)
+	if err == nil {
+		return result, nil
+	}
+	failure := asFailure(err)
+	var f *frame.Failure
+	if !errors.As(failure, &f) {
+		s.options.report(err)
+	}
+	return nil, failure
+}
+
+func (s *server) dispatch(ctx context.Context, method uint64, body cbor.RawMessage, note func(any) error) (any, error) {
+	switch method {
+	case methodRequest:
+		return nil, s.request(ctx, body, note)
+	case methodUnrequest:
+		args, err := decodeComponent(body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.backend.Unrequest(ctx, args.Component, requirementsFromWire(args.Requirements))
+	case methodOpen:
+		return s.open(ctx, body)
+	case methodInvoke:
+		return s.invoke(ctx, body)
+	case methodClose:
+		return nil, s.close(ctx, body)
+	case methodPolicyCheck:
+		if _, err := decode[noArgs](body); err != nil {
+			return nil, err
+		}
+		return nil, s.backend.PolicyCheck(ctx)
+	case methodStatus:
+		return s.status(ctx, body)
+	}
+	return nil, &frame.Failure{Code: frame.CodeUnknown, Text: "unknown call"}
+}
+
+func decode[T any](body cbor.RawMessage) (args T, err error) {
+	if err := cbor.Unmarshal(body, &args); err != nil {
+		return args, &frame.Failure{Code: frame.CodeUnknown, Text: "the arguments are not those of the call"}
+	}
+	return args, nil
+}
+
+func decodeComponent(body cbor.RawMessage) (componentArgs, error) {
+	args, err := decode[componentArgs](body)
+	if err == nil {
+		err = checkComponent(args.Component)
+	}
+	if err == nil {
+		err = checkRequirements(args.Requirements)
+	}
+	return args, err
+}
+
+func (s *server) request(ctx context.Context, body cbor.RawMessage, note func(any) error) error {
+	args, err := decode[requestArgs](body)
+	if err == nil {
+		err = checkComponent(args.Component)
+	}
+	if err == nil {
+		err = checkRequirements(args.Requirements)
+	}
+	if err == nil {
+		err = checkTexts(args.TAMURI)
+	}
+	if err != nil {
+		return err
+	}
+	r := Request{
+		Component: args.Component, TAMURI: args.TAMURI, MinSequence: args.MinSequence,
+		Requirements: requirementsFromWire(args.Requirements),
+	}
+	return s.backend.Request(ctx, r, func(p Progress) {
+		// An app that went away ends the context; the note has nobody to miss it.
+		note(progressNote{TEE: p.TEE, Kind: string(p.Kind), URI: p.URI, Bytes: p.Bytes}) //nolint:errcheck // see above
+	})
+}
+
+func (s *server) open(ctx context.Context, body cbor.RawMessage) (any, error) {
+	args, err := decodeComponent(body)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	full := len(s.sessions)+s.opening >= s.options.MaxSessions
+	if !full {
+		s.opening++
+	}
+	s.mu.Unlock()
+	if full {
+		return nil, link.ErrBusy
+	}
+	session, err := s.backend.Open(ctx, args.Component, requirementsFromWire(args.Requirements))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening--
+	if err != nil {
+		return nil, err
+	}
+	s.sessions[session] = true
+	return session, nil
+}
+
+// own tells whether a session is one of this connection.
+func (s *server) own(session uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.sessions[session] {
+		return link.ErrNoSession
+	}
+	return nil
+}
+
+func (s *server) invoke(ctx context.Context, body cbor.RawMessage) (any, error) {
+	args, err := decode[invokeArgs](body)
+	if err == nil {
+		err = checkTexts(args.Command)
+	}
+	if err == nil {
+		err = s.own(args.Session)
+	}
+	if err != nil {
+		return nil, err
+	}
+	output, err := s.backend.Invoke(ctx, args.Session, args.Command, args.Input)
+	if output == nil {
+		output = []byte{} // an answer is always a byte string
+	}
+	return output, err
+}
+
+func (s *server) close(ctx context.Context, body cbor.RawMessage) error {
+	args, err := decode[sessionArgs](body)
+	if err == nil {
+		err = s.own(args.Session)
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.sessions, args.Session)
+	s.mu.Unlock()
+	return s.backend.Close(ctx, args.Session)
+}
+
+func (s *server) status(ctx context.Context, body cbor.RawMessage) (any, error) {
+	if _, err := decode[noArgs](body); err != nil {
+		return nil, err
+	}
+	all := s.backend.Status(ctx)
+	wire := make([]wireStatus, len(all))
+	for i, st := range all {
+		wire[i] = statusToWire(st)
+	}
+	return wire, nil
+}
+
+// closeAll ends the sessions that the connection leaves behind.
+func (s *server) closeAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for session := range s.sessions {
+		if err := s.backend.Close(ctx, session); err != nil {
+			s.options.report(err)
+		}
+	}
+}
