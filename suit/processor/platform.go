@@ -36,14 +36,30 @@ type Identity struct{ Vendor, Class, Device [16]byte }
 // Environment is implemented by a Platform that can answer the conditions of the update
 // management text. Without it they fail as unsupported.
 type Environment interface {
-	// Battery is the charge in percent.
-	Battery() (percent uint64, err error)
+	// Battery is the energy that is left, in mWh (update management §suit-parameter-minimum-battery).
+	Battery() (milliwattHours uint64, err error)
 	// Authorized asks whether an update of this priority may go on now.
 	Authorized(ctx context.Context, priority int64) (bool, error)
 	// Wait blocks until the events have come, or ctx ends.
 	Wait(ctx context.Context, event suit.WaitEvent) error
 	// Version is the version of a component as its manifest set it.
 	Version(id suit.ComponentID) ([]int64, error)
+}
+
+// Slots is implemented by a Platform whose components have several slots. Without it,
+// suit-condition-component-slot is an unsupported command (SUIT §8.4.9.4).
+type Slots interface {
+	// Slot is the slot index of a component.
+	Slot(id suit.ComponentID) (uint64, error)
+}
+
+// SequenceDigest is implemented by a Tx that remembers which manifest carried the highest
+// sequence number of an identifier. With it, a manifest that was uninstalled may be installed
+// again while another one with the same number may not; without it, neither may.
+type SequenceDigest interface {
+	// HighestDigest is the digest of the manifest that HighestSequence speaks of; ErrNotExist if
+	// none was ever committed.
+	HighestDigest(id suit.ComponentID) (suit.Digest, error)
 }
 
 // Tx is one generation being prepared. Reads see the transaction's own writes. Nothing that it
@@ -110,8 +126,24 @@ type ManifestRecord struct {
 	// Dependents are the manifests that refer to this one: the persistent reference count
 	// (trust domains §unlink), one entry per dependent however often it says so.
 	Dependents []suit.ComponentID
-	// Components are the components that this manifest installed or refers to.
+	// Components are the components that this manifest installed or refers to, dependencies
+	// aside: the persistent reference count of a component is the number of records that name it.
 	Components []suit.ComponentID
+	// Dependencies are the manifests that this one depends on.
+	Dependencies []Dependency
+	// Prefix stands before every component identifier of a manifest that was installed as a
+	// dependency with suit-dependency-prefix; usually empty.
+	Prefix suit.ComponentID
 	// Signer is the thumbprint of the key that authorized it.
 	Signer []byte
+}
+
+// Dependency is one edge from a dependent to a manifest that it needs.
+type Dependency struct {
+	// Component is the component identifier by which the dependent speaks of it.
+	Component suit.ComponentID
+	// ID finds its ManifestRecord.
+	ID suit.ComponentID
+	// Digest pins the manifest.
+	Digest suit.Digest
 }

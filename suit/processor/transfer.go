@@ -1,0 +1,225 @@
+package processor
+
+import (
+	"context"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+)
+
+// chunk is how much of a payload is in memory at a time, in bytes.
+const chunk = 256 << 10
+
+// kdfOther is SuppPubInfo.other of the key agreement (firmware encryption §context-information).
+const kdfOther = "SUIT Payload Encryption"
+
+// store streams src into the component: decrypted if there is encryption info, bounded by
+// image-size, hashed on the way. What is stored is trusted only if an authentication tag held.
+func (r *run) store(k *call, src io.Reader, info []byte) (*origin, error) {
+	if info == nil {
+		return r.receive(k, src, 0)
+	}
+	open, err := r.unwrap(info)
+	if err != nil {
+		return nil, err
+	}
+	if !open.alg.IsAuthenticated() {
+		stream, err := cose.NewCTR(open.alg, open.key, open.iv, 0)
+		if err != nil {
+			return nil, fmt.Errorf("decrypt: %w", err)
+		}
+		return r.receive(k, &cipher.StreamReader{S: stream, R: src}, 0)
+	}
+	return r.storeAuthenticated(k, src, open)
+}
+
+// storeAuthenticated needs the whole ciphertext before it releases anything of it. What comes
+// as a stream is put down in the component first: nobody sees it there before the commit.
+func (r *run) storeAuthenticated(k *call, src io.Reader, open contentKey) (*origin, error) {
+	at, ok := src.(interface {
+		io.ReaderAt
+		Size() int64
+	})
+	if !ok {
+		if _, err := r.receive(k, src, tagSize); err != nil {
+			return nil, err
+		}
+		ciphertext, err := r.tx.Content(k.c.id)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = ciphertext.Close() }()
+		at = ciphertext
+	}
+	plaintext, err := open.reader(at, at.Size())
+	if err != nil {
+		return nil, fmt.Errorf("decrypt: %w", err)
+	}
+	o, err := r.receive(k, plaintext, 0)
+	if err != nil {
+		return nil, err
+	}
+	o.trusted = true
+	return o, nil
+}
+
+// tagSize is how much longer than its plaintext a ciphertext under an AEAD is, in bytes.
+const tagSize = 16
+
+// contentKey is an unwrapped content-encryption key and what belongs to it.
+type contentKey struct {
+	alg          cose.Algorithm
+	key, iv, aad []byte
+}
+
+// reader decrypts size bytes; of a ciphertext with a tag, only after that held.
+func (c contentKey) reader(src io.ReaderAt, size int64) (io.Reader, error) {
+	return cose.NewContentReader(c.alg, c.key, c.iv, c.aad, src, size)
+}
+
+func (r *run) unwrap(info []byte) (contentKey, error) {
+	m, err := cose.ParseEncrypt(info)
+	if err != nil {
+		return contentKey{}, fmt.Errorf("encryption info: %w", err)
+	}
+	key, err := m.ContentKey(r.p.cfg.Platform.Keys(), cose.DecryptOptions{
+		Algorithms: r.p.cfg.ContentAlgorithms, KDFOther: kdfOther})
+	if err != nil {
+		return contentKey{}, fmt.Errorf("encryption info: %w", err)
+	}
+	return contentKey{alg: m.Algorithm(), key: key, iv: m.IV(), aad: m.AAD(nil)}, nil
+}
+
+// receive writes src into new content of the component. With spare bytes it is a ciphertext that
+// is that much longer than what image-size says.
+func (r *run) receive(k *call, src io.Reader, spare int64) (*origin, error) {
+	limit, exact := r.p.cfg.Limits.Payload, false
+	if size, ok := k.args.Size(); ok {
+		if size > uint64(limit) {
+			return nil, fmt.Errorf("%w: image-size is %d, at most %d bytes are accepted", ErrLimit, size, limit)
+		}
+		limit, exact = int64(size), true
+	}
+	alg := cose.AlgSHA256
+	if d, ok := k.args.Digest(); ok {
+		alg = d.Algorithm
+	}
+	sum, err := suit.Digest{Algorithm: alg}.Hash()
+	if err != nil {
+		return nil, err
+	}
+	w, err := r.tx.Create(k.c.id)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	n, err := r.pump(w, sum, src, limit+spare)
+	if err == nil && exact && n != limit+spare {
+		err = fmt.Errorf("the payload has %d bytes, image-size says %d", n, limit+spare)
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.Abort())
+	}
+	if err := w.Commit(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	o := &origin{size: n}
+	o.remember(alg, sum)
+	r.origin.set(k.c.id, o)
+	return o, nil
+}
+
+// pump copies at most limit bytes and fails when there are more.
+func (r *run) pump(w io.Writer, sum hash.Hash, src io.Reader, limit int64) (int64, error) {
+	buf := r.buffer()
+	var total int64
+	for {
+		n, readErr := src.Read(buf)
+		if total += int64(n); total > limit {
+			return total, fmt.Errorf("%w: the payload is longer than %d bytes", ErrLimit, limit)
+		}
+		if r.stored += int64(n); r.stored > r.p.cfg.Limits.Total {
+			return total, fmt.Errorf("%w: this run has stored %d bytes", ErrLimit, r.p.cfg.Limits.Total)
+		}
+		if n > 0 {
+			sum.Write(buf[:n])
+			if _, err := w.Write(buf[:n]); err != nil {
+				return total, fmt.Errorf("store: %w", err)
+			}
+		}
+		if errors.Is(readErr, io.EOF) {
+			return total, nil
+		}
+		if readErr != nil {
+			return total, readErr
+		}
+		if err := r.ctx.Err(); err != nil {
+			return total, fmt.Errorf("stopped: %w", err)
+		}
+	}
+}
+
+func (r *run) buffer() []byte {
+	if r.buf == nil {
+		r.buf = make([]byte, chunk)
+	}
+	return r.buf
+}
+
+// digest measures a component with the algorithm of want: from what was hashed while it was
+// written in this run, or by reading it.
+func (r *run) digest(id suit.ComponentID, want suit.Digest) (suit.Digest, int64, error) {
+	if sum, size, ok := r.origin.sum(id, want.Algorithm); ok {
+		return suit.Digest{Algorithm: want.Algorithm, Bytes: sum}, size, nil
+	}
+	h, err := want.Hash()
+	if err != nil {
+		return suit.Digest{}, 0, err
+	}
+	content, err := r.tx.Content(id)
+	if err != nil {
+		return suit.Digest{}, 0, err
+	}
+	defer func() { _ = content.Close() }()
+	n, err := io.CopyBuffer(h, contextReader{r.ctx, content}, r.buffer())
+	if err != nil {
+		return suit.Digest{}, 0, fmt.Errorf("read component: %w", err)
+	}
+	if n != content.Size() {
+		return suit.Digest{}, 0, fmt.Errorf("read component: %d of %d bytes", n, content.Size())
+	}
+	return suit.Digest{Algorithm: want.Algorithm, Bytes: h.Sum(nil)}, n, nil
+}
+
+// contextReader ends when the run is over.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
+
+// encryptionInfo is that of the component, or else the one that a dependent set on the
+// dependency as a whole (trust domains §template-override-encryption-info), unless the
+// envelope of the dependency itself was decrypted with it.
+func (r *run) encryptionInfo(k *call) ([]byte, bool) {
+	if info, ok := k.args.EncryptionInfo(); ok {
+		return info, true
+	}
+	for n := k.n; n.parent != nil; n = n.parent {
+		key := n.slot.key()
+		if info, ok := r.x.params[key].EncryptionInfo(); ok && string(info) != r.consumed[key] {
+			return info, true
+		}
+	}
+	return nil, false
+}

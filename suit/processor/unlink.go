@@ -1,0 +1,126 @@
+package processor
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-teep/teep/suit"
+)
+
+// unlink gives up this manifest's reference to a component or a dependency (trust domains
+// §suit-directive-unlink). A second unlink by the same manifest changes nothing.
+func (r *run) unlink(k *call) error {
+	mine := r.unlinked[k.n.id.Key()]
+	if mine == nil {
+		mine = map[string]bool{}
+		r.unlinked[k.n.id.Key()] = mine
+	}
+	if mine[k.c.key()] {
+		return nil
+	}
+	mine[k.c.key()] = true
+	record, err := r.tx.Manifest(k.n.id)
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return fmt.Errorf("read manifest record: %w", err)
+	}
+	if k.c.dependency {
+		return r.unlinkDependency(k, record)
+	}
+	if i := slices.IndexFunc(record.Components, k.c.id.Equal); i >= 0 {
+		record.Components = slices.Delete(slices.Clone(record.Components), i, i+1)
+		if err := r.put(record); err != nil {
+			return err
+		}
+	}
+	return r.removeUnused(k.c.id)
+}
+
+func (r *run) unlinkDependency(k *call, record ManifestRecord) error {
+	delete(r.incoming, k.c.key())
+	delete(k.n.children, k.c.index)
+	i := slices.IndexFunc(record.Dependencies, func(d Dependency) bool { return d.Component.Equal(k.c.id) })
+	if i < 0 {
+		return nil
+	}
+	id := record.Dependencies[i].ID
+	record.Dependencies = slices.Delete(slices.Clone(record.Dependencies), i, i+1)
+	if err := r.put(record); err != nil {
+		return err
+	}
+	return r.dropReference(id, record.ID)
+}
+
+// removeManifest runs the suit-uninstall section of a manifest that nobody needs any more, if it
+// did not run yet, and removes what is left of it. Its sequence number stays.
+func (r *run) removeManifest(record ManifestRecord) error {
+	if !r.x.executed[record.ID.Key()][suit.LabelUninstall] {
+		n, err := r.reopen(record)
+		if err != nil {
+			return err
+		}
+		if n != nil {
+			r.group[n.id.Key()] = true
+			if err := r.uninstallSection(n); err != nil {
+				return err
+			}
+		}
+	}
+	// The section may have unlinked some of it.
+	left, err := r.tx.Manifest(record.ID)
+	if errors.Is(err, ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read manifest record: %w", err)
+	}
+	r.refs = nil
+	if err := r.tx.RemoveManifest(record.ID); err != nil {
+		return fmt.Errorf("remove manifest %s: %w", record.ID, err)
+	}
+	return r.release(left, ManifestRecord{ID: record.ID})
+}
+
+// uninstallSection is a procedure of its own, and starts with no parameters (SUIT §6.1).
+func (r *run) uninstallSection(n *node) error {
+	before, proc := r.x.params, r.proc
+	r.x.params, r.proc = map[string]suit.Parameters{}, ProcedureUninstall
+	err := r.x.section(n, suit.LabelUninstall)
+	r.x.params, r.proc = before, proc
+	return err
+}
+
+// reopen makes the node of an installed manifest for its uninstall section. A manifest whose
+// signer is no longer trusted is not executed; then there is no node and no error, and the
+// processor removes what the records say.
+func (r *run) reopen(record ManifestRecord) (*node, error) {
+	n, err := r.p.open(record)
+	if err == nil {
+		return n, nil
+	}
+	switch asFailure(err).Reason {
+	case suit.ReasonUnauthorised, suit.ReasonComponentUnauthorised, suit.ReasonAlgUnsupported:
+		return nil, nil
+	}
+	return nil, err
+}
+
+// open authenticates and checks an installed manifest again, against the rights of today.
+func (p *Processor) open(record ManifestRecord) (*node, error) {
+	e, err := suit.ParseEnvelope(record.Envelope)
+	if err != nil {
+		return nil, asFailure(fmt.Errorf("recorded envelope: %w", err))
+	}
+	if !e.Digest.Equal(record.Digest) {
+		return nil, fail(suit.ReasonOperationFailed, "the recorded envelope is not the one that was installed")
+	}
+	a, rights, err := p.authenticate(e)
+	if err != nil {
+		return nil, err
+	}
+	n, err := p.prepare(a, rights, nil, record.ID, record.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	return n, p.checkManifest(n)
+}
