@@ -25,7 +25,7 @@ var (
 	// ErrTooLong says that a session went on for too many messages or pieces.
 	ErrTooLong = errors.New("broker: session too long")
 	// ErrNoSession says that an application's session does not exist.
-	ErrNoSession = errors.New("broker: no such application session")
+	ErrNoSession = fmt.Errorf("broker: no such application session: %w", link.ErrNoSession)
 )
 
 // Poster sends a message to a TAM URI, or with an empty body asks for the first one, and returns

@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"syscall"
+	"sync"
 )
 
 // Listen makes the broker's socket at path with the permissions mode, such as 0o660. A socket that
@@ -16,19 +16,40 @@ func Listen(path string, mode fs.FileMode) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	// The socket is made without any permissions and gets them when it is ready: between the two,
-	// nobody can connect who may not later.
-	old := syscall.Umask(0o777)
-	ln, err := net.Listen("unix", path)
-	syscall.Umask(old)
+	// The socket appears under its name when its permissions are right: before that, nobody who
+	// may not connect later can.
+	making := path + ".new"
+	if err := os.Remove(making); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("app: socket: %w", err)
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: making, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("app: socket: %w", err)
 	}
-	if err := os.Chmod(path, mode.Perm()); err != nil {
-		ln.Close() //nolint:errcheck // is given up
+	ln.SetUnlinkOnClose(false)
+	err = os.Chmod(making, mode.Perm())
+	if err == nil {
+		err = os.Rename(making, path)
+	}
+	if err != nil {
+		ln.Close()        //nolint:errcheck // is given up
+		os.Remove(making) //nolint:errcheck // may be gone
 		return nil, fmt.Errorf("app: socket: %w", err)
 	}
-	return ln, nil
+	return &socket{UnixListener: ln, path: path}, nil
+}
+
+// socket is a listener that takes its name away when it closes.
+type socket struct {
+	*net.UnixListener
+	path string
+	once sync.Once
+}
+
+// Close implements net.Listener.
+func (s *socket) Close() error {
+	s.once.Do(func() { os.Remove(s.path) }) //nolint:errcheck // may be gone
+	return s.UnixListener.Close()
 }
 
 func removeStale(path string) error {
