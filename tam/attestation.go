@@ -102,7 +102,9 @@ func (t *TAM) appraise(ctx context.Context, s *sender, nonce []byte) (result *at
 	x := attest.Expectation{Nonce: nonce, AgentKey: s.key, MaxAge: t.policy.MaxEvidenceAge}
 	if t.results != nil && t.results.Accepts(e.MediaType) {
 		result, err = t.results.Appraise(ctx, e, x)
-		if err == nil || t.verifier == nil || !errors.Is(err, attest.ErrUntrusted) && !errors.Is(err, attest.ErrUnknownType) {
+		mayBeEvidence := t.verifier != nil && t.verifier.Accepts(e.MediaType) &&
+			(errors.Is(err, attest.ErrUntrusted) || errors.Is(err, attest.ErrUnknownType))
+		if !mayBeEvidence {
 			return t.judge(result, false, err)
 		}
 	}

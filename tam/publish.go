@@ -44,6 +44,9 @@ func (t *TAM) AddPublisher(ctx context.Context, name string, keys []*cose.Key, p
 	}
 	p := Publisher{Name: name, Prefixes: prefixes, Created: t.clock().UTC()}
 	for i, k := range keys {
+		if k == nil || k.Public() == nil {
+			return nil, fmt.Errorf("%w: key %d is not a public key", ErrPublisher, i)
+		}
 		if _, err := k.Verifier(); err != nil {
 			return nil, fmt.Errorf("%w: key %d cannot verify signatures: %w", ErrPublisher, i, err)
 		}
