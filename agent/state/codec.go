@@ -102,6 +102,7 @@ type wireTAM struct {
 	NotBefore   int64         `cbor:"6,keyasint,omitempty"`
 	Reply       []byte        `cbor:"7,keyasint,omitempty"`
 	Passport    *wirePassport `cbor:"8,keyasint,omitempty"`
+	Updates     [][]byte      `cbor:"9,keyasint,omitempty"`
 }
 
 type wireQuery struct {
@@ -179,7 +180,7 @@ func (w wireDigest) digest() suit.Digest {
 
 func (t *TAM) wire() wireTAM {
 	w := wireTAM{Name: t.Name, LastContact: seconds(t.LastContact), Failed: t.Failed, Failures: t.Failures,
-		NotBefore: seconds(t.NotBefore), Reply: t.Reply}
+		NotBefore: seconds(t.NotBefore), Reply: t.Reply, Updates: t.Updates}
 	if q := t.Query; q != nil {
 		w.Query = &wireQuery{DataItems: q.DataItems, Profile: q.Profile[:], Key: notNil(q.Key), Anonymous: q.Anonymous,
 			KeyExpires: seconds(q.KeyExpires), Timestamps: q.Timestamps}
@@ -265,7 +266,7 @@ func (w *wireRecord) record() (*Record, error) {
 
 func (t *wireTAM) tam() (TAM, error) {
 	tam := TAM{Name: t.Name, LastContact: instant(t.LastContact), Failed: t.Failed, Failures: t.Failures,
-		NotBefore: instant(t.NotBefore), Reply: t.Reply}
+		NotBefore: instant(t.NotBefore), Reply: t.Reply, Updates: t.Updates}
 	if q := t.Query; q != nil {
 		if len(q.Profile) != 4 {
 			return TAM{}, fmt.Errorf("TAM %q: a SUIT profile has 4 algorithms, not %d", t.Name, len(q.Profile))

@@ -155,6 +155,7 @@ type Pending struct {
 //	  ? 6: int,                       ; not to be contacted before, seconds since 1970
 //	  ? 7: bstr,                      ; a finished reply that may not have reached it
 //	  ? 8: passport,
+//	  ? 9: [+ bstr .size 16],         ; Updates that are finished, oldest first
 //	}
 type TAM struct {
 	Name        string
@@ -165,6 +166,9 @@ type TAM struct {
 	NotBefore   time.Time
 	Reply       []byte
 	Passport    *Passport
+	// Updates are truncated SHA-256 digests of the last Updates that were finished, so that a
+	// replay is known as one.
+	Updates [][]byte
 }
 
 // Query is what the last QueryRequest of a TAM said, as far as it matters later: how to protect

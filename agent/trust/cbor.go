@@ -184,6 +184,21 @@ func Open(signed []byte, administrator *cose.Key) (*Set, error) {
 	return ParseCBOR(v.Payload)
 }
 
+// OpenSelfSigned reads a signed set and verifies it with the administrator whom it names itself.
+// That proves nothing about who made it: it is for the first set of a device, which whoever
+// provisions the device chooses, and for telling whether a set is the one in force.
+func OpenSelfSigned(signed []byte) (*Set, error) {
+	payload, err := cose.UnverifiedPayload(signed)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	set, err := ParseCBOR(payload)
+	if err != nil {
+		return nil, err
+	}
+	return Open(signed, set.Administrator)
+}
+
 // keyEncoder and keyDecoder keep the first error, so that a literal can use them.
 type keyEncoder struct{ err error }
 

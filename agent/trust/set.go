@@ -144,8 +144,11 @@ func (t *TAM) checkEncryption() error {
 	if slices.ContainsFunc(t.Keys, t.Encryption.Equal) {
 		return invalid("TAM %q: encryption-key is also one of its signature keys: make a key of its own for it", t.Name)
 	}
-	if _, err := cose.ECDHESRecipient(t.Encryption, ""); err != nil {
-		return invalid("TAM %q: encryption-key cannot be encrypted to: %v; use a P-256 key", t.Name, err)
+	switch k := t.Encryption; {
+	case k.Type() == cose.KeyTypeEC2 && (k.Curve() == cose.CurveP256 || k.Curve() == cose.CurveP384):
+	case k.Type() == cose.KeyTypeOKP && k.Curve() == cose.CurveX25519:
+	default:
+		return invalid("TAM %q: encryption-key %v cannot be encrypted to; use a P-256 key", t.Name, k)
 	}
 	return nil
 }

@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/suit/processor"
+	"github.com/go-teep/teep/tee"
+)
+
+// Config is what an Agent is made of.
+type Config struct {
+	// TEE is the environment that the agent lives in. Required.
+	TEE tee.TEE
+	// Attester makes Evidence of it. Required.
+	Attester attest.Attester
+	// Trust is the content of the trust anchor file: a set in YAML, or one in CBOR that the
+	// administrator signed. Required at the first start, where it is provisioned into sealed
+	// state. From then on the sealed copy counts: the same set again, or nil, changes nothing,
+	// and any other is refused unless the administrator signed it. See package agent/trust.
+	Trust []byte
+	// ReadTrustFile reads what a set in YAML names; nil if its keys stand in place.
+	ReadTrustFile trust.ReadFile
+	// EvidenceVerifier appraises Evidence that a TAM sends instead of a result; nil if only
+	// Attestation Results are accepted, which the verifiers of the trust anchors sign.
+	EvidenceVerifier attest.Verifier
+	// Environment answers conditions of the update management text; nil leaves them
+	// unsupported.
+	Environment processor.Environment
+	// Policy says when TAMs are contacted, Limits what one may take. Fields that are zero take
+	// those of DefaultPolicy and DefaultLimits.
+	Policy Policy
+	Limits Limits
+	// Clock is the TEE's time; nil means time.Now. Certificates are checked against it.
+	Clock func() time.Time
+	// Rand is a cryptographic source of randomness; nil means crypto/rand.
+	Rand io.Reader
+	// Logger receives what happens; nil discards it. Nothing secret goes there.
+	Logger *slog.Logger
+}
+
+// Policy says when the agent contacts TAMs.
+type Policy struct {
+	// Interval is the time between two contacts with the same TAM that nothing special calls for.
+	Interval time.Duration
+	// RetryMin and RetryMax bound the time before a TAM is contacted again after a failure; it
+	// doubles with each.
+	RetryMin, RetryMax time.Duration
+	// Timestamps lets the agent send Evidence that is fresh by its timestamp alone, where a TAM
+	// offers that (TEEP §9). The TEE's clock must deserve it.
+	Timestamps bool
+	// PassportAge is how long an Attestation Result that came back from a TAM is presented to
+	// it again instead of new Evidence; 0 for never.
+	PassportAge time.Duration
+}
+
+// DefaultPolicy checks once a day.
+func DefaultPolicy() Policy {
+	return Policy{Interval: 24 * time.Hour, RetryMin: time.Minute, RetryMax: 6 * time.Hour}
+}
+
+// Limits bound what the world outside can make the agent do. All are inclusive.
+type Limits struct {
+	// Message is the largest TEEP message in bytes.
+	Message int
+	// Sessions is the number of TEEP sessions at a time, SessionIdle how long one lives unused.
+	Sessions    int
+	SessionIdle time.Duration
+	// BadMessages is how many invalid messages one session survives.
+	BadMessages int
+	// Requests is the number of components that can be requested and not installed.
+	Requests int
+	// Manifests is the number of manifests in one Update, to install and to unlink each.
+	Manifests int
+	// Record is the largest state record in bytes: the sum of all that is installed, payloads
+	// aside.
+	Record int
+	// FetchStall is how long a fetch may stay unanswered before RequestPolicyCheck asks for it
+	// again, UpdateStall before another Update may take the place of this one.
+	FetchStall, UpdateStall time.Duration
+	// Chunk is how many bytes one Deliver is asked for, at most link.MaxChunk.
+	Chunk int64
+	// FetchRetries is how often one fetch is taken up again after a break without progress.
+	FetchRetries int
+	// Attempts is how often an Update is begun again after the agent was killed.
+	Attempts uint64
+	// Applications is the number of open application sessions.
+	Applications int
+	// Application bounds each application.
+	Application tee.Limits
+	// Processor bounds each manifest.
+	Processor processor.Limits
+}
+
+// DefaultLimits are generous for a device with an operating system.
+func DefaultLimits() Limits {
+	return Limits{
+		Message: 64 << 20, Sessions: 16, SessionIdle: 15 * time.Minute, BadMessages: 4,
+		Requests: 256, Manifests: 256, Record: 8 << 20,
+		FetchStall: 30 * time.Second, UpdateStall: time.Hour,
+		Chunk: 1 << 20, FetchRetries: 4, Attempts: 8,
+		Applications: 64,
+		Application: tee.Limits{
+			MemoryBytes: 64 << 20, CallDuration: 10 * time.Second, OutputBytes: 1 << 20, StorageBytes: 4 << 20,
+		},
+	}
+}
+
+// withDefaults returns a copy in which everything optional is set, or what is missing.
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.TEE == nil:
+		return c, errors.New("agent: Config.TEE is missing")
+	case c.Attester == nil:
+		return c, errors.New("agent: Config.Attester is missing")
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	p, d := &c.Policy, DefaultPolicy()
+	fill(&p.Interval, d.Interval)
+	fill(&p.RetryMin, d.RetryMin)
+	fill(&p.RetryMax, d.RetryMax)
+	c.Limits.fill(DefaultLimits())
+	return c, nil
+}
+
+func (l *Limits) fill(d Limits) {
+	fill(&l.Message, d.Message)
+	fill(&l.Sessions, d.Sessions)
+	fill(&l.SessionIdle, d.SessionIdle)
+	fill(&l.BadMessages, d.BadMessages)
+	fill(&l.Requests, d.Requests)
+	fill(&l.Manifests, d.Manifests)
+	fill(&l.Record, d.Record)
+	fill(&l.FetchStall, d.FetchStall)
+	fill(&l.UpdateStall, d.UpdateStall)
+	fill(&l.Chunk, d.Chunk)
+	fill(&l.FetchRetries, d.FetchRetries)
+	fill(&l.Attempts, d.Attempts)
+	fill(&l.Applications, d.Applications)
+	fill(&l.Application.MemoryBytes, d.Application.MemoryBytes)
+	fill(&l.Application.CallDuration, d.Application.CallDuration)
+	fill(&l.Application.OutputBytes, d.Application.OutputBytes)
+	fill(&l.Application.StorageBytes, d.Application.StorageBytes)
+}
+
+func fill[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}

@@ -1,0 +1,160 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/agent/state"
+	"github.com/go-teep/teep/cose"
+)
+
+// challengeSize is that of the challenges that the agent makes for TAMs, in bytes: what an
+// eat_nonce can hold (RFC 9711 §4.1).
+const challengeSize = 32
+
+// answerQuery handles a QueryRequest (TEEP §7.2.1).
+func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryRequest) (teep.Message, error) {
+	version, err := teep.ChooseVersion(q.Versions, []teep.Version{teep.Version0})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := teep.ChooseCipherSuite(q.CipherSuites, []teep.CipherSuite{a.suite}); err != nil {
+		return nil, err
+	}
+	// Before anything is told of the device, the TAM proves what it has to prove.
+	if err := a.checkTAM(ctx, m, q); err != nil {
+		return nil, err
+	}
+	profile, err := teep.ChooseSUITProfile(q.SUITProfiles, a.suitProfiles())
+	if err != nil {
+		return nil, err
+	}
+	freshness := teep.FreshnessNonce
+	if q.DataItems.Has(teep.DataAttestation) {
+		if freshness, err = a.chooseFreshness(q); err != nil {
+			return nil, err
+		}
+	}
+	known := state.Query{
+		DataItems: uint64(q.DataItems), Profile: profileNumbers(profile), Key: m.opened.Key.Thumbprint(),
+		Anonymous: q.Token == nil && q.Challenge == nil, KeyExpires: m.expires,
+		Timestamps: freshness == teep.FreshnessTimestamp,
+	}
+	if err := a.heardFrom(m.tam.Name, known); err != nil {
+		return nil, err
+	}
+	r, err := a.response(ctx, m.tam, question{
+		items: q.DataItems, token: q.Token, challenge: q.Challenge, profile: profile, freshness: freshness,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if q.Versions != nil {
+		r.SelectedVersion = &version
+	}
+	return r, nil
+}
+
+// supportedFreshness are the agent's mechanisms, preferred first.
+func (a *Agent) supportedFreshness() []teep.FreshnessMechanism {
+	supported := []teep.FreshnessMechanism{teep.FreshnessNonce}
+	if a.cfg.Policy.Timestamps {
+		supported = append(supported, teep.FreshnessTimestamp)
+	}
+	return supported
+}
+
+// chooseFreshness chooses a mechanism that the request has what it needs for: a nonce needs a
+// challenge, unless an Attestation Result is going to be presented (TEEP §9).
+func (a *Agent) chooseFreshness(q *teep.QueryRequest) (teep.FreshnessMechanism, error) {
+	chosen, err := teep.ChooseFreshness(q.FreshnessMechanisms, a.supportedFreshness())
+	if err != nil || chosen != teep.FreshnessNonce || q.Challenge != nil {
+		return chosen, err
+	}
+	if timestamp, err := teep.ChooseFreshness(q.FreshnessMechanisms, a.supportedFreshness()[1:]); err == nil {
+		return timestamp, nil
+	}
+	return chosen, nil
+}
+
+// heardFrom notes what the TAM's QueryRequest said and that it is well.
+func (a *Agent) heardFrom(name string, q state.Query) error {
+	return a.change(func(next *state.Record) error {
+		t := next.TAMs[name]
+		t.Name, t.LastContact, t.Query = name, a.now(), &q
+		t.Failed, t.Failures, t.NotBefore = false, 0, time.Time{}
+		next.TAMs[name] = t
+		return nil
+	})
+}
+
+// checkTAM demands and checks the TAM's own attestation where its trust anchor says so
+// (TEEP §7.2.1). SUIT Reports of the TAM are not looked at: nothing here depends on them.
+func (a *Agent) checkTAM(ctx context.Context, m *received, q *teep.QueryRequest) error {
+	if !m.tam.MustAttest {
+		return nil
+	}
+	challenge := a.takeChallenge(m.session)
+	if q.AttestationPayload == nil {
+		return a.demandAttestation(m.session, "the TAM has to attest itself")
+	}
+	if challenge == nil {
+		// It may have been fresh once; nobody here knows.
+		return a.demandAttestation(m.session, "attestation answers no challenge of this session")
+	}
+	if err := a.appraiseTAM(ctx, m, q, challenge); err != nil {
+		a.log.Warn("attestation of the TAM refused", "tam", m.tam.Name, "error", err)
+		return a.demandAttestation(m.session, "attestation of the TAM is not acceptable")
+	}
+	return nil
+}
+
+// demandAttestation makes ERR_ATTESTATION_REQUIRED, and the challenge that the next QueryRequest
+// of the session has to answer.
+func (a *Agent) demandAttestation(session uint64, text string) error {
+	challenge := make([]byte, challengeSize)
+	if _, err := io.ReadFull(a.cfg.Rand, challenge); err != nil {
+		return fmt.Errorf("agent: randomness: %w", err)
+	}
+	a.mu.Lock()
+	s, ok := a.sessions[session]
+	if ok {
+		s.challenge = challenge
+	}
+	a.mu.Unlock()
+	if !ok {
+		return ErrSession
+	}
+	e := teep.NewProtocolError(teep.ErrAttestationRequired, text, nil)
+	e.Challenge = bytes.Clone(challenge)
+	e.FreshnessMechanisms = []teep.FreshnessMechanism{teep.FreshnessNonce}
+	return e
+}
+
+// takeChallenge returns the session's challenge, which is good for one answer.
+func (a *Agent) takeChallenge(session uint64) []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s, ok := a.sessions[session]
+	if !ok {
+		return nil
+	}
+	challenge := s.challenge
+	s.challenge = nil
+	return challenge
+}
+
+func profileNumbers(p teep.SUITProfile) [4]int64 {
+	return [4]int64{int64(p.Digest), int64(p.Auth), int64(p.KeyExchange), int64(p.Encryption)}
+}
+
+func profileOf(n [4]int64) teep.SUITProfile {
+	return teep.SUITProfile{
+		Digest: cose.Algorithm(n[0]), Auth: cose.Algorithm(n[1]),
+		KeyExchange: cose.Algorithm(n[2]), Encryption: cose.Algorithm(n[3]),
+	}
+}

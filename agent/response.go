@@ -1,0 +1,246 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/agent/state"
+	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/cbor"
+	"github.com/go-teep/teep/suit"
+)
+
+// question is what a QueryResponse answers, whether it was just asked or is known from before.
+type question struct {
+	items     teep.DataItem
+	token     []byte
+	challenge []byte
+	profile   teep.SUITProfile
+	freshness teep.FreshnessMechanism
+}
+
+// response makes the QueryResponse for a TAM. It holds what is the TAM's own, and nothing of what
+// belongs to others.
+func (a *Agent) response(ctx context.Context, tam *trust.TAM, q question) (*teep.QueryResponse, error) {
+	record := a.snapshot()
+	r := &teep.QueryResponse{
+		Token:               q.token,
+		RequestedComponents: requestedList(record, tam.Name),
+		UnneededManifests:   unneededList(record, tam.Name),
+	}
+	var err error
+	if q.items.Has(teep.DataAttestation) {
+		if err := a.attest(ctx, r, record, tam, q); err != nil {
+			return nil, err
+		}
+	}
+	if q.items.Has(teep.DataTrustedComponents) {
+		if r.TrustedComponents, err = componentList(record, tam.Name); err != nil {
+			return nil, err
+		}
+	}
+	if q.items.Has(teep.DataExtensions) {
+		r.ExtensionList = []teep.ExtensionInfo{}
+	}
+	if q.items.Has(teep.DataSUITReports) {
+		if r.SUITReports, err = a.bootReports(record, tam, q); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// attest puts the attestation payload in: an Attestation Result that came back from the TAM
+// before, where the request has the form for it, or else new Evidence. Evidence goes only to a
+// TAM that is authentic and trusted, and encrypted where its key is known (TEEP §11).
+func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state.Record, tam *trust.TAM, q question) error {
+	if q.challenge == nil && a.present(r, record.TAMs[tam.Name].Passport) {
+		return nil
+	}
+	if q.challenge == nil && q.freshness != teep.FreshnessTimestamp {
+		return teep.NewProtocolError(teep.ErrPermanentError, "attestation is requested without a challenge, and timestamps do not count", nil)
+	}
+	nonce := q.challenge
+	if q.freshness == teep.FreshnessTimestamp {
+		nonce = nil
+	}
+	evidence, err := a.cfg.Attester.Attest(ctx, "", attest.Request{
+		Nonce: nonce, AgentKey: a.message.Public(), Components: attestedComponents(record, tam.Name),
+	})
+	if err != nil {
+		return fmt.Errorf("agent: evidence: %w", err)
+	}
+	payload := evidence.Payload
+	if tam.Encryption != nil {
+		payload, err = eat.Encrypt(a.cfg.Rand, payload, tam.Encryption, q.profile.Encryption)
+		if err != nil {
+			return fmt.Errorf("agent: evidence: %w", err)
+		}
+	} else {
+		a.log.Warn("evidence is sent without encryption: the TAM's trust anchor has no encryption-key", "tam", tam.Name)
+	}
+	r.AttestationFormat, r.AttestationPayload = evidence.MediaType, payload
+	return nil
+}
+
+// present puts a passport in, if there is one that is not too old.
+func (a *Agent) present(r *teep.QueryResponse, p *state.Passport) bool {
+	if p == nil || a.cfg.Policy.PassportAge == 0 || a.now().Sub(p.Received) > a.cfg.Policy.PassportAge {
+		return false
+	}
+	r.AttestationFormat, r.AttestationPayload = p.Format, p.Result
+	return true
+}
+
+// requestedList is the requested-tc-list: what applications asked for and this TAM should serve.
+func requestedList(record *state.Record, tam string) []teep.RequestedComponent {
+	var list []teep.RequestedComponent
+	for _, key := range slices.Sorted(maps.Keys(record.Requested)) {
+		q := record.Requested[key]
+		if q.TAM != tam {
+			continue
+		}
+		c := teep.RequestedComponent{ID: teep.ComponentID(q.ID)}
+		if q.MinSequence > 0 {
+			c.MinSequence = &q.MinSequence
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// unneededList is the unneeded-manifest-list: manifests of the TAM that stand for themselves and
+// none of whose components is needed by an application.
+func unneededList(record *state.Record, tam string) []teep.ComponentID {
+	var list []teep.ComponentID
+	for _, key := range slices.Sorted(maps.Keys(record.Manifests)) {
+		m := record.Manifests[key]
+		if m.Owner == tam && len(m.Dependents) == 0 && unneeded(record, m) {
+			list = append(list, teep.ComponentID(m.ID))
+		}
+	}
+	return list
+}
+
+func unneeded(record *state.Record, m state.Manifest) bool {
+	some := false
+	for _, id := range m.Components {
+		if !record.Installed(id) {
+			continue
+		}
+		if _, ok := record.Unneeded[id.Key()]; !ok {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
+// componentList is the tc-list: system-property-claims of each component of the TAM. Digest and
+// size are measured, the rest is what the manifest said.
+func componentList(record *state.Record, tam string) ([]cbor.RawMessage, error) {
+	list := []cbor.RawMessage{}
+	for _, key := range slices.Sorted(maps.Keys(record.Components)) {
+		c := record.Components[key]
+		if c.Owner != tam || c.Content == nil {
+			continue
+		}
+		claims, err := propertyClaims(c)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, claims)
+	}
+	return list, nil
+}
+
+// systemComponentID is the label of the component identifier in system-property-claims
+// (SUIT report §11).
+const systemComponentID = 0
+
+func propertyClaims(c state.Component) (cbor.RawMessage, error) {
+	var p suit.Parameters
+	if c.Parameters != nil {
+		if err := p.UnmarshalCBOR(c.Parameters); err != nil {
+			return nil, err
+		}
+	}
+	p = p.Only(suit.ParamVendorIdentifier, suit.ParamClassIdentifier, suit.ParamDeviceIdentifier, suit.ParamImageDigest, suit.ParamVersion)
+	if d, ok := p.Digest(); !ok || d.Algorithm == cose.AlgSHA256 {
+		p.SetDigest(suit.Digest{Algorithm: cose.AlgSHA256, Bytes: slices.Clone(c.Content.SHA256[:])})
+	}
+	p.SetSize(uint64(c.Content.Size))
+	claims := map[int64]cbor.RawMessage{}
+	for _, label := range p.Labels() {
+		value, _ := p.Raw(label)
+		claims[int64(label)] = value
+	}
+	id, err := c.ID.MarshalCBOR()
+	if err != nil {
+		return nil, err
+	}
+	claims[systemComponentID] = id
+	return cbor.Marshal(claims)
+}
+
+// attestedComponents are the installed components of a TAM, as Evidence names them.
+func attestedComponents(record *state.Record, tam string) []attest.Component {
+	var list []attest.Component
+	for _, key := range slices.Sorted(maps.Keys(record.Components)) {
+		c := record.Components[key]
+		m, ok := record.Installer(c.ID)
+		if c.Owner != tam || c.Content == nil || !ok {
+			continue
+		}
+		uri, digest := manifestReference(m)
+		list = append(list, attest.Component{ID: c.ID, ManifestURI: uri, ManifestDigest: digest, SequenceNumber: m.Sequence})
+	}
+	return list
+}
+
+// manifestReference returns a manifest's reference URI and SHA-256. The envelope comes from sealed
+// state; it was authenticated when it was installed.
+func manifestReference(m state.Manifest) (uri string, sha256 []byte) {
+	if m.Digest.Algorithm == cose.AlgSHA256 {
+		sha256 = m.Digest.Bytes
+	}
+	e, err := suit.ParseEnvelope(m.Envelope)
+	if err != nil {
+		return "", sha256
+	}
+	manifest, err := e.UnverifiedManifest()
+	if err != nil {
+		return "", sha256
+	}
+	if sha256 == nil {
+		if wrapped, err := cbor.Marshal(e.ManifestBytes); err == nil {
+			sha256 = suit.NewDigest(wrapped).Bytes
+		}
+	}
+	if manifest.ReferenceURI != nil {
+		uri = *manifest.ReferenceURI
+	}
+	return uri, sha256
+}
+
+// bootReports are the SUIT Reports of the last start of each of the TAM's applications
+// (TEEP §4.3), with the request's token as nonce.
+func (a *Agent) bootReports(record *state.Record, tam *trust.TAM, q question) ([][]byte, error) {
+	a.mu.Lock()
+	var reports []*suit.Report
+	for _, key := range slices.Sorted(maps.Keys(a.boot)) {
+		if m, ok := record.Manifests[key]; ok && m.Owner == tam.Name {
+			r := *a.boot[key]
+			r.Nonce = q.token
+			reports = append(reports, &r)
+		}
+	}
+	a.mu.Unlock()
+	return a.protectReports(reports, tam, q.profile)
+}

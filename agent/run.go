@@ -1,0 +1,217 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/agent/state"
+	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/link"
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/suit/processor"
+	"github.com/go-teep/teep/tee"
+)
+
+// run is the processing of one Update, on a goroutine of its own.
+type run struct {
+	agent    *Agent
+	tam      *trust.TAM
+	update   *teep.Update
+	id       []byte
+	exchange *exchange
+	fetches  atomic.Uint64
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	// ended is closed when the goroutine is gone.
+	ended chan struct{}
+	// session is where its asks belong; Agent.mu guards it.
+	session uint64
+}
+
+func newRun(a *Agent, tam *trust.TAM, session uint64, u *teep.Update, id []byte) *run {
+	r := &run{agent: a, tam: tam, session: session, update: u, id: id, exchange: newExchange(), ended: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancelCause(a.life)
+	return r
+}
+
+// nextFetch numbers the payloads that are fetched. It differs from fetch to fetch, so that a late
+// chunk of one is not taken for a piece of another.
+func (r *run) nextFetch() uint64 { return r.fetches.Add(1) }
+
+// process is the goroutine. If it is told to stop, the Update stays pending, or has been replaced
+// by another one; nothing is answered.
+func (r *run) process() {
+	a := r.agent
+	defer a.running.Done()
+	defer close(r.ended)
+	defer r.cancel(nil)
+	reply, failed := r.apply()
+	var last *link.Ask
+	if r.ctx.Err() == nil {
+		last = r.finish(reply, failed)
+	}
+	a.mu.Lock()
+	a.run = nil
+	if failed || last == nil {
+		a.leftover = r.tam.Name
+		a.failures++
+	}
+	a.mu.Unlock()
+	if last != nil && !failed {
+		if err := a.sweep(); err != nil {
+			a.log.Error("blobs without use not removed", "error", err)
+		}
+	}
+	r.exchange.finish(last)
+}
+
+// apply does the work: unlink first, and if that went well, install (TEEP §7.2.2).
+func (r *run) apply() (reply teep.Message, failed bool) {
+	device := &platform{agent: r.agent, tam: r.tam, run: r}
+	p, err := r.agent.newProcessor(device)
+	if err != nil {
+		r.agent.log.Error("SUIT processor", "error", err)
+		return teep.AsErrorMessage(err), true
+	}
+	var o outcome
+	for _, id := range r.update.UnneededManifests {
+		report, err := r.unlink(p, suit.ComponentID(id))
+		if o.add(suit.ComponentID(id).String(), report, err); err != nil {
+			return r.conclude(o), true
+		}
+	}
+	for _, c := range r.agent.inOrder(r.update.Manifests) {
+		report, err := p.Update(r.ctx, c.envelope, processor.UpdateOptions{
+			Nonce: r.update.Token, ManifestID: c.fallback, Available: r.update.Manifests,
+		})
+		o.add(c.name, report, err)
+		r.log(c.name, err)
+		if r.ctx.Err() != nil {
+			return nil, true
+		}
+	}
+	return r.conclude(o), len(o.failures) > 0
+}
+
+func (r *run) log(name string, err error) {
+	if err != nil {
+		r.agent.log.Warn("manifest failed", "tam", r.tam.Name, "manifest", name, "error", err)
+		return
+	}
+	r.agent.log.Info("manifest installed", "tam", r.tam.Name, "manifest", name)
+}
+
+// unlink uninstalls one manifest. One that is not there is as the TAM wants it: an Update whose
+// answer was lost may come a second time.
+func (r *run) unlink(p *processor.Processor, id suit.ComponentID) (*suit.Report, error) {
+	m, ok := r.agent.snapshot().Manifests[id.Key()]
+	switch {
+	case !ok:
+		return nil, nil
+	case m.Owner != r.tam.Name:
+		return nil, fmt.Errorf("manifest %s %w", id, errNotOwner)
+	}
+	report, err := p.Uninstall(r.ctx, id, processor.Options{Nonce: r.update.Token})
+	if err != nil {
+		r.agent.log.Warn("manifest not unlinked", "tam", r.tam.Name, "manifest", id.String(), "error", err)
+		return report, err
+	}
+	r.agent.log.Info("manifest unlinked", "tam", r.tam.Name, "manifest", id.String())
+	return report, nil
+}
+
+// finish makes the end of the Update durable together with its answer, so that the answer is
+// sent even if the agent is killed now.
+func (r *run) finish(reply teep.Message, failed bool) *link.Ask {
+	a := r.agent
+	data, err := teep.Protect(a.cfg.Rand, reply, a.message)
+	if err != nil {
+		a.log.Error("reply to an Update", "error", err)
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// The reply that was handed out before is not this one.
+	delete(a.handed, r.tam.Name)
+	err = a.changeLocked(func(next *state.Record) error {
+		next.Pending = nil
+		t := next.TAMs[r.tam.Name]
+		t.Name, t.Reply = r.tam.Name, data
+		t.Updates = append(t.Updates[max(0, len(t.Updates)+1-rememberedUpdates):len(t.Updates):len(t.Updates)], r.id)
+		next.TAMs[r.tam.Name] = t
+		return nil
+	})
+	if err != nil {
+		// It stays pending, and ends another time; the reply would be a promise that a crash
+		// could break.
+		a.log.Error("end of an Update not recorded", "error", err)
+		return nil
+	}
+	return &link.Ask{Message: data}
+}
+
+// outcome collects what became of each manifest.
+type outcome struct {
+	reports  []*suit.Report
+	total    int
+	failures []string
+}
+
+func (o *outcome) add(name string, report *suit.Report, err error) {
+	o.total++
+	if report != nil {
+		o.reports = append(o.reports, report)
+	}
+	if err != nil {
+		o.failures = append(o.failures, name+": "+explain(err))
+	}
+}
+
+// conclude makes the Success or Error message of the outcome, with the SUIT Reports of all
+// manifests (TEEP §4.5, §4.6).
+func (r *run) conclude(o outcome) teep.Message {
+	profile := r.agent.suitProfiles()[0]
+	if q := r.agent.snapshot().TAMs[r.tam.Name].Query; q != nil {
+		profile = profileOf(q.Profile)
+	}
+	reports, err := r.agent.protectReports(o.reports, r.tam, profile)
+	if err != nil {
+		r.agent.log.Error("SUIT Reports left out of the answer", "error", err)
+	}
+	if len(o.failures) == 0 {
+		return &teep.Success{Token: r.update.Token, SUITReports: reports}
+	}
+	text := o.failures[0]
+	if o.total > 1 {
+		text = fmt.Sprintf("%d of %d failed: %s", len(o.failures), o.total, text)
+	}
+	return &teep.Error{
+		Token: r.update.Token, Code: teep.ErrManifestProcessingFailed, Message: teep.NetUnicode(text), SUITReports: reports,
+	}
+}
+
+// explain says in a few words why a manifest failed. Only errors whose words are known to tell
+// nothing about the inside of the TEE speak for themselves; of others the TAM gets the reason of
+// the SUIT report, and the log the rest.
+func explain(err error) string {
+	known := []error{
+		errNotOwner, errNotGranted, errUnreachable, processor.ErrDowngrade, processor.ErrReferenced, processor.ErrLimit,
+		processor.ErrUnverified, processor.ErrRolledBack, tee.ErrQuota, suit.ErrManifestDigest, suit.ErrNoAuthentication, suit.ErrUnauthorized,
+	}
+	for _, k := range known {
+		if errors.Is(err, k) {
+			return k.Error()
+		}
+	}
+	var f *processor.Failure
+	if !errors.As(err, &f) {
+		return "internal error"
+	}
+	if f.Section == 0 {
+		return f.Reason.String()
+	}
+	return fmt.Sprintf("%s in %s, %s", f.Reason, f.Section, f.Command)
+}
