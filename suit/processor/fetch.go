@@ -16,7 +16,11 @@ var errUnavailable = errors.New("payload is not available")
 // fetch obtains a payload, or the envelope of a dependency (SUIT §8.4.10.4).
 func (r *run) fetch(k *call) (m suit.Parameters, err error) {
 	if k.c.dependency {
-		return m, r.soften(r.fetchDependency(k))
+		err := r.soften(r.fetchDependency(k))
+		if e := r.incoming[k.c.key()]; e != nil && err == nil {
+			m.SetDigest(e.Digest)
+		}
+		return m, err
 	}
 	if err := r.alter(k, k.c); err != nil {
 		return m, err
