@@ -161,7 +161,7 @@ type chachaReader struct {
 	ready   []byte // plaintext in buffer that was not read yet
 }
 
-func newChaChaReader(key, iv, aad []byte, src io.ReaderAt, size int64) (*chachaReader, error) {
+func newChaChaReader(key, iv, aad []byte, src io.ReaderAt, size int64) (io.Reader, error) {
 	if size > maxChaChaContent {
 		return nil, fmt.Errorf("%w: %w: ChaCha20-Poly1305 ends at %d bytes", ErrMalformed, ErrTooLarge, int64(maxChaChaContent))
 	}
