@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/go-teep/teep/broker"
+	"github.com/go-teep/teep/broker/app"
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/link"
+	"github.com/go-teep/teep/transport"
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	config   string
+	trace    string
+	fileURIs bool
+	log      program.LogFlags
+}
+
+func serveCommand() *cobra.Command {
+	var o serveOptions
+	c := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Relay, and serve apps, until SIGTERM",
+		Example: `  teep-broker serve --config broker.yaml
+  teep-broker serve --config broker.yaml --trace messages.jsonl --log-level debug`,
+		Args: program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), o, cmd.ErrOrStderr())
+		},
+	}
+	c.Flags().StringVar(&o.config, "config", "", "configuration file; 'teep-broker --help' shows one")
+	c.Flags().StringVar(&o.trace, "trace", "", "append every event, with each message as it passes, to this file as JSON lines")
+	c.Flags().BoolVar(&o.fileURIs, "insecure-file-uris", false, "also fetch payloads from file: URIs, whatever file of this host a manifest names")
+	o.log.Register(c)
+	if err := c.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag was added above
+	}
+	return c
+}
+
+func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
+	log, err := o.log.Logger(stderr)
+	if err != nil {
+		return err
+	}
+	c, err := load(o.config)
+	if err != nil {
+		return err
+	}
+	client, err := transport.NewClient(transport.ClientOptions{
+		CAFile: c.HTTP.CAFile, Timeout: c.HTTP.Timeout, Retry: transport.DefaultRetry(),
+	})
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	events := logged(log)
+	if o.trace != "" {
+		f, err := os.OpenFile(o.trace, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		log.Warn("messages are recorded; the recording identifies devices", "file", o.trace)
+		record, plain := trace(f, log), events
+		events = func(e broker.Event) { record(e); plain(e) }
+	}
+	if o.fileURIs {
+		log.Warn("insecure: payloads are fetched from file: URIs as well")
+	}
+	b, err := broker.New(broker.Options{
+		TEEs: tees(c), Poster: client, Fetcher: client,
+		PolicyInterval: c.PolicyInterval, InsecureFileURIs: o.fileURIs, Events: events,
+	})
+	if err != nil {
+		return err
+	}
+	ln, err := app.Listen(c.Apps.Socket, 0o660)
+	if err != nil {
+		return err
+	}
+	log.Info("ready", "apps", c.Apps.Socket, "tees", len(c.TEEs))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return app.ServeListener(ctx, ln, b, app.ServeOptions{
+			OnError: func(err error) { log.Warn("app", "err", err) },
+		})
+	})
+	g.Go(func() error { return b.Run(ctx) })
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// tees are the agents' ends of the link. A broker may start before its agents: it connects when
+// it first needs one, and again after an agent restarted.
+func tees(c *configuration) []broker.TEE {
+	all := make([]broker.TEE, len(c.TEEs))
+	for i, t := range c.TEEs {
+		all[i] = broker.TEE{Name: t.Name, Properties: t.Properties, Agent: &link.Redialer{
+			Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+				d := net.Dialer{Timeout: 10 * time.Second}
+				conn, err := d.DialContext(ctx, "unix", t.Socket)
+				if err != nil {
+					return nil, fmt.Errorf("agent of TEE %q: %w; is teep-agent running?", t.Name, err)
+				}
+				return conn, nil
+			},
+		}}
+	}
+	return all
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/config"
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tam"
+)
+
+// configuration is tam.yaml. Paths are relative to the file.
+type configuration struct {
+	// Name is what the TAM calls itself in the trust files of agents.
+	Name string `yaml:"name"`
+	TEEP struct {
+		Listen string `yaml:"listen"`
+		Path   string `yaml:"path"`
+		URI    string `yaml:"uri"`
+		TLS    tls    `yaml:"tls"`
+	} `yaml:"teep"`
+	API struct {
+		Listen string `yaml:"listen"`
+		TLS    tls    `yaml:"tls"`
+	} `yaml:"api"`
+	Store      string   `yaml:"store"`
+	Blobs      string   `yaml:"blobs"`
+	SignKeys   []string `yaml:"signing-keys"`
+	DecryptKey []string `yaml:"decryption-keys"`
+	Verifier   struct {
+		Key        string   `yaml:"key"`
+		Collateral []string `yaml:"collateral"`
+	} `yaml:"verifier"`
+	Policy policy `yaml:"policy"`
+
+	path string
+}
+
+type tls struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+type policy struct {
+	Admission      string        `yaml:"admission"`
+	AcceptWarning  bool          `yaml:"accept-warning"`
+	PassResults    bool          `yaml:"pass-results"`
+	TokenLifetime  time.Duration `yaml:"token-lifetime"`
+	PermanentPause time.Duration `yaml:"permanent-pause"`
+	TemporaryPause time.Duration `yaml:"temporary-pause"`
+	KeepHistory    time.Duration `yaml:"keep-history"`
+}
+
+func defaults() configuration {
+	c := configuration{Name: "tam", Store: "tam.db", Blobs: "envelopes"}
+	c.TEEP.Listen, c.TEEP.Path = "127.0.0.1:8080", "/tam"
+	c.API.Listen = "127.0.0.1:8081"
+	c.Policy.Admission = "attested"
+	c.Policy.KeepHistory = 90 * 24 * time.Hour
+	return c
+}
+
+func load(path string) (*configuration, error) {
+	c := defaults()
+	if err := config.Load(path, &c); err != nil {
+		return nil, err
+	}
+	c.path = path
+	for _, p := range []*string{
+		&c.Store, &c.Blobs, &c.Verifier.Key,
+		&c.TEEP.TLS.Certificate, &c.TEEP.TLS.Key, &c.API.TLS.Certificate, &c.API.TLS.Key,
+	} {
+		*p = config.Relative(path, *p)
+	}
+	for _, list := range [][]string{c.SignKeys, c.DecryptKey, c.Verifier.Collateral} {
+		for i := range list {
+			list[i] = config.Relative(path, list[i])
+		}
+	}
+	return &c, c.check()
+}
+
+func (c *configuration) check() error {
+	switch {
+	case len(c.SignKeys) == 0:
+		return fmt.Errorf("%s: signing-keys is empty: name one ESP256 and one Ed25519 key file ('teep-tam init' makes them)", c.path)
+	case c.Verifier.Key == "":
+		return fmt.Errorf("%s: verifier.key is missing: name the key that signs Attestation Results", c.path)
+	case len(c.TEEP.Path) == 0 || c.TEEP.Path[0] != '/':
+		return fmt.Errorf("%s: teep.path %q does not begin with a slash", c.path, c.TEEP.Path)
+	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):
+		return fmt.Errorf("%s: tls needs both certificate and key", c.path)
+	}
+	_, err := c.policy()
+	return err
+}
+
+func (c *configuration) policy() (tam.Policy, error) {
+	p := tam.Policy{
+		AcceptWarning: c.Policy.AcceptWarning, PassResults: c.Policy.PassResults,
+		TokenLifetime:  c.Policy.TokenLifetime,
+		PermanentPause: c.Policy.PermanentPause, TemporaryPause: c.Policy.TemporaryPause,
+	}
+	switch c.Policy.Admission {
+	case "attested":
+		p.Admission = tam.AdmitAttested
+	case "manual":
+		p.Admission = tam.AdmitManually
+	default:
+		return p, fmt.Errorf("%s: policy.admission is %q: write attested or manual", c.path, c.Policy.Admission)
+	}
+	return p, nil
+}
+
+// uri is where agents reach the TAM.
+func (c *configuration) uri() string {
+	if c.TEEP.URI != "" {
+		return c.TEEP.URI
+	}
+	scheme := "http"
+	if c.TEEP.TLS.Certificate != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + c.TEEP.Listen + c.TEEP.Path
+}
+
+// privateKey reads a private key and refuses a file that others can read.
+func privateKey(path string) (*cose.Key, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s can be read by others (mode %o): run 'chmod 600 %s'", path, st.Mode().Perm(), path)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	key, err := cose.ParsePEM(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if !key.IsPrivate() {
+		return nil, fmt.Errorf("%s is a public key; the private one is needed", path)
+	}
+	return key, nil
+}
+
+func privateKeys(paths []string) ([]*cose.Key, error) {
+	keys := make([]*cose.Key, len(paths))
+	for i, p := range paths {
+		var err error
+		if keys[i], err = privateKey(p); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+func signers(paths []string) ([]cose.Signer, error) {
+	keys, err := privateKeys(paths)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]cose.Signer, len(keys))
+	for i, k := range keys {
+		if all[i], err = k.Signer(); err != nil {
+			return nil, &program.Usage{Err: fmt.Errorf("%s: %w", paths[i], err)}
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/program"
+)
+
+// The keys that a new TAM gets, and what each is for: one key has one use (RFC 9397 §5).
+var newKeys = []struct {
+	file string
+	alg  cose.Algorithm
+}{
+	{"keys/esp256.pem", cose.AlgESP256},
+	{"keys/ed25519.pem", cose.AlgEd25519},
+	{"keys/encryption.pem", cose.AlgECDHESA128KW},
+	{"keys/verifier.pem", cose.AlgESP256},
+}
+
+func initCommand() *cobra.Command {
+	c := defaults()
+	cmd := &cobra.Command{
+		Use:   "init DIR",
+		Short: "Make keys and a configuration file for a new TAM",
+		Long: `Makes DIR with the TAM's keys (ESP256 and Ed25519 for messages, P-256 for what agents encrypt to it,
+ESP256 for its verifier's Attestation Results) and tam.yaml. Nothing that exists is overwritten.`,
+		Example: `  teep-tam init ./tam
+  teep-tam init ./tam --name example --listen 0.0.0.0:8080 --uri https://tam.example.com/tam`,
+		Args: program.ExactArgs("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := initialize(args[0], &c); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is ready. Next: teep-tam serve --config %s\n",
+				args[0], filepath.Join(args[0], "tam.yaml"))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&c.Name, "name", c.Name, "name of the TAM in the trust files of agents")
+	cmd.Flags().StringVar(&c.TEEP.Listen, "listen", c.TEEP.Listen, "address for TEEP over HTTP")
+	cmd.Flags().StringVar(&c.TEEP.URI, "uri", "", "TAM URI as agents see it (default: from the listen address)")
+	cmd.Flags().StringVar(&c.API.Listen, "api-listen", c.API.Listen, "address of the operator API")
+	return cmd
+}
+
+func initialize(dir string, c *configuration) error {
+	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
+		return err
+	}
+	for _, k := range newKeys {
+		key, err := cose.GenerateKey(rand.Reader, k.alg)
+		if err != nil {
+			return err
+		}
+		data, err := key.MarshalPEM()
+		if err != nil {
+			return err
+		}
+		if err := writeNew(filepath.Join(dir, k.file), data, 0o600); err != nil {
+			return err
+		}
+	}
+	text := fmt.Sprintf(`# Configuration of teep-tam. Paths are relative to this file.
+name: %s
+teep:
+  listen: %s
+  path: %s
+%sapi:
+  listen: %s
+store: %s
+blobs: %s
+signing-keys: [%s, %s]
+decryption-keys: [%s]
+verifier:
+  key: %s
+  # Endorsements of devices and reference values of agents; read again when the files change.
+  collateral: [collateral.yaml]
+policy:
+  # attested: every device whose Evidence is good is served. manual: an operator accepts each first.
+  admission: %s
+`, c.Name, c.TEEP.Listen, c.TEEP.Path, optional("  uri: %s\n", c.TEEP.URI), c.API.Listen, c.Store, c.Blobs,
+		newKeys[0].file, newKeys[1].file, newKeys[2].file, newKeys[3].file, c.Policy.Admission)
+	return writeNew(filepath.Join(dir, "tam.yaml"), []byte(text), 0o600)
+}
+
+func optional(format, value string) string {
+	if value == "" {
+		return ""
+	}
+	return fmt.Sprintf(format, value)
+}
+
+func writeNew(path string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s exists already and is not overwritten: choose another folder", path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+func anchorsCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "anchors --config FILE",
+		Short: "Print what an agent's trust file says of this TAM",
+		Long: `Prints the entry of this TAM for the "tams" list of an agent's trust file: name, URI, public keys and
+encryption key. Nothing in it is secret; that it reaches the agent unchanged is what trust rests on.`,
+		Example: `  teep-tam anchors --config tam/tam.yaml >> trust.yaml`,
+		Args:    program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(path)
+			if err != nil {
+				return err
+			}
+			text, err := anchors(c)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	return configFlag(c, &path)
+}
+
+// anchor is one entry of "tams" in a trust file.
+type anchor struct {
+	Name       string   `yaml:"name"`
+	URIs       []string `yaml:"uris"`
+	Keys       []string `yaml:"keys"`
+	Encryption string   `yaml:"encryption-key,omitempty"`
+}
+
+func anchors(c *configuration) ([]byte, error) {
+	a := anchor{Name: c.Name, URIs: []string{c.uri()}}
+	keys, err := privateKeys(c.SignKeys)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		data, err := k.Public().MarshalPEM()
+		if err != nil {
+			return nil, err
+		}
+		a.Keys = append(a.Keys, string(data))
+	}
+	if len(c.DecryptKey) > 0 {
+		key, err := privateKey(c.DecryptKey[0])
+		if err != nil {
+			return nil, err
+		}
+		data, err := key.Public().MarshalPEM()
+		if err != nil {
+			return nil, err
+		}
+		a.Encryption = string(data)
+	}
+	var out strings.Builder
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	if err := enc.Encode(map[string][]anchor{"tams": {a}}); err != nil {
+		return nil, err
+	}
+	return []byte(out.String()), enc.Close()
+}
