@@ -3,6 +3,8 @@ package suit
 import (
 	"errors"
 	"strconv"
+
+	"github.com/go-teep/teep/cose"
 )
 
 // Reason is SUIT_Report_Reasons: why a procedure ended (SUIT report §4.2).
@@ -75,18 +77,27 @@ func (e *ParseError) Error() string {
 // Unwrap returns the fault itself.
 func (e *ParseError) Unwrap() error { return e.Err }
 
-// ReasonFor returns the SUIT report reason of an error from this package: that of a
-// [ParseError], unauthorised for failed authentication, and operation-failed otherwise.
+// ReasonFor returns the SUIT report reason of an error from this package or package cose: that of
+// a [ParseError], what kept a signature from being checked, unauthorised if it was checked or no
+// key is trusted, and operation-failed otherwise.
 func ReasonFor(err error) Reason {
 	var pe *ParseError
+	unauthorized := errors.Is(err, ErrUnauthorized)
 	switch {
 	case err == nil:
 		return ReasonOK
+	case errors.As(err, &pe) && !unauthorized:
+		return pe.Reason
+	case errors.Is(err, cose.ErrUnknownSigner), errors.Is(err, cose.ErrSignature),
+		errors.Is(err, ErrNoAuthentication), errors.Is(err, ErrManifestDigest):
+		return ReasonUnauthorised
+	case errors.Is(err, ErrHash), errors.Is(err, cose.ErrAlgorithm):
+		return ReasonAlgUnsupported
+	case errors.Is(err, cose.ErrMalformed), errors.Is(err, cose.ErrHeader):
+		return ReasonCOSEUnsupported
 	case errors.As(err, &pe):
 		return pe.Reason
-	case errors.Is(err, ErrHash):
-		return ReasonAlgUnsupported
-	case errors.Is(err, ErrUnauthorized), errors.Is(err, ErrNoAuthentication), errors.Is(err, ErrManifestDigest):
+	case unauthorized:
 		return ReasonUnauthorised
 	}
 	return ReasonOperationFailed
@@ -101,7 +112,7 @@ func at(err error, step string) error {
 	if err == nil {
 		return nil
 	}
-	pe, ok := err.(*ParseError) //nolint:errorlint // only errors made here carry the path
+	pe, ok := err.(*ParseError)
 	if !ok {
 		pe = &ParseError{Reason: ReasonCBORParse, Err: err}
 	}
