@@ -96,7 +96,11 @@ func Open(data []byte, keys cose.KeySource, o OpenOptions) (*Opened, error) {
 	if o.InsecureOlderPeers {
 		algorithms = append(algorithms[:len(algorithms):len(algorithms)], cose.AlgES256, cose.AlgEdDSA)
 	}
-	v, err := cose.Verify(data, keys, cose.VerifyOptions{Algorithms: algorithms})
+	v, err := cose.Verify(data, keys, cose.VerifyOptions{
+		Algorithms: algorithms,
+		// Senders need not name the content, but must not name another.
+		ContentTypes: []any{nil, MediaType},
+	})
 	if err != nil {
 		return nil, &ValidationError{coseStep(err), err}
 	}
@@ -146,7 +150,7 @@ func coseStep(err error) int {
 	switch {
 	case errors.Is(err, cose.ErrHeader), errors.Is(err, cose.ErrAlgorithm):
 		return StepHeader
-	case errors.Is(err, cose.ErrMalformed):
+	case errors.Is(err, cose.ErrMalformed), errors.Is(err, cose.ErrPayload):
 		return StepCOSE
 	}
 	return StepSignature
