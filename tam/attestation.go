@@ -49,7 +49,7 @@ func (t *TAM) readAttestationPayload(format string, data []byte) (attestationPay
 	p := attestationPayload{format: format, data: data}
 	var err error
 	if isEncrypted(data) {
-		if p.data, err = t.decryptFor(data, contextEAT); err != nil {
+		if p.data, err = t.decryptEAT(data); err != nil {
 			return attestationPayload{}, fmt.Errorf("encrypted attestation payload: %w", err)
 		}
 	}

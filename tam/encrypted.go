@@ -6,12 +6,9 @@ import (
 	"github.com/go-teep/teep/cose"
 )
 
-// SuppPubInfo.other of the key derivation separates the two things that agents encrypt to a TAM
+// contextEAT is SuppPubInfo.other of the key derivation for Evidence and Attestation Results
 // (TEEP §8.2).
-const (
-	contextEAT    = "EAT Encryption"
-	contextReport = "SUIT Report Encryption"
-)
+const contextEAT = "EAT Encryption"
 
 var errNoDecryptionKey = errors.New("tam: no decryption key is configured (Config.DecryptionKeys)")
 
@@ -20,17 +17,17 @@ func isEncrypted(data []byte) bool {
 	return len(data) > 2 && data[0] == 0xd8 && data[1] == byte(cose.TagEncrypt)
 }
 
-// decryptFor decrypts what an agent encrypted to this TAM.
+// decryptEAT decrypts an attestation payload that an agent encrypted to this TAM.
 //
 // A128CTR belongs to two of the profiles that a TAM must support and authenticates nothing. That is
-// harmless here: Evidence is signed inside, and the signature of the TEEP message covers the
-// ciphertext of both.
-func (t *TAM) decryptFor(data []byte, context string) ([]byte, error) {
+// harmless here: the payload is signed inside, and the signature of the TEEP message covers the
+// ciphertext.
+func (t *TAM) decryptEAT(data []byte) ([]byte, error) {
 	if len(t.decrypt) == 0 {
 		return nil, errNoDecryptionKey
 	}
 	return cose.Decrypt(data, nil, cose.DecryptKeys(t.decrypt), cose.DecryptOptions{
-		KDFOther: context,
+		KDFOther: contextEAT,
 		Algorithms: []cose.Algorithm{
 			cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgChaCha20Poly1305, cose.AlgA128CTR,
 		},

@@ -291,7 +291,7 @@ func TestReports(t *testing.T) {
 		{"signed with it, without kid", func(a *agent, _ *teep.Update, raw []byte) []byte { return sign(a.w.t, raw, a.key, true) }, "another key is required"},
 		{"signed twice", func(a *agent, _ *teep.Update, raw []byte) []byte {
 			return sign(a.w.t, sign(a.w.t, raw, report, false), report, false)
-		}, "twice"},
+		}, "no key is trusted"},
 		{"without nonce", func(a *agent, u *teep.Update, _ []byte) []byte { return a.report(u.Manifests[0], nil, nil) }, "nonce"},
 		{"with another nonce", func(a *agent, u *teep.Update, _ []byte) []byte {
 			return a.report(u.Manifests[0], bytes.Repeat([]byte{1}, 44), nil)

@@ -3,7 +3,6 @@ package tam
 import (
 	"bytes"
 	"errors"
-	"fmt"
 
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
@@ -18,34 +17,23 @@ import (
 // A signature of its own adds nothing to that as long as the TAM knows no report key of the device;
 // one by the key of the message itself is not allowed (TEEP §4.5).
 func (t *TAM) openReport(s *sender, data []byte) (*suit.Report, error) {
-	signed := false
-	for range 3 { // signed, encrypted, report
-		switch {
-		case len(data) == 0:
-			return nil, errors.New("is empty")
-		case isEncrypted(data):
-			plain, err := t.decryptFor(data, contextReport)
-			if err != nil {
-				return nil, err
-			}
-			data = plain
-		case data[0]>>5 == 5: // a map
-			return suit.ParseReport(data)
-		case signed:
-			return nil, errors.New("is signed twice")
-		default:
-			signed = true
-			if err := distinctKey(data, s.key); err != nil {
-				return nil, err
-			}
-			payload, err := cose.UnverifiedPayload(data)
-			if err != nil {
-				return nil, fmt.Errorf("neither a SUIT_Report nor a COSE_Sign1 or COSE_Encrypt around one: %w", err)
-			}
-			data = payload
+	if len(data) > 0 && data[0] == 0xc0|byte(cose.TagSign1) {
+		if err := distinctKey(data, s.key); err != nil {
+			return nil, err
 		}
+		payload, err := cose.UnverifiedPayload(data)
+		if err != nil {
+			return nil, err
+		}
+		data = payload
 	}
-	return nil, errors.New("is wrapped too often")
+	opened, err := suit.OpenReport(data, suit.OpenReportOptions{
+		AuthenticatedByContainer: true, DecryptKeys: t.decrypt,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return opened.Report, nil
 }
 
 // distinctKey refuses a report that the key of the TEEP message signed.
