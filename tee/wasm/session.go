@@ -306,12 +306,13 @@ func (c *call) verdict(err error) error {
 		return fmt.Errorf("%w: %s wrote more than %d bytes of output", tee.ErrQuota, name, l.OutputBytes)
 	case c.data.full:
 		return fmt.Errorf("%w: %s stores more than %d bytes, %d files, or %d open ones", tee.ErrQuota, name, l.StorageBytes, maxFiles, maxOpenFiles)
-	case err == nil:
-		return nil
+	// A sleep that was cut short returns to a program that knows nothing of it.
 	case c.parent.Err() != nil:
 		return fmt.Errorf("wasm: %s was stopped: %w", name, context.Cause(c.parent))
 	case c.ctx.Err() != nil:
 		return fmt.Errorf("%w: %s ran longer than %v", tee.ErrQuota, name, l.CallDuration)
+	case err == nil:
+		return nil
 	case c.memory != nil && c.memory.denied:
 		return fmt.Errorf("%w: %s needs more than %d bytes of memory", tee.ErrQuota, name, l.MemoryBytes)
 	case exit != nil:

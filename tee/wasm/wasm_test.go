@@ -1,0 +1,499 @@
+package wasm_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-teep/teep/tee"
+	"github.com/go-teep/teep/tee/teetest/program"
+	"github.com/go-teep/teep/tee/wasm"
+)
+
+// blob is a tee.Blob in memory.
+type blob struct{ *bytes.Reader }
+
+func (blob) Close() error { return nil }
+
+func newBlob(b []byte) tee.Blob { return blob{bytes.NewReader(b)} }
+
+// appData is a tee.AppData in memory.
+type appData struct {
+	mu      sync.Mutex
+	values  map[string][]byte
+	loadErr error
+	applied int
+}
+
+func (a *appData) Load() (map[string][]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[string][]byte{}
+	for k, v := range a.values {
+		out[k] = bytes.Clone(v)
+	}
+	return out, a.loadErr
+}
+
+func (a *appData) Apply(changes map[string][]byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.applied++
+	if a.values == nil {
+		a.values = map[string][]byte{}
+	}
+	for k, v := range changes {
+		if v == nil {
+			delete(a.values, k)
+		} else {
+			a.values[k] = v
+		}
+	}
+	return nil
+}
+
+func (a *appData) Remove() error { a.values = nil; return nil }
+
+func newRuntime(t testing.TB, change func(*wasm.Config)) *wasm.Runtime {
+	t.Helper()
+	cfg := wasm.Config{Rand: rand.Reader, Now: time.Now}
+	if change != nil {
+		change(&cfg)
+	}
+	r, err := wasm.New(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func limits() tee.Limits {
+	return tee.Limits{MemoryBytes: 4 << 20, CallDuration: 300 * time.Millisecond, OutputBytes: 64 << 10, StorageBytes: 100 << 10}
+}
+
+func open(t testing.TB, r *wasm.Runtime, app tee.Application) tee.Session {
+	t.Helper()
+	s, err := r.Open(context.Background(), app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func openCode(t testing.TB, r *wasm.Runtime, code []byte, data tee.AppData) tee.Session {
+	t.Helper()
+	return open(t, r, tee.Application{Name: "app", Code: newBlob(code), Data: data, Limits: limits()})
+}
+
+func TestEcho(t *testing.T) {
+	r := newRuntime(t, nil)
+	s := openCode(t, r, program.Echo(), &appData{})
+	for _, in := range []string{"", "x", strings.Repeat("long ", 5000)} {
+		out, err := s.Invoke(t.Context(), "any", []byte(in))
+		if err != nil || string(out) != in {
+			t.Fatalf("echo of %d bytes: %d bytes, %v", len(in), len(out), err)
+		}
+	}
+	if _, err := s.Invoke(t.Context(), "nul\x00", nil); err == nil {
+		t.Fatal("a command with a NUL byte was accepted")
+	}
+}
+
+func TestHostilePrograms(t *testing.T) {
+	r := newRuntime(t, nil)
+	good := open(t, r, tee.Application{Name: "good", Code: newBlob(program.Echo()), Data: &appData{}, Limits: limits()})
+	paths := []string{"/etc/passwd", "etc/passwd", "../etc/passwd", "../../../../etc/passwd", "a/../../etc/passwd", "/proc/self/mem", ".\x00/etc/passwd", "\xff"}
+	for _, tc := range []struct {
+		name string
+		code []byte
+		want error
+		exit uint32
+	}{
+		{"spins", program.Spin(), tee.ErrQuota, 0},
+		{"sleeps", program.Sleep(), tee.ErrQuota, 0},
+		{"allocates", program.Allocate(), tee.ErrQuota, 0},
+		{"needs too much memory to start", program.BigMemory(1000), tee.ErrQuota, 0},
+		{"writes without end", program.WriteForever(1), tee.ErrQuota, 0},
+		{"logs without end", program.WriteForever(2), tee.ErrQuota, 0},
+		{"stores without end", program.StoreForever("f"), tee.ErrQuota, 0},
+		{"makes a sparse file", program.SparseFile("f"), tee.ErrQuota, 0},
+		{"opens files without end", program.OpenForever("f"), tee.ErrQuota, 0},
+		{"recurses", program.Recurse(), tee.ErrTrap, 0},
+		{"traps", program.Trap(), tee.ErrTrap, 0},
+		{"refuses", program.Exit(3, "no"), nil, 3},
+		{"claims a timeout", program.Exit(-0x10000001, ""), nil, 0xefffffff},
+		{"opens other files", program.Escape(paths...), nil, program.Contained},
+		{"uses sockets", program.Socket(), nil, program.Contained},
+		{"renumbers descriptors", program.Renumber(), nil, program.Contained},
+		{"writes to personalization", program.WritePersonalization("p"), nil, program.Contained},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			data := &appData{values: map[string][]byte{"keep": []byte("me")}}
+			l := limits()
+			if tc.name == "recurses" {
+				l.CallDuration = time.Minute
+			}
+			s := open(t, r, tee.Application{Name: "hostile", Code: newBlob(tc.code), Data: data, Limits: l,
+				Personalization: map[string]tee.Blob{"p": newBlob([]byte("secret"))}})
+			for range 2 {
+				out, err := s.Invoke(t.Context(), "go", []byte("in"))
+				var exit *tee.ExitError
+				switch {
+				case tc.want != nil && !errors.Is(err, tc.want):
+					t.Fatalf("error is %v, want %v", err, tc.want)
+				case tc.want == nil && (!errors.As(err, &exit) || exit.Code != tc.exit):
+					t.Fatalf("error is %v, want exit code %d", err, tc.exit)
+				case out != nil:
+					t.Fatalf("output %q with an error", out)
+				}
+			}
+			if data.applied > 0 || string(data.values["keep"]) != "me" {
+				t.Fatal("a failed invocation changed sealed storage")
+			}
+			if out, err := good.Invoke(t.Context(), "", []byte("still well")); err != nil || string(out) != "still well" {
+				t.Fatalf("another application afterwards: %q, %v", out, err)
+			}
+		})
+	}
+}
+
+func TestExitErrorCarriesTheEndOfStderr(t *testing.T) {
+	var log bytes.Buffer
+	r := newRuntime(t, func(c *wasm.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	s := openCode(t, r, program.Exit(9, "the reason\n"), nil)
+	_, err := s.Invoke(t.Context(), "x", nil)
+	var exit *tee.ExitError
+	if !errors.As(err, &exit) || exit.Code != 9 || exit.Stderr != "the reason" {
+		t.Fatalf("%v", err)
+	}
+	if !strings.Contains(log.String(), "the reason") {
+		t.Fatalf("log: %s", log.String())
+	}
+	log.Reset()
+	s = openCode(t, r, program.WriteForever(2), nil)
+	if _, err := s.Invoke(t.Context(), "x", nil); !errors.Is(err, tee.ErrQuota) {
+		t.Fatal(err)
+	}
+	if log.Len() > 300<<10 {
+		t.Fatalf("%d bytes of log from one invocation", log.Len())
+	}
+}
+
+func TestStorageIsAtomic(t *testing.T) {
+	r := newRuntime(t, nil)
+	data := &appData{}
+	invoke := func(code []byte, in string) ([]byte, error) {
+		return openCode(t, r, code, data).Invoke(t.Context(), "", []byte(in))
+	}
+	if _, err := invoke(program.Save("f", 0), "one"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := invoke(program.Load("f"), ""); err != nil || string(out) != "one" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	for name, code := range map[string][]byte{"exit": program.Save("f", 5), "trap": program.SaveThenTrap("f")} {
+		if _, err := invoke(code, "two"); err == nil {
+			t.Fatalf("%s: no error", name)
+		}
+	}
+	if out, err := invoke(program.Load("f"), ""); err != nil || string(out) != "one" {
+		t.Fatalf("after failures: %q, %v", out, err)
+	}
+	if _, err := invoke(program.Load("other"), ""); err == nil {
+		t.Fatal("a file that is not there was read")
+	}
+	if data.applied != 1 {
+		t.Fatalf("storage was written %d times", data.applied)
+	}
+}
+
+func TestStorageThatFails(t *testing.T) {
+	r := newRuntime(t, nil)
+	s := openCode(t, r, program.Load("f"), &appData{loadErr: tee.ErrCorrupt})
+	if _, err := s.Invoke(t.Context(), "", nil); !errors.Is(err, tee.ErrCorrupt) {
+		t.Fatalf("%v", err)
+	}
+	s = openCode(t, r, program.Save("f", 0), nil)
+	var exit *tee.ExitError
+	if _, err := s.Invoke(t.Context(), "", nil); !errors.As(err, &exit) {
+		t.Fatalf("an application without storage stored: %v", err)
+	}
+}
+
+// brokenBlob fails as a tampered sealed blob does.
+type brokenBlob struct{ tee.Blob }
+
+func (brokenBlob) ReadAt([]byte, int64) (int, error) { return 0, tee.ErrCorrupt }
+
+func TestPersonalization(t *testing.T) {
+	r := newRuntime(t, nil)
+	app := tee.Application{Name: "app", Code: newBlob(program.LoadPersonalization("keys/a")), Limits: limits(),
+		Personalization: map[string]tee.Blob{"keys/a": newBlob([]byte("personal"))}}
+	if out, err := open(t, r, app).Invoke(t.Context(), "", nil); err != nil || string(out) != "personal" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	app.Personalization = map[string]tee.Blob{"keys/a": brokenBlob{newBlob([]byte("personal"))}}
+	if _, err := open(t, r, app).Invoke(t.Context(), "", nil); !errors.Is(err, tee.ErrCorrupt) {
+		t.Fatalf("%v", err)
+	}
+	for _, name := range []string{"", ".", "..", "../a", "/a", "a//b", "a/", "a\x00", "\xff", strings.Repeat("a", 256)} {
+		app.Personalization = map[string]tee.Blob{name: newBlob(nil)}
+		if _, err := open(t, r, app).Invoke(t.Context(), "", nil); err == nil || errors.As(err, new(*tee.ExitError)) {
+			t.Errorf("personalization %q: %v", name, err)
+		}
+	}
+	app.Personalization = map[string]tee.Blob{"a": newBlob(nil), "a/b": newBlob(nil)}
+	if _, err := open(t, r, app).Invoke(t.Context(), "", nil); err == nil {
+		t.Error("a file that is also a folder was accepted")
+	}
+}
+
+func TestProgramsThatAreRefused(t *testing.T) {
+	r := newRuntime(t, func(c *wasm.Config) { c.MaxCodeBytes = 10000 })
+	echo := program.Echo()
+	component := append([]byte("\x00asm\x0d\x00\x01\x00"), echo[8:]...)
+	for name, tc := range map[string]struct {
+		code []byte
+		want error
+	}{
+		"empty":           {nil, wasm.ErrProgram},
+		"not WebAssembly": {[]byte("#!/bin/sh\nexit 0\n"), wasm.ErrProgram},
+		"a component":     {component, wasm.ErrProgram},
+		"truncated":       {echo[:len(echo)-3], wasm.ErrProgram},
+		"no exports":      {[]byte("\x00asm\x01\x00\x00\x00"), wasm.ErrProgram},
+		"a huge table":    {program.BigTable(1 << 26), wasm.ErrProgram},
+		"another import":  {bytes.Replace(echo, []byte("preview1"), []byte("preview2"), 1), wasm.ErrProgram},
+		"unknown import":  {bytes.Replace(echo, []byte("sock_accept"), []byte("sock_accepz"), 1), wasm.ErrProgram},
+		"no entry":        {bytes.Replace(echo, []byte("_start"), []byte("_stark"), 1), wasm.ErrProgram},
+		"half a reactor":  {bytes.Replace(program.Reactor(), []byte("teep_alloc"), []byte("teep_alloz"), 1), wasm.ErrProgram},
+		"too large":       {make([]byte, 10001), tee.ErrQuota},
+	} {
+		if err := r.Check(t.Context(), newBlob(tc.code)); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := r.Open(t.Context(), tee.Application{Name: "a", Code: newBlob(tc.code)}); !errors.Is(err, tc.want) {
+			t.Errorf("%s: open: %v", name, err)
+		}
+	}
+	for name, code := range map[string][]byte{"command": echo, "reactor": program.Reactor()} {
+		if err := r.Check(t.Context(), newBlob(code)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := r.Check(t.Context(), nil); !errors.Is(err, wasm.ErrProgram) {
+		t.Errorf("no code: %v", err)
+	}
+	if err := r.Check(t.Context(), brokenBlob{newBlob(echo)}); !errors.Is(err, tee.ErrCorrupt) {
+		t.Errorf("code that does not authenticate: %v", err)
+	}
+}
+
+func TestReactor(t *testing.T) {
+	r := newRuntime(t, nil)
+	s := openCode(t, r, program.Reactor(), &appData{})
+	for _, in := range []string{"", "input", strings.Repeat("x", 50000)} {
+		if out, err := s.Invoke(t.Context(), "echo", []byte(in)); err != nil || string(out) != in {
+			t.Fatalf("%d bytes: %d bytes, %v", len(in), len(out), err)
+		}
+	}
+	for command, want := range map[string]error{"x": tee.ErrTrap, "s": tee.ErrQuota, "p": tee.ErrTrap, "h": tee.ErrQuota} {
+		if _, err := s.Invoke(t.Context(), command, nil); !errors.Is(err, want) {
+			t.Fatalf("command %s: %v, want %v", command, err, want)
+		}
+		if out, err := s.Invoke(t.Context(), "echo", []byte("again")); err != nil || string(out) != "again" {
+			t.Fatalf("after command %s: %q, %v", command, out, err)
+		}
+	}
+	if _, err := s.Invoke(t.Context(), "echo", make([]byte, 5<<20)); !errors.Is(err, tee.ErrQuota) {
+		t.Fatalf("input larger than memory: %v", err)
+	}
+	if _, err := s.Invoke(t.Context(), "echo", make([]byte, 1<<20)); !errors.Is(err, tee.ErrTrap) {
+		t.Fatalf("buffer smaller than the input: %v", err)
+	}
+}
+
+func TestCancellation(t *testing.T) {
+	r := newRuntime(t, func(c *wasm.Config) { c.Defaults.CallDuration = time.Hour })
+	for name, code := range map[string][]byte{"spin": program.Spin(), "sleep": program.Sleep()} {
+		s := open(t, r, tee.Application{Name: name, Code: newBlob(code)})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			_, err := s.Invoke(ctx, "", nil)
+			done <- err
+		}()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	r := newRuntime(t, func(c *wasm.Config) { c.MaxSessions = 2; c.MaxCached = 1 })
+	a := openCode(t, r, program.Echo(), nil)
+	openCode(t, r, program.Spin(), nil)
+	app := tee.Application{Name: "third", Code: newBlob(program.Echo())}
+	if _, err := r.Open(t.Context(), app); !errors.Is(err, tee.ErrQuota) {
+		t.Fatalf("third session: %v", err)
+	}
+	for range 2 {
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Invoke(t.Context(), "", nil); err == nil {
+		t.Fatal("closed session invoked")
+	}
+	for i := range 5 {
+		s, err := r.Open(t.Context(), tee.Application{Name: "n", Code: newBlob(program.Exit(int32(i), ""))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Invoke(t.Context(), "", nil); (err == nil) != (i == 0) {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Open(t.Context(), tee.Application{Name: "n", Code: newBlob(program.Echo()), Limits: tee.Limits{MemoryBytes: 1 << 40}}); err == nil {
+		t.Fatal("absurd memory limit accepted")
+	}
+	if _, err := r.Open(t.Context(), tee.Application{Name: "n", Code: newBlob(program.Echo()), Limits: tee.Limits{CallDuration: -1}}); err == nil {
+		t.Fatal("negative limit accepted")
+	}
+}
+
+// build compiles one of the examples for the runtime.
+func build(t testing.TB, example string, flags ...string) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "app.wasm")
+	args := append([]string{"build", "-o", out}, flags...)
+	cmd := exec.Command("go", append(args, "../../examples/"+example)...)
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build examples/%s: %v\n%s", example, err, b)
+	}
+	code, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+func TestExampleHello(t *testing.T) {
+	r := newRuntime(t, func(c *wasm.Config) {
+		c.Now = func() time.Time { return time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC) }
+		c.Defaults.CallDuration = time.Minute // the race detector is slow
+	})
+	data := &appData{}
+	s := open(t, r, tee.Application{Name: "hello", Data: data,
+		Code:            newBlob(build(t, "hello", "-ldflags=-s -w -X main.version=1.2.3")),
+		Personalization: map[string]tee.Blob{"secret": newBlob([]byte("swordfish"))}})
+	for _, tc := range []struct{ command, input, want string }{
+		{"greet", "Ada", "Hello, Ada! This is hello 1.2.3, inside the TEE."},
+		{"count", "", "1"},
+		{"count", "", "2"},
+		{"digest", "abc", fmt.Sprintf("%x", sha256.Sum256([]byte("abc")))},
+		{"remember", "a note", ""},
+		{"recall", "", "a note"},
+		{"secret", "", fmt.Sprintf("%x", sha256.Sum256([]byte("swordfish")))},
+		{"whoami", "", "hello 1.2.3\ntime 2026-05-04T03:02:01Z\nenvironment variables 0\npersonalization files 1\nstored files 2\n"},
+	} {
+		out, err := s.Invoke(t.Context(), tc.command, []byte(tc.input))
+		if err != nil || string(out) != tc.want {
+			t.Fatalf("%s: %q, %v; want %q", tc.command, out, err, tc.want)
+		}
+	}
+	for _, command := range []string{"", "unknown", "greet"} {
+		var exit *tee.ExitError
+		if _, err := s.Invoke(t.Context(), command, nil); !errors.As(err, &exit) || exit.Code != 1 || exit.Stderr == "" {
+			t.Fatalf("%q: %v", command, err)
+		}
+	}
+}
+
+func TestExampleCounter(t *testing.T) {
+	r := newRuntime(t, func(c *wasm.Config) { c.Defaults.CallDuration = time.Minute })
+	data := &appData{}
+	app := tee.Application{Name: "counter", Code: newBlob(build(t, "counter", "-buildmode=c-shared", "-ldflags=-s -w")), Data: data}
+	a, b := open(t, r, app), open(t, r, app)
+	// Two sessions of one application: no update may be lost.
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			s := a
+			if i%2 == 0 {
+				s = b
+			}
+			if _, err := s.Invoke(t.Context(), "add", []byte("n")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if out, err := a.Invoke(t.Context(), "get", []byte("n")); err != nil || string(out) != "20" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	var exit *tee.ExitError
+	if _, err := a.Invoke(t.Context(), "nothing", nil); !errors.As(err, &exit) || exit.Stderr == "" {
+		t.Fatalf("%v", err)
+	}
+	if out, err := a.Invoke(t.Context(), "ping", []byte("back")); err != nil || string(out) != "back" {
+		t.Fatalf("%q, %v", out, err)
+	}
+}
+
+func BenchmarkInvoke(b *testing.B) {
+	r := newRuntime(b, nil)
+	for _, bc := range []struct {
+		name, command string
+		code          []byte
+	}{
+		{"CommandSmall", "", program.Echo()},
+		{"CommandGo", "greet", build(b, "hello", "-ldflags=-s -w")},
+		{"ReactorSmall", "echo", program.Reactor()},
+		{"ReactorGo", "ping", build(b, "counter", "-buildmode=c-shared", "-ldflags=-s -w")},
+		{"ReactorGoStorage", "add", build(b, "counter", "-buildmode=c-shared", "-ldflags=-s -w")},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			s := open(b, r, tee.Application{Name: bc.name, Code: newBlob(bc.code), Data: &appData{}})
+			for b.Loop() {
+				if _, err := s.Invoke(context.Background(), bc.command, []byte("Ada")); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkOpenGo(b *testing.B) {
+	code := build(b, "hello", "-ldflags=-s -w")
+	for b.Loop() {
+		r := newRuntime(b, nil)
+		if err := r.Check(context.Background(), newBlob(code)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+var _ io.ReaderAt = blob{}
