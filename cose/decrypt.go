@@ -63,7 +63,7 @@ func parseEncrypted(msg []byte, want, elements uint64, what, context string) (*E
 	if m.Headers, m.protected, err = c.readHeaders(what); err != nil {
 		return nil, err
 	}
-	if m.Ciphertext, m.Detached, err = c.optionalBytes(what + " ciphertext"); err != nil {
+	if m.Ciphertext, m.Detached, err = c.optionalBytes("ciphertext"); err != nil {
 		return nil, err
 	}
 	if elements == 4 {

@@ -294,18 +294,18 @@ func (h *Header) UnmarshalCBOR(data []byte) error {
 // parseHeaderMap decodes one bucket and checks what can be checked without its neighbour.
 func parseHeaderMap(data []byte, what string) (Header, error) {
 	if len(data) > MaxHeaderBytes {
-		return Header{}, fmt.Errorf("%w: %w: %s header of %d bytes, at most %d are read", ErrMalformed, ErrTooLarge, what, len(data), MaxHeaderBytes)
+		return Header{}, fmt.Errorf("%w: %w: %s of %d bytes, at most %d are read", ErrMalformed, ErrTooLarge, what, len(data), MaxHeaderBytes)
 	}
 	if len(data) == 1 && data[0] == majorMap<<5 {
 		return Header{}, nil
 	}
 	c := cursor{rest: data}
-	n, err := c.expect(majorMap, what+" header")
+	n, err := c.expect(majorMap, what)
 	if err != nil {
 		return Header{}, err
 	}
 	if n > MaxHeaderParameters {
-		return Header{}, fmt.Errorf("%w: %w: %s header with %d parameters, at most %d are read", ErrMalformed, ErrTooLarge, what, n, MaxHeaderParameters)
+		return Header{}, fmt.Errorf("%w: %w: %s with %d parameters, at most %d are read", ErrMalformed, ErrTooLarge, what, n, MaxHeaderParameters)
 	}
 	h := Header{params: make(map[any]cbor.RawMessage, n)}
 	for range n {
@@ -320,7 +320,7 @@ func parseHeaderMap(data []byte, what string) (Header, error) {
 }
 
 func (h Header) readParameter(c *cursor, what string) error {
-	rawLabel, err := c.item(what + " header")
+	rawLabel, err := c.item(what)
 	if err != nil {
 		return err
 	}
@@ -329,9 +329,9 @@ func (h Header) readParameter(c *cursor, what string) error {
 		return err
 	}
 	if _, twice := h.params[label]; twice {
-		return fmt.Errorf("%w %v occurs twice in the %s bucket", ErrHeader, label, what)
+		return fmt.Errorf("%w %v occurs twice in the %s", ErrHeader, label, what)
 	}
-	value, err := c.item(what + " header")
+	value, err := c.item(what)
 	if err != nil {
 		return err
 	}
@@ -388,26 +388,33 @@ func (h Header) checkTypes() error {
 // readHeaders reads both buckets. protected is the content of the byte string as it was received,
 // which is what signatures cover.
 func (c *cursor) readHeaders(what string) (h Headers, protected []byte, err error) {
-	protected, err = c.bytes(what + " protected")
+	if h, protected, err = c.readBuckets(); err == nil {
+		err = h.checkBuckets()
+	}
 	if err != nil {
+		return h, nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return h, protected, nil
+}
+
+func (c *cursor) readBuckets() (h Headers, protected []byte, err error) {
+	if protected, err = c.bytes("protected header"); err != nil {
 		return h, nil, err
 	}
 	if len(protected) != 0 {
 		if err := cbor.Wellformed(protected); err != nil {
-			return h, nil, fmt.Errorf("%w: %s protected header: %w", ErrMalformed, what, err)
+			return h, nil, fmt.Errorf("%w: protected header: %w", ErrMalformed, err)
 		}
-		if h.Protected, err = parseHeaderMap(protected, what+" protected"); err != nil {
+		if h.Protected, err = parseHeaderMap(protected, "protected header"); err != nil {
 			return h, nil, err
 		}
 	}
-	raw, err := c.item(what + " unprotected")
+	raw, err := c.item("unprotected header")
 	if err != nil {
 		return h, nil, err
 	}
-	if h.Unprotected, err = parseHeaderMap(raw, what+" unprotected"); err != nil {
-		return h, nil, err
-	}
-	return h, protected, h.checkBuckets()
+	h.Unprotected, err = parseHeaderMap(raw, "unprotected header")
+	return h, protected, err
 }
 
 // checkBuckets refuses what the two buckets must not hold together (RFC 9052 §3, §3.1).

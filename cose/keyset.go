@@ -86,6 +86,9 @@ func (a anyOf) VerifiersOrReason(alg Algorithm, h Headers) (found []Verifier, re
 }
 
 func verifiersFrom(s KeySource, alg Algorithm, h Headers) ([]Verifier, error) {
+	if s == nil { // no keys are trusted, rather than a crash
+		return nil, nil
+	}
 	if r, ok := s.(ReasonedKeySource); ok {
 		return r.VerifiersOrReason(alg, h)
 	}

@@ -225,7 +225,7 @@ func (c *cursor) readRecipient() (r recipient, err error) {
 	if r.headers, r.protected, err = c.readHeaders(what); err != nil {
 		return r, err
 	}
-	if r.wrapped, _, err = c.optionalBytes(what + " ciphertext"); err != nil {
+	if r.wrapped, _, err = c.optionalBytes("ciphertext"); err != nil {
 		return r, err
 	}
 	if r.alg = r.headers.Protected.Algorithm(); r.alg == 0 {

@@ -91,7 +91,7 @@ func parseSigned(msg []byte, single, multi uint64, what string) (*signedMessage,
 	if m.headers, m.protected, err = c.readHeaders(what); err != nil {
 		return nil, err
 	}
-	if m.payload, m.detached, err = c.optionalBytes(what + " payload"); err != nil {
+	if m.payload, m.detached, err = c.optionalBytes("payload"); err != nil {
 		return nil, err
 	}
 	m.multi = multi != 0 && (tagged && tag == multi || !tagged && len(c.rest) > 0 && c.rest[0]>>5 == majorArray)
@@ -99,7 +99,7 @@ func parseSigned(msg []byte, single, multi uint64, what string) (*signedMessage,
 		err = m.readSignatures(c)
 	} else {
 		s := signature{headers: m.headers, protected: m.protected}
-		s.value, err = c.bytes(what + " signature")
+		s.value, err = c.bytes("signature or tag")
 		m.signatures = []signature{s}
 	}
 	if err != nil {
