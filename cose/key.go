@@ -322,6 +322,9 @@ func (k *Key) Alg() Algorithm {
 	case CurveX25519:
 		return AlgECDHESA128KW
 	}
+	if k.kty == KeyTypeHSSLMS {
+		return AlgHSSLMS
+	}
 	return 0
 }
 
@@ -364,8 +367,8 @@ func (k *Key) String() string {
 		name = "Ed25519"
 	case k.curve == CurveX25519:
 		name = "X25519"
-	case k.kty == KeyTypeAKP:
-		name = k.alg.String()
+	case k.kty == KeyTypeAKP, k.kty == KeyTypeHSSLMS:
+		name = k.Alg().String()
 	}
 	if k.IsPrivate() {
 		what = "private"
