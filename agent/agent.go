@@ -221,9 +221,6 @@ func (a *Agent) replaceLocked(next *state.Record) error {
 	if err != nil {
 		return err
 	}
-	if len(data) > a.cfg.Limits.Record {
-		return fmt.Errorf("%w: the state record would have %d bytes, at most %d", ErrLimit, len(data), a.cfg.Limits.Record)
-	}
 	if err := a.store.ReplaceRecord(a.gen, data); err != nil {
 		a.resync(next, data)
 		return fmt.Errorf("agent: sealed state: %w", err)

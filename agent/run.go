@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/go-teep/teep"
@@ -51,7 +52,7 @@ func (r *run) process() {
 	reply, failed := r.apply()
 	var last *link.Ask
 	if r.ctx.Err() == nil {
-		last = r.finish(reply, failed)
+		last = r.finish(reply)
 	}
 	a.mu.Lock()
 	a.run = nil
@@ -123,34 +124,64 @@ func (r *run) unlink(p *processor.Processor, id suit.ComponentID) (*suit.Report,
 	return report, nil
 }
 
+// maxReply bounds the reply that the record keeps, in bytes; SUIT Reports that make it larger are
+// left out.
+const maxReply = 256 << 10
+
 // finish makes the end of the Update durable together with its answer, so that the answer is
 // sent even if the agent is killed now.
-func (r *run) finish(reply teep.Message, failed bool) *link.Ask {
-	a := r.agent
-	data, err := teep.Protect(a.cfg.Rand, reply, a.message)
-	if err != nil {
-		a.log.Error("reply to an Update", "error", err)
+func (r *run) finish(reply teep.Message) *link.Ask {
+	data, err := r.protect(reply)
+	if err == nil {
+		err = r.record(data)
+	}
+	switch {
+	case err == nil:
+		return &link.Ask{Message: data}
+	case errors.Is(err, ErrClosed):
 		return nil
 	}
+	// It stays pending, and ends another time. To promise now that it is done would be a promise
+	// that a crash could break.
+	r.agent.log.Error("end of an Update not recorded", "tam", r.tam.Name, "error", err)
+	e := teep.AsErrorMessage(err)
+	e.Token = r.update.Token
+	if data, err = r.protect(e); err != nil {
+		return nil
+	}
+	return &link.Ask{Message: data}
+}
+
+func (r *run) protect(reply teep.Message) ([]byte, error) {
+	data, err := teep.Protect(r.agent.cfg.Rand, reply, r.agent.message)
+	if err != nil || len(data) <= maxReply {
+		return data, err
+	}
+	r.agent.log.Warn("SUIT Reports left out of an answer that is too large", "tam", r.tam.Name, "bytes", len(data))
+	switch m := reply.(type) {
+	case *teep.Success:
+		m.SUITReports = nil
+	case *teep.Error:
+		m.SUITReports = nil
+	}
+	return teep.Protect(r.agent.cfg.Rand, reply, r.agent.message)
+}
+
+func (r *run) record(reply []byte) error {
+	a := r.agent
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// The reply that was handed out before is not this one.
 	delete(a.handed, r.tam.Name)
-	err = a.changeLocked(func(next *state.Record) error {
+	return a.changeLocked(func(next *state.Record) error {
 		next.Pending = nil
 		t := next.TAMs[r.tam.Name]
-		t.Name, t.Reply = r.tam.Name, data
-		t.Updates = append(t.Updates[max(0, len(t.Updates)+1-rememberedUpdates):len(t.Updates):len(t.Updates)], r.id)
+		t.Name, t.Reply = r.tam.Name, reply
+		keep := t.Updates[max(0, len(t.Updates)+1-rememberedUpdates):]
+		t.Updates = append(slices.Clone(keep), r.id)
 		next.TAMs[r.tam.Name] = t
 		return nil
 	})
-	if err != nil {
-		// It stays pending, and ends another time; the reply would be a promise that a crash
-		// could break.
-		a.log.Error("end of an Update not recorded", "error", err)
-		return nil
-	}
-	return &link.Ask{Message: data}
 }
 
 // outcome collects what became of each manifest.

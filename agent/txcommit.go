@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"maps"
 
 	"github.com/go-teep/teep/agent/state"
@@ -58,6 +59,19 @@ func (t *tx) apply(next *state.Record) error {
 		if fulfils(next, q) {
 			delete(next.Requested, key)
 		}
+	}
+	return t.checkSize(next)
+}
+
+// checkSize keeps installing from filling the record. Only installing is refused: bookkeeping has
+// bounds of its own, and it must be possible to remove something when the record is full.
+func (t *tx) checkSize(next *state.Record) error {
+	data, err := next.Encode()
+	if err != nil {
+		return err
+	}
+	if limit := t.a.cfg.Limits.Record; len(data) > limit && len(next.Manifests) >= len(t.base.Manifests) {
+		return fmt.Errorf("%w: the state record would have %d bytes, at most %d: unlink something first", ErrLimit, len(data), limit)
 	}
 	return nil
 }

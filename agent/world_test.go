@@ -332,7 +332,7 @@ func (w *world) connect(to *tam) link.Ask {
 		if strings.HasPrefix(ask.TAMURI, to.uri) && ask.Message == nil {
 			return ask
 		}
-		if ask.TAMURI == "" {
+		if ask.TAMURI == "" && ask.Fetch == nil {
 			w.device.now = w.device.now.Add(25 * time.Hour)
 		}
 	}
