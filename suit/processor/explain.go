@@ -46,6 +46,11 @@ func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependenc
 	var trail []Step
 	r.x = newInterpreter(context.Background(), r, DefaultLimits())
 	r.x.trail = func(s Step) { trail = append(trail, s) }
+	r.x.record = func(k *call, _ suit.Parameters, err error) {
+		if err != nil && r.asked != k {
+			r.next(k) // the interpreter refused it by itself, here as there
+		}
+	}
 	err = r.run(n, proc)
 	return trail, r.verdict(err)
 }
@@ -72,6 +77,7 @@ type replay struct {
 	records      []*suit.Record
 	failure      *suit.Failure
 	dependencies []*suit.Envelope
+	asked        *call
 }
 
 var errStopped = errors.New("the procedure ended here")
@@ -121,6 +127,7 @@ func (r *replay) ends(k *call) bool {
 
 // apply implements machine.
 func (r *replay) apply(k *call) (suit.Parameters, error) {
+	r.asked = k
 	rec := r.next(k)
 	if r.ends(k) {
 		// What failed softly in the last sequence of a try-each failed that as well.
@@ -139,6 +146,7 @@ func (r *replay) apply(k *call) (suit.Parameters, error) {
 
 // enter implements machine.
 func (r *replay) enter(k *call) (*node, bool, error) {
+	r.asked = k
 	r.next(k)
 	if r.ends(k) {
 		return nil, false, &Failure{Reason: r.failure.Reason, Err: errStopped}
