@@ -61,8 +61,8 @@ func normalLabel(label any) (any, error) {
 	return nil, fmt.Errorf("%w: label %v is neither an integer nor a text", ErrHeader, label)
 }
 
-// Set encodes value under label. A value that is already encoded is given as a json.RawMessage-like
-// cbor.RawMessage through [Header.SetRaw].
+// Set encodes value deterministically and stores it under label; see [Header.SetRaw] for a value
+// that is encoded already.
 func (h *Header) Set(label, value any) error {
 	raw, err := cbor.Marshal(value)
 	if err != nil {
@@ -71,7 +71,7 @@ func (h *Header) Set(label, value any) error {
 	return h.SetRaw(label, raw)
 }
 
-// SetRaw stores an encoded data item under label.
+// SetRaw stores an encoded data item under label. The header keeps item.
 func (h *Header) SetRaw(label any, item []byte) error {
 	l, err := normalLabel(label)
 	if err != nil {

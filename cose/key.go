@@ -245,8 +245,9 @@ func (k *Key) UnmarshalCBOR(data []byte) error {
 	return nil
 }
 
-// copyFrom copies everything but the thumbprint cache.
+// copyFrom copies everything but the thumbprint, which is computed anew.
 func (k *Key) copyFrom(o *Key) {
+	k.thumbOnce = sync.Once{}
 	k.kty, k.kid, k.alg, k.ops, k.curve = o.kty, o.kid, o.alg, o.ops, o.curve
 	k.x, k.y, k.secret, k.opaque, k.extra = o.x, o.y, o.secret, o.opaque, o.extra
 	k.public, k.private = o.public, o.private

@@ -161,6 +161,9 @@ func (k *Key) materializeOKP() error {
 
 // fits tells whether an algorithm may be used with this type of key.
 func (k *Key) fits(alg Algorithm) error {
+	if k == nil {
+		return fmt.Errorf("%w: no key for %v", ErrKey, alg)
+	}
 	ok := false
 	switch alg.specific() {
 	case AlgESP256:

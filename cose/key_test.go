@@ -329,6 +329,17 @@ func TestKeysDoNotShowSecrets(t *testing.T) {
 	}
 }
 
+// A Key variable that is decoded into twice is the second key, thumbprint included.
+func TestUnmarshalCBORTwice(t *testing.T) {
+	var k cose.Key
+	for seed := range byte(2) {
+		want := newKey(t, cose.AlgESP256, seed)
+		if err := k.UnmarshalCBOR(mustEncode(t, want)); err != nil || !k.Equal(want) {
+			t.Errorf("%v, %v", &k, err)
+		}
+	}
+}
+
 func TestParseKeySet(t *testing.T) {
 	a, b := newKey(t, cose.AlgESP256, 1), newKey(t, cose.AlgEd25519, 2)
 	keys, err := cose.ParseKeySetCBOR(mustEncode(t, []*cose.Key{a, b}))

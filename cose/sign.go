@@ -122,6 +122,9 @@ func SignMulti(rand io.Reader, payload []byte, signers []Signer, o SignOptions) 
 	if len(signers) == 0 || len(signers) > MaxSigners {
 		return nil, fmt.Errorf("%w: %d signers, 1 to %d are possible", ErrMalformed, len(signers), MaxSigners)
 	}
+	if len(o.X5Chain) > 0 {
+		return nil, fmt.Errorf("%w x5chain belongs to one signer and cannot be given for several", ErrHeader)
+	}
 	h, err := o.bodyHeaders(0, nil)
 	if err != nil {
 		return nil, err

