@@ -117,6 +117,9 @@ type wireFetch struct {
 	Length uint64
 }
 
+// majorArray is the major type of CBOR arrays (RFC 8949 §3.1).
+const majorArray = 4
+
 const maxInt63 = 1<<63 - 1
 
 func toWire(a Ask) (wireAsk, error) {
@@ -185,6 +188,10 @@ func checkChunk(c Chunk) error {
 
 // decodeArgs decodes a call's arguments; what does not fit is an unknown call.
 func decodeArgs[T any](body cbor.RawMessage) (args T, err error) {
+	// The CBOR library takes null for the zero value of anything.
+	if len(body) == 0 || body[0]>>5 != majorArray {
+		return args, fmt.Errorf("%w: the arguments are no array", ErrUnknownCall)
+	}
 	if err := cbor.Unmarshal(body, &args); err != nil {
 		return args, fmt.Errorf("%w: %w", ErrUnknownCall, err)
 	}

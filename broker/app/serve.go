@@ -186,7 +186,9 @@ func (s *server) dispatch(ctx context.Context, method uint64, body cbor.RawMessa
 }
 
 func decode[T any](body cbor.RawMessage) (args T, err error) {
-	if err := cbor.Unmarshal(body, &args); err != nil {
+	// The CBOR library takes null for the zero value of anything; arguments are an array, major
+	// type 4.
+	if len(body) == 0 || body[0]>>5 != 4 || cbor.Unmarshal(body, &args) != nil {
 		return args, &frame.Failure{Code: frame.CodeUnknown, Text: "the arguments are not those of the call"}
 	}
 	return args, nil
