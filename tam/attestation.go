@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
 )
@@ -41,6 +42,9 @@ type eatClaims struct {
 	Nonce cbor.RawMessage `cbor:"10,keyasint,omitempty"`
 }
 
+// tagCWT may precede the tag of the COSE structure (RFC 8392 §6).
+const tagCWT = 61
+
 // readAttestationPayload decrypts what is encrypted (TEEP §8.2) and peeks.
 func (t *TAM) readAttestationPayload(format string, data []byte) (attestationPayload, error) {
 	if format == "" {
@@ -48,7 +52,7 @@ func (t *TAM) readAttestationPayload(format string, data []byte) (attestationPay
 	}
 	p := attestationPayload{format: format, data: data}
 	var err error
-	if isEncrypted(data) {
+	if eat.IsEncrypted(data) {
 		if p.data, err = t.decryptEAT(data); err != nil {
 			return attestationPayload{}, fmt.Errorf("encrypted attestation payload: %w", err)
 		}
@@ -62,6 +66,10 @@ func (t *TAM) readAttestationPayload(format string, data []byte) (attestationPay
 }
 
 func peekEAT(data []byte) (nonce []byte, agentKey *cose.Key, err error) {
+	if b, err := eat.ParseBundle(data); err == nil {
+		data = b.Token
+	}
+	data = bytes.TrimPrefix(data, []byte{0xd8, tagCWT})
 	payload, err := cose.UnverifiedPayload(data)
 	if err != nil {
 		return nil, nil, err

@@ -12,11 +12,6 @@ const contextEAT = "EAT Encryption"
 
 var errNoDecryptionKey = errors.New("tam: no decryption key is configured (Config.DecryptionKeys)")
 
-// isEncrypted tells a tagged COSE_Encrypt from everything that a payload may be otherwise.
-func isEncrypted(data []byte) bool {
-	return len(data) > 2 && data[0] == 0xd8 && data[1] == byte(cose.TagEncrypt)
-}
-
 // decryptEAT decrypts an attestation payload that an agent encrypted to this TAM.
 //
 // A128CTR belongs to two of the profiles that a TAM must support and authenticates nothing. That is

@@ -1,0 +1,196 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Client calls the operator API of a TAM. Its methods are safe for concurrent use. What the TAM
+// refuses is a [*Problem], whose text says what to do.
+type Client struct {
+	// BaseURL is that of the API, without /v1.
+	BaseURL string
+	// Token is the bearer token. It is sent to BaseURL only: redirects are not followed.
+	Token string
+	// HTTP defaults to a client with a timeout of a minute.
+	HTTP *http.Client
+}
+
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 16 << 20
+
+// Health asks whether the TAM works. It needs no token.
+func (c *Client) Health(ctx context.Context) error {
+	return c.call(ctx, http.MethodGet, "/v1/healthz", nil, nil)
+}
+
+// Publish uploads an envelope.
+func (c *Client) Publish(ctx context.Context, envelope []byte) (*Version, error) {
+	var v Version
+	return &v, c.send(ctx, http.MethodPost, "/v1/components", EnvelopeMediaType, envelope, &v)
+}
+
+// Versions lists published versions; after is Next of the page before, "" for the first.
+func (c *Client) Versions(ctx context.Context, after string) (*Page[Version], error) {
+	return list[Version](ctx, c, "/v1/components", after)
+}
+
+// Withdraw withdraws a version, for good.
+func (c *Client) Withdraw(ctx context.Context, manifest string, sequence uint64, reason string) error {
+	path := "/v1/components/" + url.PathEscape(manifest) + "/" + strconv.FormatUint(sequence, 10) + "/withdraw"
+	return c.call(ctx, http.MethodPost, path, Withdrawal{reason}, nil)
+}
+
+// Devices lists devices.
+func (c *Client) Devices(ctx context.Context, after string) (*Page[Device], error) {
+	return list[Device](ctx, c, "/v1/devices", after)
+}
+
+// Device returns one device.
+func (c *Client) Device(ctx context.Context, id string) (*Device, error) {
+	var d Device
+	return &d, c.call(ctx, http.MethodGet, "/v1/devices/"+url.PathEscape(id), nil, &d)
+}
+
+// ChangeDevice changes a device's status.
+func (c *Client) ChangeDevice(ctx context.Context, id string, change DeviceChange) (*Device, error) {
+	var d Device
+	return &d, c.call(ctx, http.MethodPatch, "/v1/devices/"+url.PathEscape(id), change, &d)
+}
+
+// Events lists a device's history, newest first.
+func (c *Client) Events(ctx context.Context, id, after string) (*Page[Event], error) {
+	return list[Event](ctx, c, "/v1/devices/"+url.PathEscape(id)+"/events", after)
+}
+
+// Policies lists the desired state.
+func (c *Client) Policies(ctx context.Context) (*Page[Policy], error) {
+	return list[Policy](ctx, c, "/v1/policy", "")
+}
+
+// SetPolicy says what devices should have of a manifest.
+func (c *Client) SetPolicy(ctx context.Context, manifest string, p NewPolicy) (*Policy, error) {
+	var set Policy
+	return &set, c.call(ctx, http.MethodPut, "/v1/policy/"+url.PathEscape(manifest), p, &set)
+}
+
+// DeletePolicy returns a manifest to the default, which is to be available.
+func (c *Client) DeletePolicy(ctx context.Context, manifest string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/policy/"+url.PathEscape(manifest), nil, nil)
+}
+
+// AddPublisher adds a publisher.
+func (c *Client) AddPublisher(ctx context.Context, p NewPublisher) (*Publisher, error) {
+	var added Publisher
+	return &added, c.call(ctx, http.MethodPost, "/v1/publishers", p, &added)
+}
+
+// Publishers lists publishers.
+func (c *Client) Publishers(ctx context.Context, after string) (*Page[Publisher], error) {
+	return list[Publisher](ctx, c, "/v1/publishers", after)
+}
+
+// RevokePublisher revokes a publisher, for good.
+func (c *Client) RevokePublisher(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodPost, "/v1/publishers/"+url.PathEscape(name)+"/revoke", nil, nil)
+}
+
+// AddToken makes a token; its Secret is in this answer only.
+func (c *Client) AddToken(ctx context.Context, t NewToken) (*Token, error) {
+	var added Token
+	return &added, c.call(ctx, http.MethodPost, "/v1/tokens", t, &added)
+}
+
+// Tokens lists tokens.
+func (c *Client) Tokens(ctx context.Context, after string) (*Page[Token], error) {
+	return list[Token](ctx, c, "/v1/tokens", after)
+}
+
+// RevokeToken revokes a token, for good.
+func (c *Client) RevokeToken(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodPost, "/v1/tokens/"+url.PathEscape(id)+"/revoke", nil, nil)
+}
+
+func list[T any](ctx context.Context, c *Client, path, after string) (*Page[T], error) {
+	if after != "" {
+		path += "?" + url.Values{"after": {after}}.Encode()
+	}
+	var p Page[T]
+	return &p, c.call(ctx, http.MethodGet, path, nil, &p)
+}
+
+// call sends in as JSON, if it is not nil, and decodes the answer into out, if that is not nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	if in == nil {
+		return c.send(ctx, method, path, "", nil, out)
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("api: encoding a request: %w", err)
+	}
+	return c.send(ctx, method, path, "application/json", body, out)
+}
+
+func (c *Client) send(ctx context.Context, method, path, mediaType string, body []byte, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.BaseURL, "/")+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("api: %w", err)
+	}
+	req.Header.Set("Accept", "application/json, application/problem+json")
+	if mediaType != "" {
+		req.Header.Set("Content-Type", mediaType)
+	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	res, err := c.client().Do(req)
+	if err != nil {
+		return fmt.Errorf("api: %w (is the TAM running, and is the URL that of its operator API?)", err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("api: reading the answer: %w", err)
+	case len(data) > maxAnswer:
+		return errors.New("api: the answer is too large")
+	case res.StatusCode < 200 || res.StatusCode > 299:
+		return problemOf(res.StatusCode, data)
+	case out == nil:
+		return nil
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("api: the answer is not that of a TAM's operator API: %w", err)
+	}
+	return nil
+}
+
+func problemOf(status int, data []byte) error {
+	p := &Problem{}
+	if err := json.Unmarshal(data, p); err != nil || p.Detail == "" {
+		p = &Problem{Code: "http", Detail: "The server answered " + http.StatusText(status) + ".",
+			Next: "Check that the URL is that of a TAM's operator API."}
+	}
+	p.Status = status
+	return p
+}
+
+func (c *Client) client() *http.Client {
+	base := c.HTTP
+	if base == nil {
+		base = &http.Client{Timeout: time.Minute}
+	}
+	copied := *base
+	// A redirect would take the token elsewhere.
+	copied.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &copied
+}

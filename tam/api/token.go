@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+)
+
+// tokenPrefix makes tokens recognizable to people and to scanners for leaked secrets.
+const tokenPrefix = "teep_"
+
+// maxTokenLifetime keeps a forgotten token from being good for ever.
+const maxTokenLifetime = 366 * 24 * time.Hour
+
+// TokenRequest describes a token to make.
+type TokenRequest struct {
+	// Name says what it is for.
+	Name string
+	// Scopes are what it allows; at least one.
+	Scopes []Scope
+	// Publisher limits uploads to those that this publisher signed; "" for no limit.
+	Publisher string
+	// Lifetime is at most 366 days.
+	Lifetime time.Duration
+}
+
+// IssueToken makes a token and stores its hash. The returned secret is shown once and kept nowhere.
+func IssueToken(ctx context.Context, s tam.APITokens, r TokenRequest, now time.Time, rand io.Reader) (secret string, t *tam.APIToken, err error) {
+	if err := r.check(); err != nil {
+		return "", nil, err
+	}
+	var random [40]byte
+	if _, err := io.ReadFull(rand, random[:]); err != nil {
+		return "", nil, fmt.Errorf("api: randomness for a token: %w", err)
+	}
+	secret = tokenPrefix + base64.RawURLEncoding.EncodeToString(random[:32])
+	t = &tam.APIToken{
+		ID: hex.EncodeToString(random[32:]), Name: r.Name, Hash: hashToken(secret), Publisher: r.Publisher,
+		Created: now.UTC(), Expires: now.Add(r.Lifetime).UTC(),
+	}
+	for _, scope := range r.Scopes {
+		t.Scopes = append(t.Scopes, string(scope))
+	}
+	if err := s.AddAPIToken(ctx, *t); err != nil {
+		return "", nil, err
+	}
+	return secret, t, nil
+}
+
+// ErrToken says that a token cannot be made as described.
+var ErrToken = errors.New("api: token cannot be made")
+
+func (r TokenRequest) check() error {
+	switch {
+	case r.Name == "" || len(r.Name) > 128:
+		return fmt.Errorf("%w: give it a name of 1 to 128 bytes that says what it is for", ErrToken)
+	case len(r.Scopes) == 0:
+		return fmt.Errorf("%w: give at least one scope of %v", ErrToken, Scopes())
+	case r.Lifetime <= 0 || r.Lifetime > maxTokenLifetime:
+		return fmt.Errorf("%w: give a lifetime of at most 366 days", ErrToken)
+	}
+	for _, s := range r.Scopes {
+		if !slices.Contains(Scopes(), s) {
+			return fmt.Errorf("%w: there is no scope %q; the scopes are %v", ErrToken, s, Scopes())
+		}
+	}
+	return nil
+}
+
+// hashToken needs no salt or stretching: tokens have 256 random bits.
+func hashToken(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
+
+// authenticate finds the token of a request. What is wrong with one is not told apart, but for its
+// age: that helps its owner and nobody else.
+func (h *handler) authenticate(r *http.Request) (*tam.APIToken, error) {
+	no := &Problem{Status: http.StatusUnauthorized, Code: "token", Detail: "The request carries no valid token.",
+		Next: "Send the header “Authorization: Bearer teep_…” with a token that the TAM's administrator gave you."}
+	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || !strings.HasPrefix(secret, tokenPrefix) || len(r.Header.Values("Authorization")) != 1 {
+		return nil, no
+	}
+	t, err := h.Store.APITokenByHash(r.Context(), hashToken(secret))
+	switch {
+	case errors.Is(err, tam.ErrNotFound):
+		return nil, no
+	case err != nil:
+		return nil, err
+	case !t.Revoked.IsZero() || !h.Clock().Before(t.Expires):
+		return nil, &Problem{Status: http.StatusUnauthorized, Code: "token-expired",
+			Detail: "The token expired or was revoked.", Next: "Ask the TAM's administrator for a new one."}
+	}
+	return t, nil
+}

@@ -1,0 +1,208 @@
+package api
+
+import (
+	"encoding/hex"
+	"time"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/tam"
+)
+
+// Version is a published version, as the API shows it.
+type Version struct {
+	Manifest     string      `json:"manifest"`
+	Sequence     uint64      `json:"sequence,string"` // a string, because JSON numbers lose digits beyond 2⁵³
+	Digest       string      `json:"digest"`          // hexadecimal
+	Components   []Component `json:"components"`
+	Dependencies []string    `json:"dependencies"`
+	Size         int64       `json:"size"` // of the envelope, in bytes
+	Publisher    string      `json:"publisher"`
+	Uploaded     time.Time   `json:"uploaded"`
+	// Withdrawn is set once the version is no longer offered.
+	Withdrawn       *time.Time `json:"withdrawn,omitempty"`
+	WithdrawnReason string     `json:"withdrawnReason,omitempty"`
+}
+
+// Component is a component that a version installs.
+type Component struct {
+	ID     string `json:"id"`
+	Digest string `json:"digest,omitempty"`
+	Size   uint64 `json:"size,omitempty"`
+}
+
+func viewVersion(v *tam.Version) Version {
+	view := Version{
+		Manifest: v.Manifest.String(), Sequence: v.Sequence, Digest: hex.EncodeToString(v.Digest),
+		Components: []Component{}, Dependencies: stringIDs(v.Dependencies), Size: v.Size, Publisher: v.Publisher,
+		Uploaded: v.Uploaded, Withdrawn: timePointer(v.Withdrawn), WithdrawnReason: v.WithdrawnReason,
+	}
+	for _, c := range v.Components {
+		view.Components = append(view.Components, Component{c.ID.String(), hex.EncodeToString(c.Digest), c.Size})
+	}
+	return view
+}
+
+// Device is a device, as the API shows it.
+type Device struct {
+	ID        string           `json:"id"`
+	Status    tam.DeviceStatus `json:"status"`
+	Revision  int64            `json:"revision"` // also the ETag
+	FirstSeen time.Time        `json:"firstSeen"`
+	LastSeen  time.Time        `json:"lastSeen"`
+	// UEID, OEMID (the CBOR of the claim) and HWModel are hexadecimal.
+	UEID        string      `json:"ueid"`
+	OEMID       string      `json:"oemid,omitempty"`
+	HWModel     string      `json:"hwmodel,omitempty"`
+	HWVersion   string      `json:"hwversion,omitempty"`
+	Attestation Attestation `json:"attestation"`
+	Inventory   []Installed `json:"inventory"`
+	// Pending counts the Updates that were not answered yet.
+	Pending  int       `json:"pending"`
+	Failures []Failure `json:"failures"`
+}
+
+// Attestation is the outcome of the newest appraisal, claim by claim.
+type Attestation struct {
+	Status      string     `json:"status"` // affirming, warning, contraindicated or none
+	At          *time.Time `json:"at,omitempty"`
+	Measurement string     `json:"measurement,omitempty"` // hexadecimal
+	Claims      []Claim    `json:"claims"`
+}
+
+// Claim is what was found about one claim, and why it counts as it does.
+type Claim struct {
+	Claim  string `json:"claim"`
+	Status string `json:"status"`
+	Text   string `json:"text"`
+}
+
+// Installed is a manifest that is installed. Sequence 0 means a version that is not known here.
+type Installed struct {
+	Manifest string `json:"manifest"`
+	Sequence uint64 `json:"sequence,string"`
+}
+
+// Failure is a version that failed on the device and is held back until a time.
+type Failure struct {
+	Manifest string    `json:"manifest"`
+	Sequence uint64    `json:"sequence,string"` // 0: its removal failed
+	Count    int       `json:"count"`
+	Until    time.Time `json:"until"`
+	Reason   string    `json:"reason,omitempty"`
+}
+
+func viewDevice(d *tam.Device) Device {
+	view := Device{
+		ID: d.ID, Status: d.Status, Revision: d.Revision, FirstSeen: d.FirstSeen.UTC(), LastSeen: d.LastSeen.UTC(),
+		UEID: hex.EncodeToString(d.UEID), OEMID: hex.EncodeToString(d.OEMID), HWModel: hex.EncodeToString(d.HWModel),
+		HWVersion: d.HWVersion, Inventory: []Installed{}, Pending: len(d.Pending), Failures: []Failure{},
+		Attestation: Attestation{
+			Status: d.Attestation.Status.String(), At: timePointer(d.Attestation.At),
+			Measurement: hex.EncodeToString(d.Attestation.Measurement), Claims: []Claim{},
+		},
+	}
+	for _, r := range d.Attestation.Reasons {
+		view.Attestation.Claims = append(view.Attestation.Claims, Claim{r.Claim, r.Status.String(), r.Text})
+	}
+	for _, i := range d.Inventory {
+		view.Inventory = append(view.Inventory, Installed{i.Manifest.String(), i.Sequence})
+	}
+	for _, f := range d.Failures {
+		view.Failures = append(view.Failures, Failure{f.Manifest.String(), f.Sequence, f.Count, f.Until.UTC(), f.Reason})
+	}
+	return view
+}
+
+// Event is an entry of a device's history.
+type Event struct {
+	ID     int64         `json:"id"`
+	At     time.Time     `json:"at"`
+	Kind   tam.EventKind `json:"kind"`
+	Detail string        `json:"detail"`
+}
+
+func viewEvent(e *tam.Event) Event { return Event{e.ID, e.At.UTC(), e.Kind, e.Detail} }
+
+// Policy is what devices should have of one manifest.
+type Policy struct {
+	Manifest string   `json:"manifest"`
+	Mode     tam.Mode `json:"mode"` // available, required or forbidden
+	// Devices limits it to some devices, by ID; empty means all.
+	Devices []string `json:"devices,omitempty"`
+}
+
+func viewPolicy(a *tam.Assignment) Policy {
+	return Policy{a.Manifest.String(), a.Mode, a.Devices}
+}
+
+// Publisher is a Trusted Component Signer.
+type Publisher struct {
+	Name string `json:"name"`
+	// Keys are the SHA-256 thumbprints (RFC 9679) of its keys, hexadecimal.
+	Keys     []string   `json:"keys"`
+	Prefixes []string   `json:"prefixes"`
+	Created  time.Time  `json:"created"`
+	Revoked  *time.Time `json:"revoked,omitempty"`
+}
+
+func viewPublisher(p *tam.Publisher) Publisher {
+	view := Publisher{
+		Name: p.Name, Keys: []string{}, Prefixes: stringIDs(p.Prefixes), Created: p.Created, Revoked: timePointer(p.Revoked),
+	}
+	for _, data := range p.Keys {
+		if k, err := cose.ParseKey(data); err == nil {
+			view.Keys = append(view.Keys, hex.EncodeToString(k.Thumbprint()))
+		}
+	}
+	return view
+}
+
+// NewPublisher describes a publisher to add.
+type NewPublisher struct {
+	Name string `json:"name"`
+	// Keys are public keys in PEM (PKIX).
+	Keys []string `json:"keys"`
+	// Prefixes are the component identifiers that it may sign, each with everything below.
+	Prefixes []string `json:"prefixes"`
+}
+
+// Token describes a token of this API, without its secret.
+type Token struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Scopes    []string   `json:"scopes"`
+	Publisher string     `json:"publisher,omitempty"`
+	Created   time.Time  `json:"created"`
+	Expires   time.Time  `json:"expires"`
+	Revoked   *time.Time `json:"revoked,omitempty"`
+	// Secret is the token itself, in the answer to its making only.
+	Secret string `json:"secret,omitempty"`
+}
+
+func viewToken(t *tam.APIToken) Token {
+	return Token{
+		ID: t.ID, Name: t.Name, Scopes: t.Scopes, Publisher: t.Publisher,
+		Created: t.Created, Expires: t.Expires, Revoked: timePointer(t.Revoked),
+	}
+}
+
+// NewToken describes a token to make.
+type NewToken struct {
+	Name      string   `json:"name"`
+	Scopes    []Scope  `json:"scopes"`
+	Publisher string   `json:"publisher,omitempty"`
+	Lifetime  Duration `json:"lifetime"`
+}
+
+// Duration is a time.Duration written as "24h".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}
