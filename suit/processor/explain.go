@@ -47,8 +47,10 @@ func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependenc
 	r.x = newInterpreter(context.Background(), r, DefaultLimits())
 	r.x.trail = func(s Step) { trail = append(trail, s) }
 	r.x.record = func(k *call, _ suit.Parameters, err error) {
-		if err != nil && r.asked != k {
-			r.next(k) // the interpreter refused it by itself, here as there
+		// A dependency is recorded when it is done; and what the interpreter refuses by itself,
+		// it refuses here as there.
+		if k.cmd.Code == suit.DirProcessDependency || err != nil && r.asked != k {
+			r.next(k)
 		}
 	}
 	err = r.run(n, proc)
@@ -147,8 +149,8 @@ func (r *replay) apply(k *call) (suit.Parameters, error) {
 // enter implements machine.
 func (r *replay) enter(k *call) (*node, bool, error) {
 	r.asked = k
-	r.next(k)
-	if r.ends(k) {
+	alone := len(r.records) == 0 || len(r.records) == 1 && at(r.records[0], k)
+	if r.failure != nil && alone && at(&r.failure.Record, k) {
 		return nil, false, &Failure{Reason: r.failure.Reason, Err: errStopped}
 	}
 	if child := k.n.children[k.c.index]; child != nil {

@@ -354,10 +354,12 @@ func (x *interpreter) processDependency(k *call) error {
 	x.step(k.f, k.cmd, k.c, nil)
 	k.n.markRan(k.c.index, k.f.phase)
 	if !skip && !x.executed[child.id.Key()][k.f.phase] {
-		err = x.section(child, k.f.phase)
+		if err := x.section(child, k.f.phase); err != nil {
+			return err // and the records say where, inside
+		}
 	}
-	x.record(k, suit.Parameters{}, err)
-	return err
+	x.record(k, suit.Parameters{}, nil)
+	return nil
 }
 
 func (x *interpreter) resolve(k *call) (*node, bool, error) {

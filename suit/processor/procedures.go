@@ -199,10 +199,7 @@ func (r *run) update(n *node) error {
 	if err := r.checked(); err != nil {
 		return err
 	}
-	if err := r.register(n); err != nil {
-		return err
-	}
-	return r.consistent()
+	return r.register(n)
 }
 
 func (r *run) install(n *node) error {

@@ -114,6 +114,7 @@ func (p *Platform) Put(id suit.ComponentID, content []byte) {
 	p.blobs[b.key()] = b
 	g.content[id.Key()], g.names[id.Key()] = b, id.Clone()
 	p.current = g
+	p.collect()
 }
 
 func newBlob(content []byte) *blob {
