@@ -43,7 +43,7 @@ func encryptStream(t *testing.T, alg cose.Algorithm, key, iv, aad, plaintext []b
 func TestStreamsAgreeWithMessages(t *testing.T) {
 	const chunk = 256 << 10
 	for _, alg := range contentAlgorithms() {
-		for _, size := range []int{0, 1, 15, 16, 17, 63, 64, 65, 1000, chunk - 1, chunk, chunk + 1, 3*chunk + 17} {
+		for _, size := range []int{0, 1, 15, 16, 17, 63, 64, 65, 1000, chunk, 2*chunk + 17} {
 			k := newKey(t, alg, 3)
 			plaintext := make([]byte, size)
 			rand.Read(plaintext)
