@@ -1,0 +1,107 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/appraisal"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tee"
+	"github.com/go-teep/teep/tee/sandbox"
+)
+
+func collateralCommand(h *sandbox.Hardening) *cobra.Command {
+	var path, owner string
+	var lifetime time.Duration
+	var accept bool
+	c := &cobra.Command{
+		Use:   "collateral --config FILE --owner NAME",
+		Short: "Print what a verifier needs to know of this device and this program",
+		Long: `Prints a collateral file for a verifier: the endorsement of this device's attestation key, and the
+reference value of this program. It is what a maker of devices does at the end of the production line. Run it
+before "serve" or while the agent is stopped. Nothing in it is secret; that it reaches the verifier unchanged
+is what attestation rests on.
+
+The weaknesses of this TEE make its Evidence end in a warning, unless the reference value accepts them.`,
+		Example: `  teep-agent collateral --config device/agent.yaml --owner "Example Devices" --accept-weaknesses > tam/collateral.yaml`,
+		Args:    program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(path)
+			if err != nil {
+				return err
+			}
+			environment, err := openTEE(cmd.Context(), c, h, slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			defer environment.Close()
+			all, err := collateral(environment, owner, time.Now().Add(lifetime), accept)
+			if err != nil {
+				return err
+			}
+			text, err := all.YAML()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	c.Flags().StringVar(&owner, "owner", "", "who vouches for this device and this program")
+	c.Flags().DurationVar(&lifetime, "lifetime", 365*24*time.Hour, "how long the file counts")
+	c.Flags().BoolVar(&accept, "accept-weaknesses", false, "list this TEE's weaknesses as accepted")
+	if err := c.MarkFlagRequired("owner"); err != nil {
+		panic(err) // the flag was added above
+	}
+	return configFlag(c, &path)
+}
+
+func collateral(environment *sandbox.TEE, owner string, expires time.Time, accept bool) (*appraisal.Collateral, error) {
+	id := environment.Identity()
+	key, err := environment.Keys().Public(tee.KeyAttestation)
+	if err != nil {
+		return nil, err
+	}
+	oemid, err := attest.CanonicalOEMID(id.OEMID)
+	if err != nil {
+		return nil, err
+	}
+	class := appraisal.Class{OEMID: oemid, HWModel: id.HWModel}
+	expires = expires.UTC().Truncate(time.Second)
+	reference := appraisal.Reference{
+		Owner: owner, Class: class, Expires: expires,
+		Name: id.AgentName, Version: id.AgentVersion, Algorithm: cose.AlgSHA256, Digest: id.Measurement,
+		Status: attest.StatusAffirming, Why: "the agent that printed this",
+	}
+	if accept {
+		reference.AcceptedWeaknesses = id.Weaknesses
+	}
+	return &appraisal.Collateral{
+		Owner: owner, Expires: expires,
+		Endorsements: []appraisal.Endorsement{{Owner: owner, UEID: id.UEID, Key: key, Class: class}},
+		References:   []appraisal.Reference{reference},
+	}, nil
+}
+
+func measureCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "measure",
+		Short:   "Print the measurement of this program, as it goes into Evidence",
+		Example: `  teep-agent measure`,
+		Args:    program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			digest, err := sandbox.MeasureExecutable()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "sha-256:%s\n", hex.EncodeToString(digest))
+			return err
+		},
+	}
+}

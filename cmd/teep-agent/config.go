@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/config"
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tee/sandbox"
+)
+
+// agentName is what reference values call this program.
+const agentName = "teep-agent"
+
+// version is set by the linker: -X main.version=1.2.3.
+var version = "0.1.0"
+
+// configuration is agent.yaml. Paths are relative to the file.
+type configuration struct {
+	Dir       string   `yaml:"dir"`
+	Socket    string   `yaml:"socket"`
+	Trust     string   `yaml:"trust"`
+	Algorithm string   `yaml:"algorithm"`
+	Identity  identity `yaml:"identity"`
+	Policy    struct {
+		Interval time.Duration `yaml:"interval"`
+		RetryMin time.Duration `yaml:"retry-min"`
+		RetryMax time.Duration `yaml:"retry-max"`
+	} `yaml:"policy"`
+	Applications struct {
+		MemoryBytes  uint64        `yaml:"memory-bytes"`
+		CallDuration time.Duration `yaml:"call-duration"`
+		OutputBytes  int           `yaml:"output-bytes"`
+		StorageBytes int64         `yaml:"storage-bytes"`
+	} `yaml:"applications"`
+
+	path string
+}
+
+// identity is what the maker of the device says about it.
+type identity struct {
+	Vendor    string `yaml:"vendor"`
+	Class     string `yaml:"class"`
+	OEMID     string `yaml:"oemid"`
+	HWModel   string `yaml:"hwmodel"`
+	HWVersion string `yaml:"hwversion"`
+}
+
+func load(path string) (*configuration, error) {
+	c := &configuration{Dir: "state", Socket: "agent.sock", Algorithm: "ESP256", path: path}
+	if err := config.Load(path, c); err != nil {
+		return nil, err
+	}
+	for _, required := range []struct{ key, value string }{
+		{"identity.vendor", c.Identity.Vendor}, {"identity.class", c.Identity.Class},
+		{"identity.oemid", c.Identity.OEMID}, {"identity.hwmodel", c.Identity.HWModel},
+		{"identity.hwversion", c.Identity.HWVersion},
+	} {
+		if required.value == "" {
+			return nil, fmt.Errorf("%s: %s is missing; 'teep-agent --help' shows an example", path, required.key)
+		}
+	}
+	c.Dir = config.Relative(path, c.Dir)
+	c.Socket = config.Relative(path, c.Socket)
+	c.Trust = config.Relative(path, c.Trust)
+	return c, nil
+}
+
+// openTEE opens the sandbox, and makes it at the first start.
+func openTEE(ctx context.Context, c *configuration, h *sandbox.Hardening, log *slog.Logger) (*sandbox.TEE, error) {
+	oemid, err := attest.ParseOEMID(c.Identity.OEMID)
+	if err != nil {
+		return nil, fmt.Errorf("%s: identity.oemid: %w", c.path, err)
+	}
+	alg, err := cose.ParseAlgorithm(c.Algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("%s: algorithm: %w", c.path, err)
+	}
+	vendor, class, err := c.Identity.identifiers()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.path, err)
+	}
+	return sandbox.Open(ctx, sandbox.Config{
+		Dir: c.Dir,
+		Identity: sandbox.Identity{
+			OEMID: oemid, HWModel: []byte(c.Identity.HWModel), HWVersion: c.Identity.HWVersion,
+			VendorID: vendor, ClassID: class, AgentName: agentName, AgentVersion: version,
+		},
+		AgentAlgorithm: alg, Rand: rand.Reader, Now: time.Now, Hardening: h, Logger: log,
+	})
+}
+
+// identifiers are the SUIT vendor and class identifiers (SUIT §8.4.8.2): UUIDs as they are, names
+// as the text derives them.
+func (i identity) identifiers() (vendor, class suit.UUID, err error) {
+	if vendor, err = suit.ParseUUID(i.Vendor); err != nil {
+		vendor = suit.NewVendorID(i.Vendor)
+	}
+	if class, err = suit.ParseUUID(i.Class); err != nil {
+		class = suit.NewClassID(suit.VendorID{UUID: vendor}, []byte(i.Class))
+	}
+	if vendor == (suit.UUID{}) || class == (suit.UUID{}) {
+		return vendor, class, fmt.Errorf("identity: a vendor or class of all zeros matches nothing")
+	}
+	return vendor, class, nil
+}

@@ -1,0 +1,52 @@
+// Command teep-agent is the TEE of a device and the TEEP Agent inside it: a process of its own with
+// sealed storage, which installs Trusted Components for trusted TAMs and runs Trusted Applications.
+// It opens no connection; a TEEP Broker connects to its socket and does what it asks for.
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tee/sandbox"
+)
+
+func main() {
+	// First of all: nothing that is in memory later shall be in reach of others.
+	hardening := sandbox.Harden()
+	os.Exit(program.Main(root(&hardening), os.Args[1:], os.Stderr))
+}
+
+func root(h *sandbox.Hardening) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "teep-agent",
+		Short: "TEEP Agent and its Trusted Execution Environment",
+		Long: `teep-agent keeps Trusted Components and runs Trusted Applications, apart from the rest of the device.
+
+A configuration file:
+
+  dir: state                 # the TEE's folder, made at first start
+  socket: agent.sock         # the broker connects here
+  trust: trust.yaml          # trust anchors, sealed at first start
+  identity:
+    vendor: example.com      # becomes the SUIT vendor identifier
+    class: sandbox-wasm      # with the vendor, becomes the class identifier
+    oemid: pen:32473
+    hwmodel: demo-board
+    hwversion: "1.0"
+
+Start it with: teep-agent serve --config agent.yaml`,
+	}
+	c.AddCommand(serveCommand(h), collateralCommand(h), measureCommand())
+	return c
+}
+
+// configFlag adds --config, which commands on a TEE require.
+func configFlag(c *cobra.Command, path *string) *cobra.Command {
+	c.Flags().StringVar(path, "config", "", "configuration file; 'teep-agent --help' shows one")
+	if err := c.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag was added a line above
+	}
+	return c
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/api"
+	"github.com/go-teep/teep/tam/blobfs"
+	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/transport"
+)
+
+const (
+	// shutdownTimeout is how long requests under way may take after SIGTERM.
+	shutdownTimeout = 10 * time.Second
+	sweepInterval   = 5 * time.Minute
+)
+
+func serveCommand() *cobra.Command {
+	var path string
+	var logs program.LogFlags
+	c := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Answer agents and operators until SIGTERM",
+		Example: `  teep-tam serve --config tam/tam.yaml
+  teep-tam serve --config tam/tam.yaml --log-format json --log-level debug`,
+		Args: program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), path, &logs, cmd.ErrOrStderr())
+		},
+	}
+	logs.Register(c)
+	return configFlag(c, &path)
+}
+
+func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.Writer) error {
+	log, err := logs.Logger(stderr)
+	if err != nil {
+		return err
+	}
+	c, err := load(path)
+	if err != nil {
+		return err
+	}
+	store, err := sqlite.Open(ctx, c.Store, sqlite.Options{})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	known, err := openCollateral(c.Verifier.Collateral, log)
+	if err != nil {
+		return err
+	}
+	t, err := newTAM(ctx, c, store, known, log)
+	if err != nil {
+		return err
+	}
+	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, Logger: log})
+	if err != nil {
+		return err
+	}
+	agents := http.NewServeMux()
+	agents.Handle(c.TEEP.Path, transport.NewHandler(t, transport.HandlerOptions{Log: log}))
+
+	g, ctx := errgroup.WithContext(ctx)
+	if err := listen(ctx, g, c.TEEP.Listen, c.TEEP.TLS, agents); err != nil {
+		return err
+	}
+	if err := listen(ctx, g, c.API.Listen, c.API.TLS, operators); err != nil {
+		return err
+	}
+	g.Go(func() error { return known.follow(ctx) })
+	g.Go(func() error { return sweep(ctx, t, c.Policy.KeepHistory, log) })
+	log.Info("ready", "tam", c.uri(), "api", c.API.Listen)
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+func newTAM(ctx context.Context, c *configuration, store *sqlite.Store, known *collateral, log *slog.Logger) (*tam.TAM, error) {
+	messages, err := signers(c.SignKeys)
+	if err != nil {
+		return nil, err
+	}
+	decryption, err := privateKeys(c.DecryptKey)
+	if err != nil {
+		return nil, err
+	}
+	results, err := signers([]string{c.Verifier.Key})
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := eat.NewVerifier(eat.VerifierConfig{
+		Signer: results[0], Developer: "go-teep", Build: c.Name,
+		Endorsements: known.store, References: known.store,
+		Now: time.Now, Rand: rand.Reader,
+	})
+	if err != nil {
+		return nil, err
+	}
+	blobs, err := blobfs.Open(c.Blobs)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := c.policy()
+	if err != nil {
+		return nil, err
+	}
+	return tam.New(ctx, tam.Config{
+		Signers: messages, DecryptionKeys: decryption, Verifier: verifier,
+		Store: store, Blobs: blobs, Policy: policy, Logger: log,
+	})
+}
+
+// listen serves a handler until ctx ends, then lets requests under way finish.
+func listen(ctx context.Context, g *errgroup.Group, address string, t tls, h http.Handler) error {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("%w; is another teep-tam running?", err)
+	}
+	server := transport.NewServer(h)
+	g.Go(func() error {
+		if t.Certificate != "" {
+			err = server.ServeTLS(ln, t.Certificate, t.Key)
+		} else {
+			err = server.Serve(ln)
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		return server.Shutdown(ctx)
+	})
+	return nil
+}
+
+func sweep(ctx context.Context, t *tam.TAM, keep time.Duration, log *slog.Logger) error {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := t.Sweep(ctx, keep); err != nil && ctx.Err() == nil {
+			log.Error("sweep", "err", err)
+		}
+	}
+}
