@@ -150,7 +150,7 @@ func (p *planner) unneeded(id suit.ComponentID) {
 	case m != nil && m.mode(p.device.ID) == ModeRequired:
 		p.note("%v is unneeded, but required here", id)
 	case p.wanted[id.Key()]:
-		p.note("%v is unneeded, but requested too", id)
+		p.note("%v is unneeded, but wanted too", id)
 	default:
 		p.unlink(id)
 	}

@@ -1,0 +1,165 @@
+package tam_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/tam"
+)
+
+// tamAttester makes Evidence of the TAM that shows what it was asked for.
+type tamAttester struct{ requests []attest.Request }
+
+func (a *tamAttester) MediaTypes() []string { return []string{"application/x-tam"} }
+
+func (a *tamAttester) Attest(_ context.Context, _ string, r attest.Request) (attest.Evidence, error) {
+	a.requests = append(a.requests, r)
+	return attest.Evidence{MediaType: "application/x-tam", Payload: []byte("evidence of the TAM")}, nil
+}
+
+// TestErrorsForQueryRequests goes through the codes that ask for another QueryRequest (TEEP §4.6),
+// from an agent that the TAM knows and from one that it does not.
+func TestErrorsForQueryRequests(t *testing.T) {
+	nothing := func(t *testing.T, q *teep.QueryRequest) {
+		if q != nil {
+			t.Fatalf("answered with %+v", q)
+		}
+	}
+	for _, test := range []struct {
+		name  string
+		alg   cose.Algorithm
+		err   teep.Error
+		check func(t *testing.T, q *teep.QueryRequest)
+	}{
+		{"another suite that the TAM has", cose.AlgESP384, teep.Error{
+			Code: teep.ErrUnsupportedCipherSuites, CipherSuites: []teep.CipherSuite{teep.CipherSuiteSign1ESP384()},
+		}, func(t *testing.T, q *teep.QueryRequest) {
+			if q == nil || len(q.CipherSuites) != 1 || !q.CipherSuites[0].Equal(teep.CipherSuiteSign1ESP384()) {
+				t.Fatalf("answered with %+v", q)
+			}
+		}},
+		{"a suite that was offered before", cose.AlgESP256, teep.Error{
+			Code: teep.ErrUnsupportedCipherSuites, CipherSuites: teep.MandatoryCipherSuites(),
+		}, nothing},
+		{"a suite that the TAM lacks", cose.AlgESP256, teep.Error{
+			Code: teep.ErrUnsupportedCipherSuites, CipherSuites: []teep.CipherSuite{teep.CipherSuiteSign1(cose.AlgMLDSA65)},
+		}, nothing},
+		{"timestamps", cose.AlgESP256, teep.Error{
+			Code:                teep.ErrUnsupportedFreshnessMechanisms,
+			FreshnessMechanisms: []teep.FreshnessMechanism{teep.FreshnessTimestamp},
+		}, func(t *testing.T, q *teep.QueryRequest) {
+			if q == nil || len(q.FreshnessMechanisms) != 2 {
+				t.Fatalf("answered with %+v", q)
+			}
+		}},
+		{"another freshness mechanism", cose.AlgESP256, teep.Error{
+			Code: teep.ErrUnsupportedFreshnessMechanisms, FreshnessMechanisms: []teep.FreshnessMechanism{7},
+		}, nothing},
+		{"one of the profiles", cose.AlgESP256, teep.Error{
+			Code: teep.ErrUnsupportedSUITReport, SUITProfiles: []teep.SUITProfile{teep.SUITProfileESP256A128GCM(), teep.SUITProfileHMACA128CTR()},
+		}, func(t *testing.T, q *teep.QueryRequest) {
+			if q == nil || len(q.SUITProfiles) != 1 || q.SUITProfiles[0] != teep.SUITProfileESP256A128GCM() {
+				t.Fatalf("answered with %+v", q)
+			}
+		}},
+		{"no profile in common", cose.AlgESP256, teep.Error{
+			Code: teep.ErrUnsupportedSUITReport, SUITProfiles: []teep.SUITProfile{teep.SUITProfileHMACA128CTR()},
+		}, nothing},
+		{"another version", cose.AlgESP256, teep.Error{Code: teep.ErrUnsupportedMsgVersion, Versions: []teep.Version{1}}, nothing},
+		{"extension", cose.AlgESP256, teep.Error{Code: teep.ErrUnsupportedExtension}, nothing},
+		{"permanent", cose.AlgESP256, teep.Error{Code: teep.ErrPermanentError}, nothing},
+		{"temporary", cose.AlgESP256, teep.Error{Code: teep.ErrTemporaryError}, nothing},
+		{"bad certificate", cose.AlgESP256, teep.Error{Code: teep.ErrBadCertificate}, nothing},
+		{"expired certificate", cose.AlgESP256, teep.Error{Code: teep.ErrCertificateExpired}, nothing},
+		{"unknown code", cose.AlgESP256, teep.Error{Code: 23}, nothing},
+		{"the TAM must attest itself", cose.AlgEd25519, teep.Error{
+			Code: teep.ErrAttestationRequired, Challenge: []byte("12345678"),
+		}, func(t *testing.T, q *teep.QueryRequest) {
+			if q == nil || string(q.AttestationPayload) != "evidence of the TAM" || q.AttestationFormat != "application/x-tam" {
+				t.Fatalf("answered with %+v", q)
+			}
+		}},
+	} {
+		for _, known := range []bool{true, false} {
+			name := test.name + ", unknown agent"
+			if known {
+				name = test.name + ", known agent"
+			}
+			t.Run(name, func(t *testing.T) {
+				attester := &tamAttester{}
+				w := newWorld(t, func(c *tam.Config) { c.Attester, c.Policy.AcceptTimestamps = attester, true })
+				a := w.agent(test.alg)
+				if known {
+					becomeKnown(t, a)
+				}
+				w.changes() // sweeps what the first session consumed
+				before := w.changes()
+				m := test.err
+				q, _ := a.send(&m).(*teep.QueryRequest)
+				test.check(t, q)
+				if q != nil && a.send(&m) != nil {
+					t.Error("asked again at once: an agent that is never content keeps the TAM busy")
+				}
+				if known {
+					w.clock.advance(time.Minute)
+				}
+				if w.changes() != before {
+					t.Error("negotiation changed the store")
+				}
+				if len(attester.requests) > 0 {
+					r := attester.requests[0]
+					if string(r.Nonce) != "12345678" || r.AgentKey.Alg() != test.alg {
+						t.Errorf("attested %+v", r)
+					}
+				}
+			})
+		}
+	}
+}
+
+// becomeKnown runs a session in the agent's suite, whatever the TAM offers first.
+func becomeKnown(t *testing.T, a *agent) {
+	t.Helper()
+	alg, k := a.key.Alg(), a.key
+	a.key = key(t, cose.AlgESP256) // reads the offer
+	q := a.connect()
+	a.key = k
+	a.send(a.response(q))
+	if a.device() == nil {
+		t.Fatalf("an agent with %v did not become known; log:\n%s", alg, a.w.log)
+	}
+}
+
+func TestAttestationOfTheTAMWithoutAttester(t *testing.T) {
+	w := newWorld(t)
+	a := w.agent(cose.AlgESP256)
+	if reply := a.send(&teep.Error{Code: teep.ErrAttestationRequired}); reply != nil {
+		t.Fatalf("answered with %v", reply.Type())
+	}
+}
+
+// TestOneSuiteInBothDirections: after the offer, the agent's suite is the TAM's (TEEP §8.1). That
+// agent.open accepts no other algorithm is what checks it.
+func TestOneSuiteInBothDirections(t *testing.T) {
+	for _, alg := range []cose.Algorithm{cose.AlgESP256, cose.AlgEd25519, cose.AlgESP384} {
+		w := newWorld(t)
+		w.publish(release{name: "app", sequence: 1, payload: "one"})
+		a := w.agent(alg)
+		becomeKnown(t, a)
+		a.requests(componentID("app"))
+		k := a.key
+		a.key = key(t, cose.AlgEd25519)
+		q := a.connect()
+		a.key = k
+		u, ok := a.send(a.response(q)).(*teep.Update)
+		if !ok {
+			t.Fatalf("%v: no Update", alg)
+		}
+		a.succeed(u)
+		a.expect(tam.Installed{Manifest: manifestID("app"), Sequence: 1})
+	}
+}
