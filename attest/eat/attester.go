@@ -140,7 +140,11 @@ func (a *Attester) Attest(ctx context.Context, mediaType string, r attest.Reques
 	if err := addComponents(&c, r.Components); err != nil {
 		return attest.Evidence{}, err
 	}
-	token, err := sign(&c, a.c.Signer, cose.SignOptions{X5Chain: a.c.X5Chain}, a.c.Rand)
+	payload, err := c.Encode()
+	if err != nil {
+		return attest.Evidence{}, err
+	}
+	token, err := sign(payload, a.c.Signer, cose.SignOptions{X5Chain: a.c.X5Chain}, a.c.Rand)
 	if err != nil {
 		return attest.Evidence{}, err
 	}

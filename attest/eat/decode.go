@@ -197,22 +197,51 @@ func unmarshal(raw []byte, want byte, what string, v any) error {
 	return cbor.Unmarshal(raw, v)
 }
 
+// scalar reads the head of one whole item of a given major type and returns its argument and what
+// follows the head. Items reach this package well-formed, inside an item that the CBOR library
+// checked; decoding each small one with the library again would cost more than the signatures.
+func scalar(raw []byte, want byte, what string) (arg uint64, content []byte, err error) {
+	if major(raw) != want {
+		return 0, nil, fmt.Errorf("not %s", what)
+	}
+	info := raw[0] & 0x1f
+	if info < 24 {
+		return uint64(info), raw[1:], nil
+	}
+	size := 1 << (info - 24)
+	if info > 27 || len(raw) < 1+size {
+		return 0, nil, fmt.Errorf("not %s of definite length", what)
+	}
+	for _, b := range raw[1 : 1+size] {
+		arg = arg<<8 | uint64(b)
+	}
+	return arg, raw[1+size:], nil
+}
+
+// parseBytes returns a copy, so that a claim does not keep the whole message in memory.
 func parseBytes(raw []byte, low, high int) ([]byte, error) {
-	var b []byte
-	if err := unmarshal(raw, 2, "a byte string", &b); err != nil {
+	n, content, err := scalar(raw, 2, "a byte string")
+	if err != nil {
 		return nil, err
 	}
-	if len(b) < low || len(b) > high {
-		return nil, fmt.Errorf("%d bytes, %d to %d are allowed", len(b), low, high)
+	if n != uint64(len(content)) {
+		return nil, errors.New("a byte string that does not end where it says")
 	}
-	return b, nil
+	if len(content) < low || len(content) > high {
+		return nil, fmt.Errorf("%d bytes, %d to %d are allowed", len(content), low, high)
+	}
+	return append(make([]byte, 0, len(content)), content...), nil
 }
 
 func parseText(raw []byte) (string, error) {
-	var s string
-	if err := unmarshal(raw, 3, "a text string", &s); err != nil {
+	n, content, err := scalar(raw, 3, "a text string")
+	if err != nil {
 		return "", err
 	}
+	if n != uint64(len(content)) {
+		return "", errors.New("a text string that does not end where it says")
+	}
+	s := string(content)
 	return s, checkText(s)
 }
 
@@ -255,12 +284,9 @@ func parseTime(raw []byte) (time.Time, error) {
 	if m := major(raw); m != 0 && m != 1 {
 		return time.Time{}, errors.New("not an integer number of seconds (floating point is forbidden, RFC 9711 §4.3.1)")
 	}
-	var seconds int64
-	if err := cbor.Unmarshal(raw, &seconds); err != nil {
-		return time.Time{}, err
-	}
-	if seconds <= 0 || seconds > maxSeconds {
-		return time.Time{}, fmt.Errorf("%d seconds are out of range", seconds)
+	seconds, err := parseInt(raw, 1, maxSeconds)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("seconds out of range: %w", err)
 	}
 	return time.Unix(seconds, 0).UTC(), nil
 }
@@ -286,12 +312,20 @@ func parseVersion(raw []byte) (*Version, error) {
 }
 
 func parseInt(raw []byte, low, high int64) (int64, error) {
-	if m := major(raw); m > 1 {
+	m := major(raw)
+	if m > 1 {
 		return 0, errors.New("not an integer")
 	}
-	var n int64
-	if err := cbor.Unmarshal(raw, &n); err != nil {
+	arg, rest, err := scalar(raw, m, "an integer")
+	if err != nil {
 		return 0, err
+	}
+	if arg > math.MaxInt64 || len(rest) != 0 {
+		return 0, errors.New("not an integer of 64 bits")
+	}
+	n := int64(arg)
+	if m == 1 {
+		n = -1 - n
 	}
 	if n < low || n > high {
 		return 0, fmt.Errorf("%d lies outside %d to %d", n, low, high)

@@ -90,15 +90,12 @@ func componentID(label string) ([][]byte, bool) {
 	return id, err == nil && again == label
 }
 
-// sign encodes claims and signs them. The profile has no CBOR tags (TEEP §5), and the key
-// identifier is the thumbprint.
-func sign(c *Claims, s cose.Signer, o cose.SignOptions, rand io.Reader) ([]byte, error) {
-	payload, err := c.Encode()
-	if err != nil {
-		return nil, err
-	}
+// sign signs encoded claims. The profile has no CBOR tags (TEEP §5), and the key identifier is the
+// thumbprint.
+func sign(payload []byte, s cose.Signer, o cose.SignOptions, rand io.Reader) ([]byte, error) {
 	o.Untagged, o.OmitKeyID = true, true
-	if err := o.Protected.Set(cose.LabelKeyID, s.Public().Thumbprint()); err != nil {
+	err := o.Protected.Set(cose.LabelKeyID, s.Public().Thumbprint())
+	if err != nil {
 		return nil, fmt.Errorf("eat: key identifier: %w", err)
 	}
 	token, err := cose.Sign1(rand, payload, s, o)

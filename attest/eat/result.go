@@ -27,7 +27,12 @@ func (v *Verifier) issue(c *Claims, d *verdict, key *cose.Key, now time.Time) (*
 		VerifierID: &VerifierID{Developer: v.c.Developer, Build: v.c.Build},
 		Submods:    map[string]Submodule{AppraisalLabel: {Claims: appraised}},
 	}
-	signed, err := sign(token, v.c.Signer, cose.SignOptions{}, v.c.Rand)
+	// Whatever comes from the Evidence was parsed, and is within the same limits here.
+	payload, err := token.encode()
+	if err != nil {
+		return nil, fmt.Errorf("eat: attestation result: %w", err)
+	}
+	signed, err := sign(payload, v.c.Signer, cose.SignOptions{}, v.c.Rand)
 	if err != nil {
 		return nil, fmt.Errorf("eat: attestation result: %w", err)
 	}
@@ -54,14 +59,16 @@ func bounded(reasons []attest.Reason) []attest.Reason {
 	return kept
 }
 
+// componentSubmods takes over what the Evidence says about installed components, and of each only
+// what describes it.
 func componentSubmods(c *Claims) map[string]Submodule {
 	var subs map[string]Submodule
 	for label, s := range c.Submods {
-		if _, ok := componentID(label); ok {
+		if _, ok := componentID(label); ok && s.Claims != nil {
 			if subs == nil {
 				subs = map[string]Submodule{}
 			}
-			subs[label] = s
+			subs[label] = Submodule{Claims: &Claims{SWName: s.Claims.SWName, SWVersion: s.Claims.SWVersion, Manifests: s.Claims.Manifests}}
 		}
 	}
 	return subs
