@@ -113,7 +113,9 @@ func TestConditionsThatNobodyCanAnswerFail(t *testing.T) {
 		{suit.CondComponentSlot, func(p *suit.Parameters) { p.SetSlot(0) }},
 		{suit.CondMinimumBattery, func(p *suit.Parameters) { p.SetMinimumBattery(0) }},
 		{suit.CondUpdateAuthorized, func(p *suit.Parameters) { p.SetUpdatePriority(0) }},
-		{suit.CondVersion, func(p *suit.Parameters) { p.SetVersion(suit.VersionMatch{Comparison: suit.GreaterEqual, Value: suit.Version{0}}) }},
+		{suit.CondVersion, func(p *suit.Parameters) {
+			p.SetVersion(suit.VersionMatch{Comparison: suit.GreaterEqual, Value: suit.Version{0}})
+		}},
 		{suit.CondImageMatch, image("x")},
 		{suit.CondCheckContent, func(p *suit.Parameters) { p.SetContent(nil) }},
 	} {

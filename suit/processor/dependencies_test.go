@@ -213,7 +213,9 @@ func TestDependencyNegative(t *testing.T) {
 			e.RemoveSignatures()
 			l.device.Serve(depURI, e.Encode())
 		}, suit.ReasonUnauthorised, "sign"},
-		{"signed by a stranger", func(l *lab, root *draft) { l.device.Serve(depURI, l.signBy(one(1, idB, appB, "one", "lib-one"), newKey(l.t))) }, suit.ReasonUnauthorised, "trusted key"},
+		{"signed by a stranger", func(l *lab, root *draft) {
+			l.device.Serve(depURI, l.signBy(one(1, idB, appB, "one", "lib-one"), newKey(l.t)))
+		}, suit.ReasonUnauthorised, "trusted key"},
 		{"not an envelope", func(l *lab, root *draft) { l.device.Serve(depURI, []byte("<html>")) }, suit.ReasonCBORParse, ""},
 		{"too long", func(l *lab, root *draft) { l.device.Serve(depURI, make([]byte, 1<<16)) }, suit.ReasonOperationFailed, "longer"},
 		{"its own install fails", func(l *lab, root *draft) { l.device.Serve("lib-one", []byte("two")) }, suit.ReasonConditionFailed, "dependency [0]"},

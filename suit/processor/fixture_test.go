@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"testing"
 
 	"github.com/go-teep/teep/cose"
@@ -153,6 +154,9 @@ func sameState(a, b memory.State) bool {
 		if !bytes.Equal(v, b.Content[k]) {
 			return false
 		}
+	}
+	if !maps.Equal(a.Highest, b.Highest) {
+		return false
 	}
 	for k, v := range a.Manifests {
 		w, ok := b.Manifests[k]
