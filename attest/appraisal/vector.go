@@ -2,7 +2,7 @@ package appraisal
 
 import "github.com/go-teep/teep/attest"
 
-// TrustVector is the AR4SI trustworthiness vector (rats-ar4si §2.3.4): one claim for each aspect,
+// TrustVector is the AR4SI trustworthiness vector (rats-ar4si §2.3.5): one claim for each aspect,
 // whose tier [attest.StatusOf] gives. An aspect that is absent from the map is not asserted.
 //
 //	trustworthiness-vector = non-empty<{

@@ -135,7 +135,7 @@ type Claims struct {
 	Unknown map[int64]cbor.RawMessage
 }
 
-// VerifierID names the software that appraised (rats-ar4si §3.3).
+// VerifierID names the software that appraised (rats-ear §3).
 type VerifierID struct {
 	Developer, Build string
 }
@@ -178,8 +178,8 @@ type Measurement struct {
 	Body          cbor.RawMessage
 }
 
-// MeasuredComponent is a piece of software and its digest (rats-eat-measured-component §4.2). The
-// profile uses neither authorities nor flags, so a component with either is refused (§4.6 there).
+// MeasuredComponent is a piece of software and its digest (rats-eat-measured-component §4.3). The
+// profile uses neither authorities nor flags, so a component with either is refused (§4.7 there).
 // Raw measurements are read as entries of another format.
 //
 //	measured-component = {

@@ -284,7 +284,6 @@ func TestBindings(t *testing.T) {
 			expect: func(x *attest.Expectation) { x.Nonce = nil }, want: attest.ErrNotFresh},
 		"another agent's key": {expect: func(x *attest.Expectation) { x.AgentKey = other.agentKey.Public() }, want: attest.ErrKeyBinding},
 		"no agent key":        {expect: func(x *attest.Expectation) { x.AgentKey = nil }, want: attest.ErrKeyBinding},
-		"the attestation key": {expect: func(x *attest.Expectation) { x.AgentKey = nil }, evidence: func(b *bench) attest.Evidence { return b.evidence() }, want: attest.ErrKeyBinding},
 		"cnf with another key": {evidence: func(b *bench) attest.Evidence {
 			return b.resign(func(c *eat.Claims) { c.Confirmation = eat.Confirm(other.agentKey) })
 		}, want: attest.ErrKeyBinding},

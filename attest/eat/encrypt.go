@@ -9,7 +9,7 @@ import (
 	"github.com/go-teep/teep/cose"
 )
 
-// kdfOther is COSE_KDF_Context.SuppPubInfo.other of an encrypted EAT (TEEP §9.2): it keeps the
+// kdfOther is COSE_KDF_Context.SuppPubInfo.other of an encrypted EAT (TEEP §8.2): it keeps the
 // keys apart from those of SUIT reports and payloads.
 const kdfOther = "EAT Encryption"
 
@@ -19,7 +19,7 @@ const tagEncrypt = 96
 // maxEncryptedBytes leaves room for headers and recipients around the largest token.
 const maxEncryptedBytes = MaxTokenBytes + 16<<10
 
-// Encrypt hides a signed token from everyone but the TAM (TEEP §9.2): COSE_Encrypt with the
+// Encrypt hides a signed token from everyone but the TAM (TEEP §8.2): COSE_Encrypt with the
 // ciphertext inside, the content key under ECDH-ES+A128KW. alg is the content encryption of the
 // SUIT profile in use; zero means A128GCM. to is the TAM's public ECDH key.
 func Encrypt(rand io.Reader, token []byte, to *cose.Key, alg cose.Algorithm) ([]byte, error) {

@@ -21,7 +21,7 @@ const (
 	bundleType = "application/eat-bun+cbor"
 )
 
-// Claim keys: CWT (RFC 8392 §4), cnf (RFC 8747), EAT (RFC 9711 §10.2), EAR (rats-ear §7.1).
+// Claim keys: CWT (RFC 8392 §4), cnf (RFC 8747), EAT (RFC 9711 §10.2), EAR (rats-ear §9.1).
 const (
 	labelIssuer       int64 = 1
 	labelExpires      int64 = 4

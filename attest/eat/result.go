@@ -111,7 +111,7 @@ type ResultExpectation struct {
 	Key *cose.Key
 	// Hashes are the digest algorithms of the SUIT profiles in use; empty means SHA-256.
 	Hashes []cose.Algorithm
-	// Nonce is the token of the QueryRequest in the passport model (TEEP §10). Empty: the result
+	// Nonce is the token of the QueryRequest in the passport model (TEEP §9). Empty: the result
 	// must be fresh by its timestamps, and not older than MaxAge unless that is zero and the
 	// result says itself when it expires.
 	Nonce  []byte

@@ -248,7 +248,7 @@ func TestEncrypt(t *testing.T) {
 			t.Errorf("%v: encrypted Evidence was appraised: %v", alg, err)
 		}
 	}
-	// The KDF context keeps an encrypted SUIT report from passing as an EAT (TEEP §9.2).
+	// The KDF context keeps an encrypted SUIT report from passing as an EAT (TEEP §8.2).
 	report, _, err := cose.Encrypt(rand.Reader, token, cose.AlgA128GCM, []cose.Recipient{cose.ECDHESRecipient(recipient.Public(), "SUIT Report Encryption")}, cose.EncryptOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -144,7 +144,7 @@ func (v *Verifier) authenticate(e attest.Evidence, now time.Time) (*Claims, *att
 	return claims, trusted, nil
 }
 
-// checkFreshness holds TEEP §10: the nonce that was issued, or else a recent timestamp.
+// checkFreshness holds TEEP §9: the nonce that was issued, or else a recent timestamp.
 func (v *Verifier) checkFreshness(c *Claims, x attest.Expectation, now time.Time) error {
 	if err := c.checkTimes(now, v.c.MaxSkew); err != nil {
 		return err

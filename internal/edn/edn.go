@@ -25,7 +25,7 @@ const (
 	// MaxDepth is the deepest nesting, that of opened byte strings included.
 	MaxDepth = 64
 	// MaxItems is the largest number of data items in one notation.
-	MaxItems = 1 << 20
+	MaxItems = 1 << 18
 )
 
 // ErrMalformed says that the bytes are not one well-formed CBOR data item.

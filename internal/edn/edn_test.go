@@ -168,11 +168,11 @@ func TestFormatRefuses(t *testing.T) {
 
 // TestTooManyItems shows that memory is bounded before it is used.
 func TestTooManyItems(t *testing.T) {
-	many := append([]byte{0x9a, 0x00, 0x20, 0x00, 0x00}, make([]byte, 1<<21)...)
+	many := append([]byte{0x9a, 0x00, 0x04, 0x00, 0x01}, make([]byte, edn.MaxItems+1)...)
 	if _, err := edn.Format(many, edn.Options{}); !errors.Is(err, edn.ErrMalformed) {
 		t.Error(err)
 	}
-	if _, err := edn.Parse("[" + strings.Repeat("0,", 1<<21) + "]"); !errors.Is(err, edn.ErrSyntax) {
+	if _, err := edn.Parse("[" + strings.Repeat("0,", edn.MaxItems+1) + "]"); !errors.Is(err, edn.ErrSyntax) {
 		t.Error(err)
 	}
 }
@@ -234,7 +234,6 @@ func TestSchema(t *testing.T) {
   ] >>,
   / signature / h'00'
 ])`
-
 	if text != want {
 		t.Errorf("got\n%s", text)
 	}
