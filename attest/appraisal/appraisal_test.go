@@ -252,6 +252,22 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// TestStoreBoundsEntries: an entry without an end, made by a program, still ends with its file.
+func TestStoreBoundsEntries(t *testing.T) {
+	k := newKey(t)
+	c := &appraisal.Collateral{Owner: "file", Expires: now, Endorsements: []appraisal.Endorsement{{Owner: "other", UEID: []byte("device1"), Key: k}}}
+	s, err := appraisal.NewStore(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, _ := s.EndorsementFor(k.Thumbprint()); e.Owner != "file" || !errors.Is(e.Check(now), attest.ErrUntrusted) {
+		t.Errorf("%+v", e)
+	}
+	if c.Endorsements[0].Owner != "other" {
+		t.Error("the caller's collateral was changed")
+	}
+}
+
 func TestStoreConflicts(t *testing.T) {
 	k := newKey(t)
 	base := appraisal.Endorsement{Owner: "a", UEID: []byte("device1"), Key: k, Expires: now.Add(time.Hour)}

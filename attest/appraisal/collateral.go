@@ -17,6 +17,7 @@ package appraisal
 import (
 	"crypto/x509"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/go-teep/teep/attest"
@@ -104,32 +105,36 @@ type References interface {
 
 // Collateral is the content of one file.
 type Collateral struct {
-	// Owner is who says all this.
+	// Owner is who says all this, whatever the entries name.
 	Owner string
-	// Expires bounds every entry.
+	// Expires bounds every entry. Zero, which no file has, leaves each entry its own end.
 	Expires       time.Time
 	Endorsements  []Endorsement
 	Manufacturers []Manufacturer
 	References    []Reference
 }
 
-// settle gives every entry the file's owner and, where it ends later or never, the file's end.
-func (c *Collateral) settle() {
-	end := func(e *time.Time) {
-		if e.IsZero() || c.Expires.Before(*e) {
-			*e = c.Expires
+// settled returns a copy in which every entry has the collateral's owner and ends with it at the
+// latest.
+func (c *Collateral) settled() *Collateral {
+	own := func(owner *string, end *time.Time) {
+		if c.Owner != "" {
+			*owner = c.Owner
+		}
+		if !c.Expires.IsZero() && (end.IsZero() || c.Expires.Before(*end)) {
+			*end = c.Expires
 		}
 	}
-	for i := range c.Endorsements {
-		c.Endorsements[i].Owner = c.Owner
-		end(&c.Endorsements[i].Expires)
+	s := &Collateral{Owner: c.Owner, Expires: c.Expires, Endorsements: slices.Clone(c.Endorsements),
+		Manufacturers: slices.Clone(c.Manufacturers), References: slices.Clone(c.References)}
+	for i := range s.Endorsements {
+		own(&s.Endorsements[i].Owner, &s.Endorsements[i].Expires)
 	}
-	for i := range c.Manufacturers {
-		c.Manufacturers[i].Owner = c.Owner
-		end(&c.Manufacturers[i].Expires)
+	for i := range s.Manufacturers {
+		own(&s.Manufacturers[i].Owner, &s.Manufacturers[i].Expires)
 	}
-	for i := range c.References {
-		c.References[i].Owner = c.Owner
-		end(&c.References[i].Expires)
+	for i := range s.References {
+		own(&s.References[i].Owner, &s.References[i].Expires)
 	}
+	return s
 }

@@ -39,6 +39,7 @@ func NewStore(all ...*Collateral) (*Store, error) {
 func (s *Store) Replace(all ...*Collateral) error {
 	x := &index{endorsements: map[string]*Endorsement{}, references: map[string][]Reference{}}
 	for _, c := range all {
+		c = c.settled()
 		for i := range c.Endorsements {
 			if err := x.endorse(c.Endorsements[i]); err != nil {
 				return err

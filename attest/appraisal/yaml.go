@@ -174,8 +174,7 @@ func (f *file) collateral() (*Collateral, error) {
 		}
 		c.References = append(c.References, refs...)
 	}
-	c.settle()
-	return c, nil
+	return c.settled(), nil
 }
 
 func (t text) time() (time.Time, error) {
