@@ -138,6 +138,11 @@ type Event struct {
 	Detail string
 }
 
+// served tells whether the device is answered. One that is not known yet is.
+func (d *Device) served() bool {
+	return d == nil || d.Status != DeviceBlocked && d.Status != DeviceRetired
+}
+
 // pending returns the index of the outstanding Update with that token, or -1.
 func (d *Device) pending(token [16]byte) int {
 	return slices.IndexFunc(d.Pending, func(p PendingUpdate) bool { return p.Token == token })

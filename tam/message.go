@@ -39,8 +39,14 @@ func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error
 		return t.drop(ctx, nil, "invalid", err)
 	}
 	s := &sender{key: opened.Key, alg: opened.Algorithm, device: keys.device, payload: keys.payload}
-	if d := s.device; d != nil && (d.Status == DeviceBlocked || d.Status == DeviceRetired) {
-		return t.drop(ctx, s, string(d.Status), errNotServed)
+	if !s.device.served() {
+		// An operator may have changed that since the record was read.
+		if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
+			return nil, fmt.Errorf("tam: looking up a device: %w", err)
+		}
+		if !s.device.served() {
+			return t.drop(ctx, s, string(s.device.Status), errNotServed)
+		}
 	}
 	switch m := opened.Message.(type) {
 	case *teep.QueryResponse:
@@ -117,16 +123,12 @@ func (a *agentKeys) knownKey(thumbprint []byte) (*cose.Key, error) {
 	if len(thumbprint) != 32 {
 		return nil, nil
 	}
-	d, err := a.tam.store.DeviceByKey(a.ctx, thumbprint)
+	d, key, err := a.tam.devices.get(a.ctx, thumbprint)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("tam: looking up a device: %w", err)
-	}
-	key, err := cose.ParseKey(d.AgentKey)
-	if err != nil {
-		return nil, fmt.Errorf("tam: agent key of device %s: %w", d.ID, err)
 	}
 	a.device = d
 	return key, nil

@@ -117,6 +117,12 @@ func (t *TAM) outcome(ctx context.Context, s *sender, b []byte, encoded [][]byte
 	if err != nil {
 		return t.drop(ctx, s, "SUIT Report not acceptable", err)
 	}
+	if s.device.pending(tok.id) < 0 {
+		// Another replica may have sent the Update since the record was read.
+		if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
+			return nil, fmt.Errorf("tam: looking up a device: %w", err)
+		}
+	}
 	for range 3 {
 		d := s.device
 		n := d.pending(tok.id)
@@ -131,13 +137,14 @@ func (t *TAM) outcome(ctx context.Context, s *sender, b []byte, encoded [][]byte
 			Device: d, Event: &Event{DeviceID: d.ID, At: d.LastSeen, Kind: kind, Detail: detail},
 		})
 		if err == nil {
+			t.devices.put(d, s.key)
 			t.log.InfoContext(ctx, "update answered", "device", d.ID, "outcome", string(kind), "detail", detail)
 			return nil, nil
 		}
 		if !errors.Is(err, ErrConflict) {
 			return nil, fmt.Errorf("tam: storing an exchange: %w", err)
 		}
-		if s.device, err = t.store.DeviceByKey(ctx, s.key.Thumbprint()); err != nil {
+		if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
 			return nil, fmt.Errorf("tam: looking up a device: %w", err)
 		}
 	}

@@ -43,7 +43,7 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 			}
 			return reply, err
 		}
-		if s.device, err = t.store.DeviceByKey(ctx, s.key.Thumbprint()); err != nil {
+		if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
 			return nil, fmt.Errorf("tam: looking up a device: %w", err)
 		}
 	}
@@ -101,11 +101,11 @@ func (t *TAM) answer(ctx context.Context, s *sender, m *teep.QueryResponse, a an
 	if d == nil || !t.good(d.Attestation.Status) || now.Sub(d.Attestation.At) > t.policy.ReattestAfter {
 		return t.queryRequest(ctx, query{signers: t.suite(s), attested: true})
 	}
-	switch d.Status {
-	case DeviceBlocked, DeviceRetired: // since the message was opened
+	if !d.served() { // since the message was opened
 		return t.drop(ctx, s, string(d.Status), errNotServed)
-	case DevicePending:
-		if err := t.commit(ctx, a, d, EventAttested, "waits to be accepted by an operator"); err != nil {
+	}
+	if d.Status == DevicePending {
+		if err := t.commit(ctx, s, a, d, EventAttested, "waits to be accepted by an operator"); err != nil {
 			return nil, err
 		}
 		t.log.InfoContext(ctx, "device is pending", "device", d.ID)
@@ -157,7 +157,7 @@ func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse
 		u.AttestationFormat, u.AttestationPayload = passportFormat(result.MediaType), result.Token
 	}
 	if plan.empty() && u.AttestationPayload == nil {
-		err := t.commit(ctx, a, d, EventAttested, "nothing to change")
+		err := t.commit(ctx, s, a, d, EventAttested, "nothing to change")
 		return nil, err
 	}
 	if err := t.fillUpdate(ctx, u, plan); err != nil {
@@ -170,7 +170,7 @@ func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse
 	if err != nil {
 		return nil, err
 	}
-	if err := t.commit(ctx, a, d, EventUpdateSent, plan.describe()); err != nil {
+	if err := t.commit(ctx, s, a, d, EventUpdateSent, plan.describe()); err != nil {
 		return nil, err
 	}
 	t.log.InfoContext(ctx, "update sent", "device", d.ID, "what", plan.describe())
@@ -216,12 +216,15 @@ func (d *decision) describe() string {
 }
 
 // commit uses up the token or challenge, and stores the device and an entry of its history.
-func (t *TAM) commit(ctx context.Context, a answered, d *Device, kind EventKind, detail string) error {
+func (t *TAM) commit(ctx context.Context, s *sender, a answered, d *Device, kind EventKind, detail string) error {
 	err := t.store.CommitExchange(ctx, Exchange{
 		Consume: &a.consume,
 		Device:  d,
 		Event:   &Event{DeviceID: d.ID, At: t.clock(), Kind: kind, Detail: detail},
 	})
+	if err == nil {
+		t.devices.put(d, s.key)
+	}
 	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrConsumed) {
 		return fmt.Errorf("tam: storing an exchange: %w", err)
 	}
@@ -255,7 +258,7 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 			d.Attestation.Status = attest.StatusContraindicated
 			d.Attestation.Reasons = []attest.Reason{{Claim: "attestation", Status: attest.StatusContraindicated, Text: text}}
 		}
-		if err := t.commit(ctx, a, d, EventAttestationFailed, text); err != nil {
+		if err := t.commit(ctx, s, a, d, EventAttestationFailed, text); err != nil {
 			return nil, err
 		}
 	}

@@ -55,6 +55,7 @@ type Devices interface {
 	ListDevices(ctx context.Context, after string, limit int) ([]Device, error)
 	// UpdateDevice replaces the record whose Revision is that of d, and gives d the new
 	// revision. ErrConflict when the stored one is another, ErrNotFound when there is none.
+	// ID, KeyThumbprint, AgentKey and FirstSeen stay as they were first stored.
 	UpdateDevice(ctx context.Context, d *Device) error
 	// Events lists a device's history, newest first, beginning before the event `before`
 	// (0: from the newest).

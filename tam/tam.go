@@ -133,6 +133,7 @@ type TAM struct {
 	log      *slog.Logger
 
 	tokens    *tokens
+	devices   *deviceCache
 	envelopes *envelopeCache
 	retries   *retryLimit
 
@@ -159,7 +160,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 		verifier: c.Verifier, results: c.Results, attester: c.Attester,
 		store: c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
 		clock: c.Clock, rand: c.Rand, log: c.Logger,
-		envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
+		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
 	}
 	t.tokens = &tokens{
 		store: c.Store, clock: c.Clock, rand: c.Rand,

@@ -82,12 +82,14 @@ func (s *Store) putDevice(ctx context.Context, tx *sql.Tx, d *tam.Device) error 
 	if err != nil {
 		return fmt.Errorf("sqlite: state of device %s: %w", d.ID, err)
 	}
-	stmt, revision := s.stmts.updateDevice, d.Revision
+	var res sql.Result
 	if d.Revision == 0 {
-		stmt, revision = s.stmts.insertDevice, 1
+		res, err = tx.StmtContext(ctx, s.stmts.insertDevice).ExecContext(ctx, d.ID, d.KeyThumbprint, d.AgentKey,
+			string(d.Status), 1, millis(d.FirstSeen), millis(d.LastSeen), string(state))
+	} else {
+		res, err = tx.StmtContext(ctx, s.stmts.updateDevice).ExecContext(ctx, d.ID,
+			string(d.Status), d.Revision, millis(d.LastSeen), string(state))
 	}
-	res, err := tx.StmtContext(ctx, stmt).ExecContext(ctx, d.ID, d.KeyThumbprint, d.AgentKey,
-		string(d.Status), revision, millis(d.FirstSeen), millis(d.LastSeen), string(state))
 	return oneRow(res, err, tam.ErrConflict)
 }
 

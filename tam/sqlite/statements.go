@@ -45,9 +45,9 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 	writes := []prepared{
 		{&s.insertDevice, `INSERT INTO devices (` + deviceColumns + `)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`},
-		{&s.updateDevice, `UPDATE devices SET key_thumbprint = $2, agent_key = $3, status = $4,
-			revision = revision + 1, first_seen = $6, last_seen = $7, state = $8
-			WHERE id = $1 AND revision = $5`},
+		{&s.updateDevice, `UPDATE devices SET status = $2,
+			revision = revision + 1, last_seen = $4, state = $5
+			WHERE id = $1 AND revision = $3`},
 		{&s.insertEvent, `INSERT INTO events (device_id, id, at, kind, detail)
 			SELECT $1, coalesce(max(id), 0) + 1, $2, $3, $4 FROM events WHERE device_id = $1`},
 		{&s.consume, `INSERT INTO consumptions (id, expires) VALUES ($1, $2) ON CONFLICT DO NOTHING`},
