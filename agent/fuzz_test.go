@@ -49,7 +49,11 @@ func FuzzStateMachine(f *testing.F) {
 		d.boot(t)
 		v.cfg.Limits.Chunk, v.cfg.Limits.Sessions = 16, 3
 		v.start()
-		defer func() { v.agent.Close() }()
+		defer func() {
+			if v.agent != nil {
+				v.agent.Close()
+			}
+		}()
 		m := machine{world: &v, messages: messages}
 		for i := 0; i+1 < len(calls) && i < 80; i += 2 {
 			m.call(calls[i]%16, calls[i+1])
@@ -101,7 +105,9 @@ func (m *machine) call(what, arg byte) {
 	case 11:
 		m.device.now = m.device.now.Add(time.Duration(arg) * 10 * time.Minute)
 	case 12:
-		m.start()
+		if _, err := m.tryStart(m.trust()); err != nil && !m.device.disk.Crashed() {
+			m.t.Fatal(err)
+		}
 	case 13:
 		m.crash(crashfs.LoseUnsynced)
 		m.start()
@@ -145,14 +151,11 @@ func (m *machine) check() {
 // consistent tells what must never be seen in a record, at any time.
 func consistent(w *world, r *state.Record) error {
 	for _, c := range r.Components {
-		if c.Owner != "one" {
-			return fmt.Errorf("component %s belongs to %q", c.ID, c.Owner)
-		}
 		if c.Content == nil {
 			continue
 		}
-		if _, ok := r.Installer(c.ID); !ok {
-			return fmt.Errorf("component %s without a manifest", c.ID)
+		if m, ok := r.Installer(c.ID); !ok || m.Owner != c.Owner {
+			return fmt.Errorf("component %s belongs to %q, its manifest to %q", c.ID, c.Owner, m.Owner)
 		}
 		if size, err := w.device.store.StatBlob(c.Content.SHA256); err != nil || size != c.Content.Size {
 			return fmt.Errorf("component %s: %d bytes, %w", c.ID, size, err)
