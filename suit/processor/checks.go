@@ -2,6 +2,7 @@ package processor
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/go-teep/teep/suit"
@@ -152,20 +153,20 @@ func (w *walker) command(cmd *suit.Command, nested bool, depth int) error {
 
 // nested continues with everything that any of the sequences may have selected.
 func (w *walker) nested(cmd *suit.Command, depth int) error {
-	before := w.selected
-	after := slices.Clone(before)
+	before, may := w.selected, map[*component]bool{}
 	for _, seq := range cmd.Sequences {
 		w.selected = before
 		if err := w.sequence(seq, true, depth+1); err != nil {
 			return err
 		}
 		for _, c := range w.selected {
-			if !slices.Contains(after, c) {
-				after = append(after, c)
-			}
+			may[c] = true
 		}
 	}
-	w.selected = after
+	for _, c := range before {
+		may[c] = true
+	}
+	w.selected = slices.SortedFunc(maps.Keys(may), func(a, b *component) int { return a.index - b.index })
 	return nil
 }
 

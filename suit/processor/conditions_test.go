@@ -164,6 +164,12 @@ func (l *lab) explained(envelope []byte, dependencies ...[]byte) {
 	o := l.options()
 	o.DryRun, o.Available = true, dependencies
 	report, runErr := l.p.Update(l.t.Context(), envelope, o)
+	l.explains(report, runErr, processor.ProcedureUpdate, append([][]byte{envelope}, dependencies...)...)
+}
+
+// explains expands a report and compares with the trail of the last run.
+func (l *lab) explains(report *suit.Report, runErr error, proc processor.Procedure, encoded ...[]byte) {
+	l.t.Helper()
 	l.checkReport(report, runErr)
 	data, err := report.Encode()
 	if err != nil {
@@ -173,13 +179,13 @@ func (l *lab) explained(envelope []byte, dependencies ...[]byte) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	envelopes := make([]*suit.Envelope, 1+len(dependencies))
-	for i, b := range append([][]byte{envelope}, dependencies...) {
+	envelopes := make([]*suit.Envelope, len(encoded))
+	for i, b := range encoded {
 		if envelopes[i], err = suit.ParseEnvelope(b); err != nil {
 			l.t.Fatal(err)
 		}
 	}
-	trail, err := processor.Explain(parsed, processor.ProcedureUpdate, envelopes[0], envelopes[1:]...)
+	trail, err := processor.Explain(parsed, proc, envelopes[0], envelopes[1:]...)
 	if err != nil {
 		l.t.Errorf("explain: %v (the run ended with %v)", err, runErr)
 	}

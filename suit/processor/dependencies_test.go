@@ -52,6 +52,37 @@ func TestDependencyIsInstalledAndLeavesWithItsDependent(t *testing.T) {
 	}
 }
 
+func TestExplainOtherProcedures(t *testing.T) {
+	l := newLab(t)
+	dep, root := l.family(1, "one")
+	process := []suit.Command{suit.SetComponentIndex(1), cond(suit.CondDependencyIntegrity), dir(suit.DirProcessDependency)}
+	root.Uninstall = section(append(process, suit.SetComponentIndex(0), dir(suit.DirUnlink))...)
+	envelope := l.sign(root)
+	l.mustUpdate(envelope)
+	l.device.OnInvoke = func(_ context.Context, id suit.ComponentID, _ []byte) error {
+		if id.Equal(appA) {
+			return errors.New("trap")
+		}
+		return nil
+	}
+	options := func() processor.Options { return processor.Options{Trail: l.options().Trail} }
+	report, err := l.p.Validate(t.Context(), idRoot, options())
+	l.explains(report, err, processor.ProcedureValidate, envelope, dep)
+	report, err = l.p.Invoke(t.Context(), idRoot, options())
+	if err == nil {
+		t.Fatal("the trap was not noticed")
+	}
+	l.explains(report, err, processor.ProcedureInvoke, envelope, dep)
+	report, err = l.p.Uninstall(t.Context(), idRoot, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.explains(report, err, processor.ProcedureUninstall, envelope, dep)
+	if s := l.device.State(); len(s.Content) != 0 || len(s.Manifests) != 0 {
+		t.Fatalf("left behind: %v", s)
+	}
+}
+
 func TestIntegratedDependency(t *testing.T) {
 	l := newLab(t)
 	dep, root := l.family(1, "one")

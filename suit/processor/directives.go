@@ -47,6 +47,7 @@ func (r *run) alter(k *call, c *component) error {
 		return fail(suit.ReasonComponentUnauthorised, "the signer may not apply %s to %s", k.cmd.Code, c.id)
 	}
 	delete(r.unlinked[k.n.id.Key()], c.key())
+	r.changed = true
 	return nil
 }
 
@@ -224,10 +225,13 @@ func (r *run) invoke(k *call) error {
 	return nil
 }
 
-// turn commits and goes on with a new transaction.
+// turn commits, if there is anything, and goes on with a new transaction.
 func (r *run) turn() error {
 	if id, bad := r.origin.unverified(); bad {
 		return fmt.Errorf("component %s: %w", id, ErrUnverified)
+	}
+	if !r.changed {
+		return nil
 	}
 	if err := r.tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -236,6 +240,6 @@ func (r *run) turn() error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	r.tx, r.origin = tx, newOrigins()
+	r.tx, r.origin, r.changed = tx, newOrigins(), false
 	return nil
 }

@@ -99,25 +99,26 @@ func (p *Processor) runJobs(ctx context.Context, jobs []*job, o UpdateOptions) e
 	if err != nil {
 		return err
 	}
-	return p.transact(ctx, o.DryRun, func(tx Tx) (Tx, error) {
+	return p.transact(ctx, func(tx Tx) (Tx, bool, error) {
 		group, origin := map[string]bool{}, newOrigins()
 		for _, j := range ordered {
 			if group[j.node.id.Key()] {
 				j.err = fail(suit.ReasonOperationFailed, "two of the manifests are for %s", j.node.id)
-				return tx, j.err
+				return tx, false, j.err
 			}
 			group[j.node.id.Key()] = true
 		}
 		var last *run
+		changed := false
 		for _, j := range ordered {
 			r := p.newRun(ctx, tx, ProcedureUpdate, j.rep, o.Trail)
 			r.group, r.origin, r.available, r.dryRun = group, origin, available, o.DryRun
 			if j.err = r.update(j.node); j.err != nil {
-				return tx, j.err
+				return tx, false, j.err
 			}
-			last = r
+			last, changed = r, changed || r.changed
 		}
-		return tx, last.consistent()
+		return tx, changed && !o.DryRun, last.consistent()
 	})
 }
 

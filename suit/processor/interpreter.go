@@ -3,7 +3,6 @@ package processor
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"github.com/go-teep/teep/suit"
 )
@@ -53,17 +52,27 @@ type frame struct {
 
 // interpreter executes command sequences (SUIT §6.4). One goroutine uses it.
 type interpreter struct {
-	ctx      context.Context
-	m        machine
-	limits   Limits
-	params   map[string]suit.Parameters // by component identifier, shared by the whole tree
-	commands int
+	ctx    context.Context
+	m      machine
+	limits Limits
+	params map[string]suit.Parameters // by component identifier, shared by the whole tree
+	// nestedRuns is how many top-level sequences are running: one, and those of dependencies.
+	nestedRuns int
+	undo       []undo // what nested sequences changed, for those that fail
+	commands   int
 	// executed lists sections by manifest, so that a dependency that two manifests share is
 	// processed once.
 	executed map[string]map[suit.Label]bool
 	trail    func(Step)
 	// record is told of every condition and directive that was applied.
 	record func(k *call, measured suit.Parameters, err error)
+}
+
+// undo is what a component's parameters were before they were changed.
+type undo struct {
+	params map[string]suit.Parameters
+	key    string
+	was    suit.Parameters
 }
 
 func newInterpreter(ctx context.Context, m machine, limits Limits) *interpreter {
@@ -122,7 +131,11 @@ func (x *interpreter) run(n *node, phase, label suit.Label, seq suit.Sequence) e
 	if len(n.comps) > 0 {
 		f.selected = []*component{&n.comps[0]}
 	}
+	x.nestedRuns++
 	err := x.sequence(f, seq)
+	if x.nestedRuns--; x.nestedRuns == 0 {
+		x.undo = x.undo[:0]
+	}
 	if err != nil {
 		// An abort in a dependency aborts its dependents too, soft failure or not.
 		asFailure(err).soft = false
@@ -280,10 +293,13 @@ func (x *interpreter) nestedOnce(f *frame, cmd *suit.Command, issuer *frame) err
 
 // attempt runs a nested sequence. Of one that fails, neither selection nor parameters stay.
 func (x *interpreter) attempt(f *frame, inner *frame, seq suit.Sequence) error {
-	before := maps.Clone(x.params)
+	before := len(x.undo)
 	inner.depth++
 	if err := x.sequence(inner, seq); err != nil {
-		x.params = before
+		for i := len(x.undo) - 1; i >= before; i-- {
+			x.undo[i].params[x.undo[i].key] = x.undo[i].was
+		}
+		x.undo = x.undo[:before]
 		return err
 	}
 	f.selected, f.loop, f.all = inner.selected, inner.loop, inner.all

@@ -28,6 +28,7 @@ func (x *interpreter) assign(f *frame, c *component, p suit.Parameters, override
 		return nil
 	}
 	have := x.params[c.key()]
+	x.undo = append(x.undo, undo{x.params, c.key(), have})
 	if override {
 		have.Override(p)
 	} else {

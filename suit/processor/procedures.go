@@ -42,13 +42,15 @@ func (p *Processor) Update(ctx context.Context, envelope []byte, o UpdateOptions
 	return reports[0], err
 }
 
-// Validate runs the suit-validate section of an installed manifest and of its dependencies.
+// Validate runs the suit-validate section of an installed manifest and of its dependencies. It
+// changes nothing: whatever the section does besides checking is rolled back.
 func (p *Processor) Validate(ctx context.Context, manifestID suit.ComponentID, o Options) (*suit.Report, error) {
 	return p.installed(ctx, manifestID, ProcedureValidate, o)
 }
 
 // Invoke validates, loads and invokes what an installed manifest describes. What suit-load
-// prepared is committed before a component is started.
+// prepared is committed before a component is started. The component must not call this
+// Processor while it is being started: procedures run one at a time.
 func (p *Processor) Invoke(ctx context.Context, manifestID suit.ComponentID, o Options) (*suit.Report, error) {
 	return p.installed(ctx, manifestID, ProcedureInvoke, o)
 }
@@ -68,14 +70,14 @@ func (p *Processor) installed(ctx context.Context, id suit.ComponentID, proc Pro
 	defer cancel()
 	rep := newReporter(o.Nonce, p.cfg.Limits.Records)
 	rep.reference.Digest = suit.NewDigest(nil) // until the manifest is found
-	err := p.transact(ctx, o.DryRun, func(tx Tx) (Tx, error) {
+	err := p.transact(ctx, func(tx Tx) (Tx, bool, error) {
 		r := p.newRun(ctx, tx, proc, rep, o.Trail)
 		r.dryRun = o.DryRun
 		if o.Pending != nil {
 			r.pending = func(k *call) error { return o.Pending(rep.pendingReport(k)) }
 		}
 		err := r.onInstalled(id)
-		return r.tx, err
+		return r.tx, r.changed && !o.DryRun && proc != ProcedureValidate, err
 	})
 	return rep.report(err, p.Capabilities), wrapFailure(err)
 }
@@ -88,26 +90,22 @@ func wrapFailure(err error) error {
 	return asFailure(err)
 }
 
-// transact runs f in a transaction and commits it, or rolls back. f returns the transaction that
-// is open in the end.
-func (p *Processor) transact(ctx context.Context, dryRun bool, f func(Tx) (Tx, error)) (err error) {
+// transact runs f in a transaction. f returns the transaction that is open in the end, and
+// whether to commit it if there was no error.
+func (p *Processor) transact(ctx context.Context, f func(Tx) (Tx, bool, error)) error {
 	tx, err := p.cfg.Platform.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	tx, err = f(tx)
-	if tx == nil {
-		return err
-	}
-	if err == nil && !dryRun {
-		if err = tx.Commit(); err != nil {
-			err = fmt.Errorf("commit: %w", err)
+	tx, commit, err := f(tx)
+	if err == nil && commit {
+		if err = tx.Commit(); err == nil {
+			return nil
 		}
+		err = fmt.Errorf("commit: %w", err)
 	}
-	if err != nil || dryRun {
-		if e := tx.Rollback(); e != nil && err == nil {
-			err = fmt.Errorf("roll back: %w", e)
-		}
+	if e := tx.Rollback(); e != nil && err == nil {
+		err = fmt.Errorf("roll back: %w", e)
 	}
 	return err
 }
@@ -220,9 +218,10 @@ func (r *run) install(n *node) error {
 // to remember that it is wanted for its own sake now.
 func (r *run) again(n *node) (done bool, err error) {
 	trial := r.p.newRun(r.ctx, r.tx, ProcedureValidate, r.rep, r.x.trail)
+	trial.origin = r.origin
 	trial.begin(n)
 	before := len(r.rep.entries)
-	if trial.x.section(n, suit.LabelValidate) == nil && r.complete(n) {
+	if trial.x.section(n, suit.LabelValidate) == nil && !trial.changed && r.complete(n) {
 		record, err := r.tx.Manifest(n.id)
 		if err != nil || record.Root {
 			return true, err

@@ -31,7 +31,7 @@ func (r *run) users(id suit.ComponentID) ([]suit.ComponentID, error) {
 }
 
 func (r *run) put(record ManifestRecord) error {
-	r.refs = nil
+	r.refs, r.changed = nil, true
 	if err := r.tx.PutManifest(record); err != nil {
 		return fmt.Errorf("record manifest %s: %w", record.ID, err)
 	}
@@ -183,6 +183,7 @@ func (r *run) removeUnused(id suit.ComponentID) error {
 		return err
 	}
 	_ = content.Close()
+	r.changed = true
 	if err := r.tx.Remove(id); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
@@ -203,7 +204,7 @@ func (r *run) dropReference(id, dependent suit.ComponentID) error {
 	before := len(record.Dependents)
 	record.Dependents = slices.DeleteFunc(slices.Clone(record.Dependents), dependent.Equal)
 	if len(record.Dependents) == 0 && !record.Root {
-		return r.removeManifest(record)
+		return r.removeOrphan(record)
 	}
 	if len(record.Dependents) == before {
 		return nil

@@ -38,9 +38,11 @@ type run struct {
 	// consumed is the encryption info that decrypted a dependency's envelope.
 	consumed map[string]string
 	origin   *origins
-	refs     map[string][]suit.ComponentID
-	stored   int64
-	buf      []byte
+	// changed tells that there is something to commit.
+	changed bool
+	refs    map[string][]suit.ComponentID
+	stored  int64
+	buf     []byte
 }
 
 func (p *Processor) newRun(ctx context.Context, tx Tx, proc Procedure, rep *reporter, trail func(Step)) *run {

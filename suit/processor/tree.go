@@ -14,11 +14,17 @@ type component struct {
 	dependency bool
 	// prefix is put before the identifiers of a dependency's components.
 	prefix suit.ComponentID
+	cached string // of key
 	// ordinal is the position among the dependencies, as suit-record-manifest-id counts.
 	ordinal uint64
 }
 
-func (c *component) key() string { return c.id.Key() }
+func (c *component) key() string {
+	if c.cached == "" {
+		c.cached = c.id.Key()
+	}
+	return c.cached
+}
 
 // node is one manifest in the tree that a procedure works on.
 type node struct {

@@ -51,6 +51,17 @@ func (r *run) unlinkDependency(k *call, record ManifestRecord) error {
 	return r.dropReference(id, record.ID)
 }
 
+// removeOrphan removes a dependency that lost its last dependent. Its commands do not go into the
+// report: seen from the root manifest they have no place, because whether they run depends on
+// what else is installed.
+func (r *run) removeOrphan(record ManifestRecord) error {
+	before := r.x.record
+	r.x.record = func(*call, suit.Parameters, error) {}
+	err := r.removeManifest(record)
+	r.x.record = before
+	return err
+}
+
 // removeManifest runs the suit-uninstall section of a manifest that nobody needs any more, if it
 // did not run yet, and removes what is left of it. Its sequence number stays.
 func (r *run) removeManifest(record ManifestRecord) error {
@@ -74,7 +85,7 @@ func (r *run) removeManifest(record ManifestRecord) error {
 	if err != nil {
 		return fmt.Errorf("read manifest record: %w", err)
 	}
-	r.refs = nil
+	r.refs, r.changed = nil, true
 	if err := r.tx.RemoveManifest(record.ID); err != nil {
 		return fmt.Errorf("remove manifest %s: %w", record.ID, err)
 	}

@@ -284,3 +284,24 @@ func TestVectorEncryptedFetchAndCopy(t *testing.T) {
 		}
 	}
 }
+
+// Whatever byte of a signed envelope is flipped, the device either refuses it or ends up with
+// what was signed: payloads by digest, and the rest by signature.
+func TestVectorWithEachByteFlipped(t *testing.T) {
+	good := vectors.Hex(t, "teep/suit_integrated.hex.txt")
+	id := teepTA.Join(suit.NewComponentID("suit")).String()
+	for i := range good {
+		l := teepLab(t)
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x01
+		before := l.device.State()
+		_, err := l.update(bad)
+		after := l.device.State()
+		if err != nil && !sameState(before, after) {
+			t.Fatalf("byte %d: refused, but the device changed", i)
+		}
+		if err == nil && (!after.Manifests[id].Digest.Equal(digestOf(t, good)) || string(l.content(teepTA.Join(suit.NewComponentID("ta")))) != "Hello, Secure World!") {
+			t.Fatalf("byte %d: something else was installed", i)
+		}
+	}
+}
