@@ -53,6 +53,9 @@ func (b *builder) readComponents(n *yaml.Node) error {
 	if err != nil {
 		return err
 	}
+	if len(list) > suit.MaxComponents {
+		return b.errorf(n, "%d components: a manifest has at most %d", len(list), suit.MaxComponents)
+	}
 	for _, item := range list {
 		c, err := b.readComponent(item)
 		if err != nil {

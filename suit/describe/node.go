@@ -78,14 +78,16 @@ func (b *builder) fields(n *yaml.Node, what string) ([]field, error) {
 		return nil, b.errorf(n, "%s must be a mapping such as {key: value}, not %s", what, kindOf(n))
 	}
 	list := make([]field, 0, len(n.Content)/2)
+	seen := make(map[string]bool, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		if key.Kind != yaml.ScalarNode {
 			return nil, b.errorf(key, "keys of %s must be plain words", what)
 		}
-		if slices.ContainsFunc(list, func(f field) bool { return f.key.Value == key.Value }) {
+		if seen[key.Value] {
 			return nil, b.errorf(key, "%q is given twice in %s", key.Value, what)
 		}
+		seen[key.Value] = true
 		list = append(list, field{key, n.Content[i+1]})
 	}
 	return list, nil
@@ -110,6 +112,9 @@ func (b *builder) mapping(n *yaml.Node, what string, known ...string) (map[strin
 func (b *builder) unknown(n *yaml.Node, what string, known []string) error {
 	best, distance := "", 3
 	for _, k := range known {
+		if len(n.Value) > len(k)+distance {
+			continue
+		}
 		if d := editDistance(n.Value, k); d < distance {
 			best, distance = k, d
 		}
