@@ -436,7 +436,7 @@ func TestFetchFailures(t *testing.T) {
 			io.WriteString(w, "01234")
 		},
 		"416 without size": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(416) },
-		"redirect":         func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", 302) },
+		"redirect":         func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) },
 	} {
 		s := server(t, h)
 		if stream, err := newClient(t, ClientOptions{}, nil).Open(context.Background(), s.URL, 5); err == nil {
@@ -450,9 +450,9 @@ func TestFetchRedirects(t *testing.T) {
 	s := server(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/1":
-			http.Redirect(w, r, "/2", 302)
+			http.Redirect(w, r, "/2", http.StatusFound)
 		case "/2":
-			http.Redirect(w, r, "/3", 307)
+			http.Redirect(w, r, "/3", http.StatusTemporaryRedirect)
 		default:
 			io.WriteString(w, "payload")
 		}
