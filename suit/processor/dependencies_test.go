@@ -365,6 +365,31 @@ func TestRightsInATree(t *testing.T) {
 	})
 }
 
+func TestUninstallWithRevokedDeveloper(t *testing.T) {
+	developer := newKey(t)
+	l := newLab(t, func(l *lab) {
+		l.trust(processor.AllComponents(), processor.Signer{Key: developer.Public(), Rights: processor.AllComponents()})
+	})
+	l.device.Serve("lib", []byte("lib"))
+	dep := l.signBy(one(1, idB, appB, "lib", "lib"), developer)
+	l.device.Serve(depURI, dep)
+	root := l.dependent(1, idRoot, appA, "own", idB, digestOf(t, dep), depURI)
+	root.Uninstall = section(suit.SetComponentIndex(1), cond(suit.CondDependencyIntegrity), dir(suit.DirProcessDependency),
+		suit.SetComponentIndex(0), dir(suit.DirUnlink))
+	l.mustUpdate(l.sign(root))
+	l.trust(processor.AllComponents())
+	l.start()
+	if _, err := l.p.Validate(t.Context(), idRoot, processor.Options{}); err == nil {
+		t.Fatal("a dependency of a revoked signer validates")
+	}
+	if _, err := l.p.Uninstall(t.Context(), idRoot, processor.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.device.State(); len(s.Content) != 0 || len(s.Manifests) != 0 {
+		t.Fatalf("left behind: %v", s)
+	}
+}
+
 func TestCircleOfDependencies(t *testing.T) {
 	l := newLab(t)
 	// A digest cannot be part of what it covers: only parameters that a dependent leaves behind

@@ -72,7 +72,8 @@ func (r *run) removeManifest(record ManifestRecord) error {
 		}
 		if n != nil {
 			r.group[n.id.Key()] = true
-			if err := r.uninstallSection(n); err != nil {
+			// A dependency whose signer lost its rights must not keep its dependents installed.
+			if err := r.uninstallSection(n); err != nil && !distrusted(err) {
 				return err
 			}
 		}
@@ -109,11 +110,19 @@ func (r *run) reopen(record ManifestRecord) (*node, error) {
 	if err == nil {
 		return n, nil
 	}
-	switch asFailure(err).Reason {
-	case suit.ReasonUnauthorised, suit.ReasonComponentUnauthorised, suit.ReasonAlgUnsupported:
+	if distrusted(err) {
 		return nil, nil
 	}
 	return nil, err
+}
+
+// distrusted tells whether a manifest failed because of who signed it.
+func distrusted(err error) bool {
+	switch asFailure(err).Reason {
+	case suit.ReasonUnauthorised, suit.ReasonComponentUnauthorised, suit.ReasonAlgUnsupported:
+		return true
+	}
+	return false
 }
 
 // open authenticates and checks an installed manifest again, against the rights of today.
