@@ -318,10 +318,26 @@ func (e *Envelope) Unsever(label Label, content []byte) error {
 
 // Clone returns a copy that shares no memory with the bytes the envelope was parsed from.
 func (e *Envelope) Clone() *Envelope {
-	c, err := ParseEnvelope(bytes.Clone(e.Encode()))
-	if err != nil {
-		// What was parsed or built encodes to what parses.
-		panic("suit: envelope does not parse again: " + err.Error())
+	c := &Envelope{
+		Tagged: e.Tagged, Digest: e.Digest.Clone(), Delegation: bytes.Clone(e.Delegation),
+		Integrated: maps.Clone(e.Integrated), digestBytes: bytes.Clone(e.digestBytes),
+	}
+	c.ManifestBytes, c.manifestItem = cloneWrapped(e.ManifestBytes, e.manifestItem)
+	for _, block := range e.AuthBlocks {
+		c.AuthBlocks = append(c.AuthBlocks, bytes.Clone(block))
+	}
+	for key, content := range c.Integrated {
+		c.Integrated[key] = bytes.Clone(content)
+	}
+	for _, m := range e.members {
+		m.content, m.item = cloneWrapped(m.content, m.item)
+		c.members = append(c.members, m)
 	}
 	return c
+}
+
+// cloneWrapped copies a byte string and its content, which is the end of it, once.
+func cloneWrapped(content, item []byte) (newContent, newItem []byte) {
+	newItem = bytes.Clone(item)
+	return newItem[len(newItem)-len(content):], newItem
 }

@@ -321,6 +321,28 @@ func TestBuildIsDeterministic(t *testing.T) {
 	}
 }
 
+func TestCloneSharesNothing(t *testing.T) {
+	keys := trustAnchor(t)
+	for _, v := range signedVectors(t) {
+		if v.unsigned {
+			continue
+		}
+		data := slices.Clone(v.data)
+		e, err := suit.ParseEnvelope(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := e.Clone()
+		clear(data)
+		if !bytes.Equal(c.Encode(), v.data) {
+			t.Errorf("%s: the clone changed with the bytes that were parsed", v.name)
+		}
+		if _, err := c.Verify(keys, options(v)); err != nil {
+			t.Errorf("%s: %v", v.name, err)
+		}
+	}
+}
+
 func TestIntegratedKeepsSignature(t *testing.T) {
 	key := generate(t, cose.AlgESP256)
 	e := built(t, suit.Builder{Manifest: simpleManifest(), Untagged: true})
