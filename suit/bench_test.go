@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"strconv"
 	"testing"
 
 	"github.com/go-teep/teep/internal/vectors"
@@ -58,5 +59,34 @@ func BenchmarkBareECDSA(b *testing.B) {
 		if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], sig) {
 			b.Fatal("signature does not verify")
 		}
+	}
+}
+
+// BenchmarkParseComponents shows that the cost of a manifest grows linearly with its components.
+func BenchmarkParseComponents(b *testing.B) {
+	for _, n := range []int{1, 10, 100, 1000} {
+		m := suit.Manifest{SequenceNumber: 1}
+		for i := range n {
+			m.Common.Components = append(m.Common.Components, suit.NewComponentID("component", strconv.Itoa(i)))
+			var p suit.Parameters
+			p.SetDigest(suit.NewDigest([]byte{byte(i)}))
+			p.SetSize(uint64(i))
+			p.SetURI("https://example.com/" + strconv.Itoa(i))
+			m.Install.Commands = append(m.Install.Commands, suit.SetComponentIndex(uint64(i)), suit.OverrideParameters(p),
+				suit.Directive(suit.DirFetch, suit.ReportRecordOnFailure), suit.Condition(suit.CondImageMatch, suit.ReportAll))
+		}
+		data, err := m.Encode()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := suit.ParseManifest(data); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/component")
+		})
 	}
 }
