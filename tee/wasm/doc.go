@@ -51,7 +51,8 @@
 //
 // [tee.Limits] bound linear memory, time, output and storage of an application; [Config] bounds
 // how many run at once and how many are open. Not every byte that the host spends is linear
-// memory: compiled code is about five times the program, and a runaway recursion takes up to
+// memory: compiled code is about five times the program, compiling it takes time that no limit
+// counts (a second for a large one, on purpose more: who may sign programs is the limit), and a runaway recursion takes up to
 // 150 MB of the host's memory for its call stack before it is stopped.
 //
 // Compiled code is kept in this process's memory alone, by the digest of the program, so that

@@ -3,7 +3,6 @@ package wasm
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,9 +26,6 @@ const (
 	exportInitialize = "_initialize"
 	exportAlloc      = "teep_alloc"
 	exportInvoke     = "teep_invoke"
-
-	// maxTableEntries bounds a module's table of functions: 8 MiB of host memory.
-	maxTableEntries = 1 << 20
 )
 
 // module is one compiled program.
@@ -95,7 +91,7 @@ func compile(ctx context.Context, r wazero.Runtime, code []byte, inspect func(wa
 			err = fmt.Errorf("%w: the compiler failed on it: %v", ErrProgram, p)
 		}
 	}()
-	if err := checkSections(code); err != nil {
+	if code, err = sanitize(code); err != nil {
 		return nil, 0, err
 	}
 	compiled, err = r.CompileModule(ctx, code)
@@ -183,70 +179,4 @@ func (r *Runtime) inspect(m wazero.CompiledModule) (abi, error) {
 
 func sameSignature(f api.FunctionDefinition, params, results []api.ValueType) bool {
 	return slices.Equal(f.ParamTypes(), params) && slices.Equal(f.ResultTypes(), results)
-}
-
-// checkSections refuses what the compiler would accept but the host would pay for: tables with
-// hundreds of millions of entries.
-func checkSections(code []byte) error {
-	const sectionTable = 4
-	if len(code) < 8 || string(code[:4]) != "\x00asm" {
-		return fmt.Errorf("%w: it is not WebAssembly", ErrProgram)
-	}
-	if binary.LittleEndian.Uint32(code[4:]) != 1 {
-		return fmt.Errorf("%w: it is not a WebAssembly core module of version 1 (a component, perhaps: build for wasip1)", ErrProgram)
-	}
-	for rest := code[8:]; len(rest) > 0; {
-		id := rest[0]
-		size, n := binary.Uvarint(rest[1:])
-		if n <= 0 || size > uint64(len(rest)-1-n) {
-			return fmt.Errorf("%w: it is truncated", ErrProgram)
-		}
-		body := rest[1+n : 1+n+int(size)]
-		rest = rest[1+n+int(size):]
-		if id == sectionTable {
-			if err := checkTables(body); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// checkTables reads a table section: vec(reftype limits).
-func checkTables(body []byte) error {
-	malformed := fmt.Errorf("%w: its table section is malformed", ErrProgram)
-	next := func() (uint64, bool) {
-		v, n := binary.Uvarint(body)
-		if n <= 0 {
-			return 0, false
-		}
-		body = body[n:]
-		return v, true
-	}
-	count, ok := next()
-	if !ok || count > 1 {
-		return fmt.Errorf("%w: it has more than one table", ErrProgram)
-	}
-	for range count {
-		if _, ok := next(); !ok { // element type
-			return malformed
-		}
-		flags, ok := next()
-		if !ok {
-			return malformed
-		}
-		entries, ok := next()
-		if !ok {
-			return malformed
-		}
-		if entries > maxTableEntries {
-			return fmt.Errorf("%w: its table has %d entries, limit %d", ErrProgram, entries, maxTableEntries)
-		}
-		if flags&1 != 0 {
-			if _, ok := next(); !ok {
-				return malformed
-			}
-		}
-	}
-	return nil
 }

@@ -270,6 +270,33 @@ func TestProgramsThatAreRefused(t *testing.T) {
 	r := newRuntime(t, func(c *wasm.Config) { c.MaxCodeBytes = 10000 })
 	echo := program.Echo()
 	component := append([]byte("\x00asm\x0d\x00\x01\x00"), echo[8:]...)
+	bombs := map[string][]byte{
+		"types":            section(1, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"results":          section(1, 1, 0x60, 0, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"parameters":       section(1, 1, 0x60, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"another type":     section(1, 1, 0x4e, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"imports":          section(2, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"an import's name": section(2, 1, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"a memory import":  section(2, 1, 1, 'e', 1, 'm', 2, 0, 1),
+		"functions":        section(3, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"tables":           section(4, 2, 0x70, 0, 1, 0x70, 0, 1),
+		"globals":          section(6, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"an export's name": section(7, 1, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"elements":         section(9, 1, 0, 0x41, 0, 0x0b, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"an element kind":  section(9, 1, 8),
+		"an expression":    section(9, 1, 0, 0x20, 0, 0x0b, 0),
+		"locals":           section(10, 1, 8, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b),
+		"local groups":     section(10, 1, 6, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x0b),
+		"data":             section(11, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"a data kind":      section(11, 1, 3, 0),
+		"a tag section":    section(13, 1, 0, 0),
+		"a long section":   section(1, 0, 0),
+	}
+	for name, code := range bombs {
+		if err := r.Check(t.Context(), newBlob(code)); !errors.Is(err, wasm.ErrProgram) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	for name, tc := range map[string]struct {
 		code []byte
 		want error
@@ -303,6 +330,21 @@ func TestProgramsThatAreRefused(t *testing.T) {
 	}
 	if err := r.Check(t.Context(), brokenBlob{newBlob(echo)}); !errors.Is(err, tee.ErrCorrupt) {
 		t.Errorf("code that does not authenticate: %v", err)
+	}
+}
+
+// section is a module of one section.
+func section(id byte, body ...byte) []byte {
+	return append([]byte{0, 'a', 's', 'm', 1, 0, 0, 0, id, byte(len(body))}, body...)
+}
+
+// TestCustomSectionsAreIgnored: names and debugging information that lie do no harm.
+func TestCustomSectionsAreIgnored(t *testing.T) {
+	r := newRuntime(t, nil)
+	echo := program.Echo()
+	custom := append(bytes.Clone(echo), section(0, 4, 'n', 'a', 'm', 'e', 1, 6, 0xff, 0xff, 0xff, 0xff, 0x0f)[8:]...)
+	if out, err := openCode(t, r, custom, nil).Invoke(t.Context(), "", []byte("in")); err != nil || string(out) != "in" {
+		t.Fatalf("%q, %v", out, err)
 	}
 }
 
@@ -386,6 +428,9 @@ func TestSessionsAreBounded(t *testing.T) {
 // build compiles one of the examples for the runtime.
 func build(t testing.TB, example string, flags ...string) []byte {
 	t.Helper()
+	if raceDetector {
+		t.Skip("a Go program takes half a minute to compile under the race detector")
+	}
 	out := filepath.Join(t.TempDir(), "app.wasm")
 	args := append([]string{"build", "-o", out}, flags...)
 	cmd := exec.Command("go", append(args, "../../examples/"+example)...)
