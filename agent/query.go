@@ -110,7 +110,28 @@ func (a *Agent) checkTAM(ctx context.Context, m *received, q *teep.QueryRequest)
 		a.log.Warn("attestation of the TAM refused", "tam", m.tam.Name, "error", err)
 		return a.demandAttestation(m.session, "attestation of the TAM is not acceptable")
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s, ok := a.sessions[m.session]; ok {
+		s.attested = m.opened.Key.Thumbprint()
+	}
 	return nil
+}
+
+// checkAttested refuses an Update of a TAM that has to attest itself and did not in this session:
+// a TAM whose state is in doubt could otherwise leave the QueryRequest out.
+func (a *Agent) checkAttested(m *received) error {
+	if !m.tam.MustAttest {
+		return nil
+	}
+	a.mu.Lock()
+	s, ok := a.sessions[m.session]
+	attested := ok && bytes.Equal(s.attested, m.opened.Key.Thumbprint())
+	a.mu.Unlock()
+	if attested {
+		return nil
+	}
+	return a.demandAttestation(m.session, "the TAM has to attest itself before it sends an Update")
 }
 
 // demandAttestation makes ERR_ATTESTATION_REQUIRED, and the challenge that the next QueryRequest

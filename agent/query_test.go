@@ -98,6 +98,8 @@ func TestQueryRefused(t *testing.T) {
 			func(e *teep.Error) bool { return len(e.SUITProfiles) == 2 }},
 		"freshness": {func(q *teep.QueryRequest) { q.FreshnessMechanisms = []teep.FreshnessMechanism{teep.FreshnessTimestamp} }, teep.ErrUnsupportedFreshnessMechanisms,
 			func(e *teep.Error) bool { return slices.Contains(e.FreshnessMechanisms, nonce) }},
+		"challenge too long": {func(q *teep.QueryRequest) { q.Challenge = make([]byte, 65) }, teep.ErrPermanentError,
+			func(e *teep.Error) bool { return strings.Contains(e.Message, "eat_nonce") }},
 		"no challenge": {func(q *teep.QueryRequest) { q.Challenge = nil }, teep.ErrPermanentError,
 			func(*teep.Error) bool { return true }},
 	}
@@ -277,6 +279,20 @@ func TestTAMAttestation(t *testing.T) {
 		}
 		if r, ok := w.decode(ask).(*teep.QueryResponse); !ok {
 			t.Fatalf("got %#v", r)
+		}
+		// Having proved itself, it may send an Update in this session, and in no other.
+		update := w.protect(w.one, install(t, w.hello(1, "app")))
+		if ask, err = w.agent.ProcessTeepMessage(t.Context(), 0, update); err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := w.decode(ask).(*teep.Error); !ok || e.Code != teep.ErrAttestationRequired || e.Challenge == nil {
+			t.Fatalf("got %#v", e)
+		}
+		if ask, err = w.agent.ProcessTeepMessage(t.Context(), session, update); err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := w.decode(ask).(*teep.Success); !ok {
+			t.Fatalf("got %#v", s)
 		}
 		// The challenge is good for one answer.
 		ask, err = w.agent.ProcessTeepMessage(t.Context(), session, raw)

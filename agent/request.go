@@ -254,10 +254,14 @@ func (a *Agent) dueLocked(tam *trust.TAM) bool {
 	if now.Before(t.NotBefore) || a.run != nil && a.run.tam.Name == tam.Name {
 		return false
 	}
+	if t.Failed && t.LastContact.Before(t.NotBefore) {
+		return true // the back-off is over, and this is the next attempt
+	}
 	wait := a.cfg.Policy.Interval
 	for _, q := range a.record.Requested {
 		if q.TAM == tam.Name {
-			wait = min(wait, a.cfg.Policy.RetryMin)
+			const sooner = 24 // once an hour where once a day is the rule
+			wait = min(wait, max(a.cfg.Policy.RetryMin, a.cfg.Policy.Interval/sooner))
 		}
 	}
 	// A clock that was set back must not silence the agent for long.

@@ -16,6 +16,10 @@ import (
 	"github.com/go-teep/teep/suit"
 )
 
+// maxNonce is the most that an eat_nonce holds, in bytes (RFC 9711 §4.1); a challenge may be longer
+// for other formats (TEEP §4.2).
+const maxNonce = 64
+
 // question is what a QueryResponse answers, whether it was just asked or is known from before.
 type question struct {
 	items     teep.DataItem
@@ -65,6 +69,10 @@ func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state
 	}
 	if q.challenge == nil && q.freshness != teep.FreshnessTimestamp {
 		return teep.NewProtocolError(teep.ErrPermanentError, "attestation is requested without a challenge, and timestamps do not count", nil)
+	}
+	if len(q.challenge) > maxNonce {
+		text := fmt.Sprintf("challenge of %d bytes does not fit into an eat_nonce of %d", len(q.challenge), maxNonce)
+		return teep.NewProtocolError(teep.ErrPermanentError, text, nil)
 	}
 	nonce := q.challenge
 	if q.freshness == teep.FreshnessTimestamp {

@@ -24,6 +24,9 @@ type session struct {
 	used time.Time
 	// challenge is what the TAM's attestation must answer; nil if none was demanded.
 	challenge []byte
+	// attested is the thumbprint of the TAM's key for which the TAM proved its state; nil if it
+	// did not, or did not have to.
+	attested []byte
 	// bad counts invalid messages.
 	bad int
 	// delivers says that the last Ask carried the reply that the record keeps for the TAM.

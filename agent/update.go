@@ -37,6 +37,9 @@ func (a *Agent) acceptUpdate(ctx context.Context, m *received, u *teep.Update) (
 	if !m.opened.Suite.Equal(a.suite) || m.opened.Multiple {
 		return nil, nil, a.wrongSuite("an Update has to be of the selected cipher suite")
 	}
+	if err := a.checkAttested(m); err != nil {
+		return nil, nil, err
+	}
 	id := updateID(m.raw)
 	if ask, err := a.replayed(m, id); ask != nil || err != nil {
 		return ask, nil, err
