@@ -8,13 +8,14 @@ package blobfs
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"sync/atomic"
+	"time"
 
 	"github.com/go-teep/teep/tam"
 )
@@ -22,8 +23,13 @@ import (
 // Store implements [tam.Blobs].
 type Store struct {
 	root *os.Root
-	next atomic.Uint64 // names temporary files apart within this process
 }
+
+// partial marks files that are being written. One that is older than partialAge was left by a crash.
+const (
+	partial    = ".part"
+	partialAge = time.Hour
+)
 
 var _ tam.Blobs = (*Store)(nil)
 
@@ -36,7 +42,27 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blobfs: %w", err)
 	}
-	return &Store{root: root}, nil
+	s := &Store{root: root}
+	if err := s.sweep(time.Now().Add(-partialAge)); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return s, nil
+}
+
+// sweep removes what crashes left over.
+func (s *Store) sweep(before time.Time) error {
+	left, err := fs.Glob(s.root.FS(), "*"+partial)
+	if err != nil {
+		return fmt.Errorf("blobfs: %w", err)
+	}
+	for _, file := range left {
+		if st, err := s.root.Stat(file); err == nil && st.ModTime().Before(before) {
+			if err := s.remove(file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Close releases the folder.
@@ -51,7 +77,8 @@ func (s *Store) Put(_ context.Context, data []byte) ([32]byte, error) {
 	if old, err := s.root.ReadFile(name(digest)); err == nil && bytes.Equal(old, data) {
 		return digest, nil
 	}
-	temporary := fmt.Sprintf("%s.%d.%d.part", name(digest), os.Getpid(), s.next.Add(1))
+	// Others may be writing the same bytes, in this process and in others.
+	temporary := name(digest) + "." + rand.Text() + partial
 	if err := s.write(temporary, data); err != nil {
 		return digest, errors.Join(fmt.Errorf("blobfs: %w", err), s.remove(temporary))
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/blobfs"
@@ -47,6 +48,27 @@ func TestDamagedFileIsNotReturned(t *testing.T) {
 	}
 	if _, err := s.Get(t.Context(), digest); err != nil {
 		t.Fatalf("putting it again did not mend it: %v", err)
+	}
+}
+
+func TestLeftoversOfACrashGo(t *testing.T) {
+	dir := t.TempDir()
+	old, fresh := filepath.Join(dir, "a.part"), filepath.Join(dir, "b.part")
+	for _, f := range []string{old, fresh} {
+		if err := os.WriteFile(f, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(old, long, long); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir)
+	if _, err := os.Stat(old); !os.IsNotExist(err) {
+		t.Error("the old one is still there")
+	}
+	if _, err := os.Stat(fresh); err != nil {
+		t.Error("one that may be in the making is gone")
 	}
 }
 
