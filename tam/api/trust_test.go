@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-teep/teep/tam/sqlite"
 )
@@ -66,5 +67,64 @@ func TestStoreFailure(t *testing.T) {
 		if !errors.As(err, &p) || p.Status != http.StatusServiceUnavailable || strings.Contains(p.Detail, "sql") {
 			t.Errorf("got %v", err)
 		}
+	}
+}
+
+func TestPublishersAndTokens(t *testing.T) {
+	s := newService(t)
+	ctx := t.Context()
+	admin := s.client(ScopeAdministrator)
+	s.addAuthor("acme", s.author)
+	private, err := s.author.MarshalPEM()
+	must(t, err)
+	for _, test := range []struct {
+		p      NewPublisher
+		status int
+		code   string
+	}{
+		{NewPublisher{Name: "x", Keys: []string{"no PEM"}, Prefixes: []string{"x"}}, http.StatusBadRequest, "key"},
+		{NewPublisher{Name: "x", Keys: []string{string(private)}, Prefixes: []string{"x"}}, http.StatusBadRequest, "private-key"},
+		{NewPublisher{Name: "x", Prefixes: []string{"x"}}, http.StatusUnprocessableEntity, "publisher"},
+		{NewPublisher{Name: "x", Prefixes: []string{"//"}}, http.StatusBadRequest, "component-identifier"},
+	} {
+		_, err := admin.AddPublisher(ctx, test.p)
+		wantProblem(t, err, test.status, test.code)
+		if strings.Contains(err.Error(), string(private[40:60])) {
+			t.Error("the answer repeats the key")
+		}
+	}
+	wantProblem(t, admin.RevokePublisher(ctx, "nobody"), http.StatusNotFound, "not-found")
+
+	made, err := admin.AddToken(ctx, NewToken{Name: "ci", Scopes: []Scope{ScopePublisher}, Lifetime: Duration(time.Hour)})
+	must(t, err)
+	if !strings.HasPrefix(made.Secret, tokenPrefix) {
+		t.Fatalf("secret %q", made.Secret)
+	}
+	ci := &Client{BaseURL: s.server.URL, Token: made.Secret}
+	_, err = ci.Versions(ctx, "")
+	must(t, err)
+	list, err := admin.Tokens(ctx, "")
+	must(t, err)
+	for _, tok := range list.Items {
+		if tok.Secret != "" {
+			t.Error("the list shows secrets")
+		}
+	}
+	for _, bad := range []NewToken{
+		{Scopes: []Scope{ScopePublisher}, Lifetime: Duration(time.Hour)},
+		{Name: "x", Lifetime: Duration(time.Hour)},
+		{Name: "x", Scopes: []Scope{"root"}, Lifetime: Duration(time.Hour)},
+		{Name: "x", Scopes: []Scope{ScopePublisher}},
+		{Name: "x", Scopes: []Scope{ScopePublisher}, Lifetime: Duration(367 * 24 * time.Hour)},
+		{Name: "x", Scopes: []Scope{ScopePublisher}, Lifetime: Duration(-time.Hour)},
+	} {
+		_, err := admin.AddToken(ctx, bad)
+		wantProblem(t, err, http.StatusUnprocessableEntity, "token-request")
+	}
+	must(t, admin.RevokeToken(ctx, made.ID))
+	_, err = ci.Versions(ctx, "")
+	wantProblem(t, err, http.StatusUnauthorized, "token-expired")
+	if strings.Contains(s.log.String(), made.Secret) {
+		t.Error("the secret is in the log")
 	}
 }
