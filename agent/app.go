@@ -42,15 +42,29 @@ func (a *Agent) OpenSession(ctx context.Context, component link.ComponentID) (ui
 	if err != nil {
 		return 0, err
 	}
-	record, err := a.reserve(id)
-	if err != nil {
-		return 0, err
+	const attempts = 3
+	for n := 1; ; n++ {
+		record, err := a.reserve(id)
+		if err != nil {
+			return 0, err
+		}
+		app, err := a.openReserved(ctx, record, id)
+		if err == nil {
+			a.log.Info("application opened", "component", id.String())
+			return app, nil
+		}
+		// If it was replaced while it was started, the new one is tried.
+		if n == attempts || ctx.Err() != nil || a.snapshot() == record {
+			return 0, err
+		}
 	}
+}
+
+func (a *Agent) openReserved(ctx context.Context, record *state.Record, id suit.ComponentID) (uint64, error) {
 	app, err := a.open(ctx, record, id)
 	a.mu.Lock()
 	a.opening--
 	if err == nil {
-		// It may have been replaced while it was started.
 		if err = a.usableLocked(id, app.content); err == nil {
 			a.apps[app.id] = app
 		}
@@ -62,7 +76,6 @@ func (a *Agent) OpenSession(ctx context.Context, component link.ComponentID) (ui
 		}
 		return 0, err
 	}
-	a.log.Info("application opened", "component", id.String())
 	return app.id, nil
 }
 
@@ -283,7 +296,8 @@ func (app *application) invoke(ctx context.Context, command string, input []byte
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(app.ctx, cancel)()
-	return app.session.Invoke(ctx, command, input)
+	output, err := app.session.Invoke(ctx, command, input)
+	return output, ofApplication(err)
 }
 
 // close ends the application. A call in progress is interrupted.

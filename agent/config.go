@@ -93,7 +93,8 @@ type Limits struct {
 	Applications int
 	// Application bounds each application.
 	Application tee.Limits
-	// Processor bounds each manifest.
+	// Processor bounds each manifest. Its time includes the waiting for payloads, which may take
+	// hours on a device that is not always connected (TEEP §7.1.1.1).
 	Processor processor.Limits
 }
 
@@ -150,6 +151,8 @@ func (l *Limits) fill(d Limits) {
 	fill(&l.FetchRetries, d.FetchRetries)
 	fill(&l.Attempts, d.Attempts)
 	fill(&l.Applications, d.Applications)
+	fill(&l.Processor.Time, 24*time.Hour)
+	fill(&l.Processor.Envelope, int64(l.Message))
 	fill(&l.Application.MemoryBytes, d.Application.MemoryBytes)
 	fill(&l.Application.CallDuration, d.Application.CallDuration)
 	fill(&l.Application.OutputBytes, d.Application.OutputBytes)

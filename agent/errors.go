@@ -1,30 +1,46 @@
 package agent
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-teep/teep/link"
+	"github.com/go-teep/teep/tee"
+)
+
+// sentinel is an error whose text crosses the link: it wraps the link's sentinel that the broker
+// learns it by.
+type sentinel struct {
+	text    string
+	crosses error
+}
+
+func (e *sentinel) Error() string { return e.text }
+func (e *sentinel) Unwrap() error { return e.crosses }
 
 // What a call of the broker can end in. Everything that a TAM should know is an Error message to
 // it instead.
 var (
 	// ErrSession says that the session is unknown: it expired, ended, or never was.
-	ErrSession = errors.New("agent: unknown session: begin again with RequestTA or RequestPolicyCheck")
+	ErrSession error = &sentinel{"agent: unknown session: begin again with RequestTA or RequestPolicyCheck", link.ErrNoSession}
 	// ErrFetch says that nobody asked for the chunk, or that it is not what was asked for.
-	ErrFetch = errors.New("agent: chunk was not asked for")
+	ErrFetch error = &sentinel{"agent: chunk was not asked for", link.ErrRefused}
 	// ErrUntrusted says that a message that came without a session is not of a trusted TAM. It
 	// is not answered: the answer would tell a stranger that and who the agent is.
-	ErrUntrusted = errors.New("agent: message is not of a trusted TAM")
+	ErrUntrusted error = &sentinel{"agent: message is not of a trusted TAM", link.ErrRefused}
 	// ErrWrongTAM says that a message is of a trusted TAM, but not of the one that the session
 	// is with.
-	ErrWrongTAM = errors.New("agent: message belongs to another TAM than the session")
+	ErrWrongTAM error = &sentinel{"agent: message belongs to another TAM than the session", link.ErrRefused}
 	// ErrNoTAM says that no TAM may manage the component that was requested.
-	ErrNoTAM = errors.New("agent: no trusted TAM may manage this component: check the trust anchors")
+	ErrNoTAM error = &sentinel{"agent: no trusted TAM may manage this component: check the trust anchors", link.ErrRefused}
 	// ErrNotInstalled says that the component is not installed, or not needed any longer.
-	ErrNotInstalled = errors.New("agent: component is not installed: request it first")
+	ErrNotInstalled error = &sentinel{"agent: component is not installed: request it first", link.ErrNotInstalled}
 	// ErrNotRunnable says that the component is no application, or failed its validation.
-	ErrNotRunnable = errors.New("agent: component cannot be run")
+	ErrNotRunnable error = &sentinel{"agent: component cannot be run", link.ErrRefused}
 	// ErrLimit says that a limit of the configuration was reached.
-	ErrLimit = errors.New("agent: limit reached")
+	ErrLimit error = &sentinel{"agent: limit reached", link.ErrBusy}
 	// ErrClosed says that the agent was closed.
-	ErrClosed = errors.New("agent: closed")
+	ErrClosed error = &sentinel{"agent: closed", link.ErrUnavailable}
 	// ErrProvisioning says why the trust anchors that were given are not those in force.
 	ErrProvisioning = errors.New("agent: trust anchors")
 )
@@ -35,3 +51,20 @@ var (
 	errNotGranted = errors.New("is not among what the TAM's trust anchor lets it manage")
 	errReadOnly   = errors.New("components are not changed while an application is started")
 )
+
+// ofApplication says an application's end in the link's terms, so that the app that invoked it
+// learns what happened.
+func ofApplication(err error) error {
+	var exit *tee.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit):
+		return &link.ExitError{Code: exit.Code, Stderr: exit.Stderr}
+	case errors.Is(err, tee.ErrTrap):
+		return fmt.Errorf("%w: %w", link.ErrTrap, err)
+	case errors.Is(err, tee.ErrQuota):
+		return fmt.Errorf("%w: %w", link.ErrQuota, err)
+	}
+	return err
+}

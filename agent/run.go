@@ -54,6 +54,12 @@ func (r *run) process() {
 	if r.ctx.Err() == nil {
 		last = r.finish(reply)
 	}
+	// Blobs are swept while no other Update can begin: its first ones have no name yet.
+	if last != nil && !failed {
+		if err := a.sweep(); err != nil {
+			a.log.Error("blobs without use not removed", "error", err)
+		}
+	}
 	a.mu.Lock()
 	a.run = nil
 	if failed || last == nil {
@@ -61,11 +67,6 @@ func (r *run) process() {
 		a.failures++
 	}
 	a.mu.Unlock()
-	if last != nil && !failed {
-		if err := a.sweep(); err != nil {
-			a.log.Error("blobs without use not removed", "error", err)
-		}
-	}
 	r.exchange.finish(last)
 }
 
