@@ -14,6 +14,7 @@ FUZZTIME ?= 60s
 # Reproducible: no paths, no VCS stamp, no build id (two builds of one tree are the same bytes).
 LDFLAGS  := -s -w -buildid=
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='$(LDFLAGS)'
+HELLO    := CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -buildvcs=false
 PROGRAMS := teep teep-tam teep-broker teep-agent
 
 .PHONY: help
@@ -24,6 +25,8 @@ help: ## this list
 build: prerequisites ## the four programs and the example applications, into bin/
 	@mkdir -p $(BIN)
 	$(BUILD) -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
+	$(HELLO) -ldflags='-s -w -buildid= -X main.version=1.0.0' -o $(BIN)/hello-1.wasm ./examples/hello
+	$(HELLO) -ldflags='-s -w -buildid= -X main.version=2.0.0' -o $(BIN)/hello-2.wasm ./examples/hello
 
 .PHONY: demo
 demo: build ## the main job: author, publish, attest, install, run, update, refuse, leave

@@ -54,8 +54,11 @@ func (a *Agent) OpenSession(ctx context.Context, component link.ComponentID) (ui
 			return app, nil
 		}
 		// If it was replaced while it was started, the new one is tried.
-		if n == attempts || ctx.Err() != nil || a.snapshot() == record {
+		switch {
+		case ctx.Err() != nil || a.snapshot() == record:
 			return 0, err
+		case n == attempts:
+			return 0, fmt.Errorf("%w: %w", ErrReplaced, err)
 		}
 	}
 }

@@ -137,4 +137,3 @@ func listen(path string) (net.Listener, error) {
 	}
 	return ln, nil
 }
-

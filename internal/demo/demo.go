@@ -46,9 +46,9 @@ type story struct {
 	appSocket      string
 	trustText      string // of the agent's trust file
 
-	tamSigner   cose.Signer // the TAM's ESP256 key: the story later plays a TAM that turned bad
-	developer   cose.Signer
-	device      string    // ID at the TAM
+	tamSigner cose.Signer // the TAM's ESP256 key: the story later plays a TAM that turned bad
+	developer cose.Signer
+	device    string // ID at the TAM
 }
 
 // chapter is a part of the story.

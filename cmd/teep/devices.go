@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/api"
+)
+
+// deviceReport is a device with its history, for --json.
+type deviceReport struct {
+	api.Device
+	Events []api.Event `json:"events"`
+}
+
+func devicesCommand() *cobra.Command {
+	var at tamFlags
+	c := &cobra.Command{
+		Use:   "devices [ID]",
+		Short: "Devices that a TAM knows: attestation, inventory, history",
+		Long: `Without an ID, lists the devices. With one, shows its attestation claim by claim, what it has installed, and
+its newest events. The beginning of an ID is enough where only one device has it.`,
+		Example: `  teep devices
+  teep devices 4ba31c
+  teep devices accept 4ba31c`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := at.client()
+			if err != nil {
+				return err
+			}
+			all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(cmd.Context(), after) })
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				return at.print(cmd.OutOrStdout(), all, func(w *tabwriter.Writer) { deviceTable(w, all) })
+			}
+			d, err := oneDevice(all, args[0])
+			if err != nil {
+				return err
+			}
+			events, err := client.Events(cmd.Context(), d.ID, "")
+			if err != nil {
+				return err
+			}
+			report := deviceReport{Device: *d, Events: events.Items}
+			return at.print(cmd.OutOrStdout(), report, func(w *tabwriter.Writer) { report.write(w) })
+		},
+	}
+	c.AddCommand(deviceStatus("accept", tam.DeviceAccepted, "Serve a device"),
+		deviceStatus("block", tam.DeviceBlocked, "Answer a device no longer"),
+		deviceStatus("retire", tam.DeviceRetired, "Take a device out of the fleet"))
+	return at.registerOutput(c)
+}
+
+func deviceStatus(verb string, status tam.DeviceStatus, short string) *cobra.Command {
+	var at tamFlags
+	c := &cobra.Command{
+		Use: verb + " ID", Short: short, Example: "  teep devices " + verb + " 4ba31c", Args: program.ExactArgs("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := at.client()
+			if err != nil {
+				return err
+			}
+			all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(cmd.Context(), after) })
+			if err != nil {
+				return err
+			}
+			d, err := oneDevice(all, args[0])
+			if err != nil {
+				return err
+			}
+			_, err = client.ChangeDevice(cmd.Context(), d.ID, api.DeviceChange{Status: status})
+			return err
+		},
+	}
+	return at.register(c)
+}
+
+func oneDevice(all []api.Device, prefix string) (*api.Device, error) {
+	var found *api.Device
+	for i := range all {
+		if !strings.HasPrefix(all[i].ID, prefix) {
+			continue
+		}
+		if found != nil {
+			return nil, fmt.Errorf("several devices begin with %q: write more of the ID", prefix)
+		}
+		found = &all[i]
+	}
+	if found == nil {
+		return nil, errors.New("no device has that ID: 'teep devices' lists them")
+	}
+	return found, nil
+}
+
+func deviceTable(w *tabwriter.Writer, all []api.Device) {
+	fmt.Fprintln(w, "DEVICE\tSTATUS\tATTESTATION\tLAST SEEN\tINSTALLED")
+	for _, d := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.ID, d.Status, d.Attestation.Status, when(d.LastSeen), inventory(d))
+	}
+}
+
+func inventory(d api.Device) string {
+	if len(d.Inventory) == 0 {
+		return "nothing"
+	}
+	all := make([]string, len(d.Inventory))
+	for i, c := range d.Inventory {
+		all[i] = fmt.Sprintf("%s #%d", c.Manifest, c.Sequence)
+	}
+	return strings.Join(all, ", ")
+}
+
+func (r *deviceReport) write(w *tabwriter.Writer) {
+	fmt.Fprintf(w, "Device\t%s\nStatus\t%s\nUEID\t%s\nHardware\tmodel %s, version %s\nFirst seen\t%s\nLast seen\t%s\nInstalled\t%s\n",
+		r.ID, r.Status, r.UEID, r.HWModel, plain(r.HWVersion), when(r.FirstSeen), when(r.LastSeen), inventory(r.Device))
+	fmt.Fprintf(w, "\nAttestation\t%s\n", r.Attestation.Status)
+	for _, c := range r.Attestation.Claims {
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", plain(c.Claim), c.Status, plain(c.Text))
+	}
+	for i, f := range r.Failures {
+		if i == 0 {
+			fmt.Fprintln(w, "\nHeld back")
+		}
+		fmt.Fprintf(w, "  %s #%d\tuntil %s\t%s\n", f.Manifest, f.Sequence, when(f.Until), plain(f.Reason))
+	}
+	fmt.Fprintln(w, "\nHistory")
+	for _, e := range r.Events {
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", when(e.At), e.Kind, plain(e.Detail))
+	}
+}

@@ -1,0 +1,199 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam/api"
+)
+
+// install has an app ask for the application, and looks at every message that this caused.
+func install(ctx context.Context, s *story) error {
+	if _, err := s.run(ctx, "teep", "app", "request", "--broker", "device/app.sock", "hello"); err != nil {
+		return err
+	}
+	s.tell("an app asked the broker for %q; the agent named %s", "hello", s.tamURI)
+	all, err := s.passed()
+	if err != nil {
+		return err
+	}
+	query, err := s.checkQuery(all)
+	if err != nil {
+		return err
+	}
+	if err := s.checkResponse(all, query); err != nil {
+		return err
+	}
+	if err := s.checkOutcome(all, 1); err != nil {
+		return err
+	}
+	return s.checkInventory(ctx, "hello/manifest", 1)
+}
+
+func (s *story) checkQuery(all []message) (*teep.QueryRequest, error) {
+	query, raw, ok := find[*teep.QueryRequest](all)
+	if !ok {
+		return nil, errors.New("no QueryRequest passed the broker")
+	}
+	if len(query.Challenge) < 8 || query.Token != nil {
+		return nil, errors.New("the QueryRequest does not have a challenge and no token, as one that asks for attestation must")
+	}
+	_, signatures, err := cose.UnverifiedHeaders(raw)
+	if err != nil {
+		return nil, err
+	}
+	var algorithms []string
+	for _, h := range signatures {
+		alg := h.Protected.Algorithm()
+		algorithms = append(algorithms, fmt.Sprintf("%v (%d)", alg, int64(alg)))
+	}
+	if len(algorithms) != 2 {
+		return nil, fmt.Errorf("the QueryRequest has %d signatures instead of 2", len(algorithms))
+	}
+	s.tell("TAM → agent: QueryRequest, fresh challenge of %d bytes, signed with %s", len(query.Challenge), strings.Join(algorithms, " and "))
+	return query, nil
+}
+
+// checkResponse opens the Evidence with the TAM's decryption key and looks for what it must bind.
+func (s *story) checkResponse(all []message, query *teep.QueryRequest) error {
+	response, _, ok := find[*teep.QueryResponse](all)
+	if !ok {
+		return errors.New("no QueryResponse passed the broker")
+	}
+	if len(response.RequestedComponents) != 1 {
+		return fmt.Errorf("the QueryResponse requests %d components instead of 1", len(response.RequestedComponents))
+	}
+	if !eat.IsEncrypted(response.AttestationPayload) {
+		return errors.New("the Evidence is readable on its way")
+	}
+	key, err := s.key("tam/keys/encryption.pem")
+	if err != nil {
+		return err
+	}
+	token, err := eat.Decrypt(response.AttestationPayload, cose.DecryptKeys{key})
+	if err != nil {
+		return err
+	}
+	payload, err := cose.UnverifiedPayload(token)
+	if err != nil {
+		return err
+	}
+	claims, err := eat.ParseClaims(payload)
+	if err != nil {
+		return err
+	}
+	if err := claims.CheckProfile(); err != nil {
+		return err
+	}
+	if !bytes.Equal(claims.Nonce, query.Challenge) {
+		return errors.New("eat_nonce is not the challenge")
+	}
+	s.tell("agent → TAM: QueryResponse with Evidence for this challenge (cnf, ueid, oemid, hwmodel, hwversion, manifests), encrypted to the TAM")
+	return nil
+}
+
+// checkOutcome looks at the Update and the Success that answered it.
+func (s *story) checkOutcome(all []message, manifests int) error {
+	update, _, ok := find[*teep.Update](all)
+	if !ok {
+		return errors.New("no Update passed the broker")
+	}
+	if update.ErrorCode != 0 {
+		return fmt.Errorf("the TAM refused: %v: %s", update.ErrorCode, update.ErrorMessage)
+	}
+	if len(update.Manifests)+len(update.UnneededManifests) != manifests {
+		return fmt.Errorf("the Update is about %d manifests instead of %d", len(update.Manifests)+len(update.UnneededManifests), manifests)
+	}
+	success, _, ok := find[*teep.Success](all)
+	if !ok {
+		if e, _, ok := find[*teep.Error](all); ok {
+			return fmt.Errorf("the agent answered the Update with %v: %s", e.Code, e.Message)
+		}
+		return errors.New("no Success passed the broker")
+	}
+	if !bytes.Equal(success.Token, update.Token) {
+		return errors.New("the Success does not carry the Update's token")
+	}
+	for _, raw := range success.SUITReports {
+		report, err := s.openReport(raw)
+		if err != nil {
+			return err
+		}
+		if report.Failure != nil || !bytes.Equal(report.Nonce, update.Token) {
+			return errors.New("the SUIT Report tells of a failure, or its nonce is not the Update's token")
+		}
+	}
+	if len(update.Manifests) > 0 && len(success.SUITReports) == 0 {
+		return errors.New("the Success carries no SUIT Report")
+	}
+	s.tell("TAM → agent: Update; agent → TAM: Success, with %d SUIT Report whose nonce is the Update's token", len(success.SUITReports))
+	return nil
+}
+
+// openReport takes signature and encryption off a SUIT Report, with the TAM's key.
+func (s *story) openReport(raw []byte) (*suit.Report, error) {
+	inner, err := cose.UnverifiedPayload(raw)
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.key("tam/keys/encryption.pem")
+	if err != nil {
+		return nil, err
+	}
+	opened, err := suit.OpenReport(inner, suit.OpenReportOptions{
+		AuthenticatedByContainer: true, RequireEncryption: true, DecryptKeys: cose.DecryptKeys{key},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return opened.Report, nil
+}
+
+// devices asks the TAM what it knows.
+func (s *story) devices(ctx context.Context) ([]api.Device, error) {
+	text, err := s.run(ctx, "teep", "devices", "--json", "--tam", s.apiURL, "--token-file", "tam/token")
+	if err != nil {
+		return nil, err
+	}
+	var all []api.Device
+	return all, json.Unmarshal([]byte(text), &all)
+}
+
+// checkInventory compares what the TAM knows of the device with what should be installed;
+// sequence 0 means that nothing should.
+func (s *story) checkInventory(ctx context.Context, manifest string, sequence uint64) error {
+	all, err := s.devices(ctx)
+	if err != nil {
+		return err
+	}
+	if len(all) != 1 {
+		return fmt.Errorf("the TAM knows %d devices instead of 1", len(all))
+	}
+	d := all[0]
+	s.device = d.ID
+	if d.Attestation.Status != "affirming" {
+		return fmt.Errorf("the device's attestation is %s", d.Attestation.Status)
+	}
+	installed := "nothing"
+	if len(d.Inventory) > 0 {
+		installed = fmt.Sprintf("%s #%d", d.Inventory[0].Manifest, d.Inventory[0].Sequence)
+	}
+	want := "nothing"
+	if sequence > 0 {
+		want = fmt.Sprintf("%s #%d", manifest, sequence)
+	}
+	if installed != want || len(d.Inventory) > 1 {
+		return fmt.Errorf("the TAM's inventory of the device says %s instead of %s", installed, want)
+	}
+	s.tell("teep devices: %.8s… %s, attestation %s (%d claims appraised), installed: %s",
+		d.ID, d.Status, d.Attestation.Status, len(d.Attestation.Claims), installed)
+	return nil
+}

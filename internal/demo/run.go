@@ -1,0 +1,147 @@
+package demo
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// runApplication uses the application through the broker.
+func runApplication(ctx context.Context, s *story) error {
+	output, err := s.invoke(ctx, "greet", "Ada")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(output, "Ada") || !strings.Contains(output, "1.0.0") {
+		return fmt.Errorf("greet answered %q", output)
+	}
+	s.tell("invoked in the TEE: %s", output)
+	input := "measure me"
+	digest, err := s.invoke(ctx, "digest", input)
+	if err != nil {
+		return err
+	}
+	if want := fmt.Sprintf("%x", sha256.Sum256([]byte(input))); digest != want {
+		return fmt.Errorf("digest answered %q instead of %q", digest, want)
+	}
+	for _, want := range []string{"1", "2"} {
+		if n, err := s.invoke(ctx, "count", ""); err != nil || n != want {
+			return fmt.Errorf("count answered %q instead of %q (%v)", n, want, err)
+		}
+	}
+	s.tell("its sealed storage counts: 1, 2")
+	return s.checkSealed("Ada", "measure me", "Hello, ")
+}
+
+// invoke runs one command of the application, as an app on the device does.
+func (s *story) invoke(ctx context.Context, command, input string) (string, error) {
+	return s.run(ctx, "teep", "app", "invoke", "--broker", "device/app.sock", "hello", command, input)
+}
+
+// checkSealed looks at the TEE's folder from outside: nothing in it can be read, neither the
+// application nor a key.
+func (s *story) checkSealed(secrets ...string) error {
+	files := 0
+	err := filepath.WalkDir(s.path("device", "state"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		files++
+		for _, secret := range append(secrets, "\x00asm", "PRIVATE KEY") {
+			if strings.Contains(string(data), secret) {
+				return fmt.Errorf("%s is not sealed: it contains %q", path, secret)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.tell("the TEE's folder, seen from outside: %d files, all sealed", files)
+	return nil
+}
+
+// update publishes version 2 and lets the device find it.
+func update(ctx context.Context, s *story) error {
+	if err := s.authorVersion(ctx, 2, "2.0.0"); err != nil {
+		return err
+	}
+	if _, err := s.run(ctx, "teep", "publish", "--tam", s.apiURL, "--token-file", "tam/token", "dev/hello-2.suit"); err != nil {
+		return err
+	}
+	s.tell("published version 2")
+	if _, err := s.run(ctx, "teep", "app", "check", "--broker", "device/app.sock"); err != nil {
+		return err
+	}
+	all, err := s.passed()
+	if err != nil {
+		return err
+	}
+	if err := s.checkOutcome(all, 1); err != nil {
+		return err
+	}
+	output, err := s.invoke(ctx, "greet", "Ada")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(output, "2.0.0") {
+		return fmt.Errorf("after the update greet answered %q", output)
+	}
+	if n, err := s.invoke(ctx, "count", ""); err != nil || n != "3" {
+		return fmt.Errorf("after the update count answered %q instead of 3: its storage was lost (%v)", n, err)
+	}
+	s.tell("the next policy check installed it; the application runs as 2.0.0 and kept its storage")
+	return s.checkInventory(ctx, "hello/manifest", 2)
+}
+
+// leave tells that no app needs the application any more.
+func leave(ctx context.Context, s *story) error {
+	before, err := s.stateFiles()
+	if err != nil {
+		return err
+	}
+	if _, err := s.run(ctx, "teep", "app", "unrequest", "--broker", "device/app.sock", "hello"); err != nil {
+		return err
+	}
+	all, err := s.passed()
+	if err != nil {
+		return err
+	}
+	s.tell("the app no longer needs it; the TAM put its manifest into the unneeded-manifest-list")
+	if err := s.checkOutcome(all, 1); err != nil {
+		return err
+	}
+	reason, err := s.refused(ctx, "not installed", "teep", "app", "invoke", "--broker", "device/app.sock", "hello", "greet", "Ada")
+	if err != nil {
+		return err
+	}
+	after, err := s.stateFiles()
+	if err != nil {
+		return err
+	}
+	if after >= before {
+		return fmt.Errorf("the TEE's folder holds %d files after the removal and %d before: its storage is not gone", after, before)
+	}
+	s.tell("unlinked, and its storage is gone: %s", reason)
+	return s.checkInventory(ctx, "", 0)
+}
+
+// stateFiles counts what the TEE keeps on disk.
+func (s *story) stateFiles() (int, error) {
+	n := 0
+	err := filepath.WalkDir(s.path("device", "state"), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			n++
+		}
+		return err
+	})
+	return n, err
+}
