@@ -64,8 +64,8 @@ var layers = []struct {
 	{[]string{".", "suit", "attest", "tee", "link", "transport"}, 2},
 	{[]string{"suit/processor", "suit/describe", "tee/", "attest/"}, 3},
 	{[]string{"agent", "tam"}, 4},
-	{[]string{"broker", "tam/", "teeptest", "examples"}, 5},
-	{[]string{"internal/", "bench", "e2e"}, 6},
+	{[]string{"broker", "tam/", "examples"}, 5},
+	{[]string{"internal/", "bench", "e2e", "teeptest"}, 6},
 	{[]string{"cmd"}, 7},
 }
 

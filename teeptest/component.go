@@ -1,0 +1,85 @@
+package teeptest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/suit/describe"
+	"github.com/go-teep/teep/tam"
+)
+
+// The vendor and the class of the devices, which manifests have to name.
+const (
+	VendorDomain = "example.com"
+	ClassName    = "teeptest"
+)
+
+// Component makes the signed envelope of an application that answers every command with text. Its
+// component identifier is [name], its manifest's [name, 'manifest'], and its program is an
+// integrated payload.
+func (w *World) Component(name string, sequence uint64, text string) []byte {
+	w.t.Helper()
+	return w.component(name, sequence, text, "integrated: true")
+}
+
+// FetchedComponent is like Component with a program that devices have to fetch.
+func (w *World) FetchedComponent(name string, sequence uint64, text string) []byte {
+	w.t.Helper()
+	uri := w.ServePayload(fmt.Sprintf("%s-%d", name, sequence), Program(text))
+	return w.component(name, sequence, text, "uri: "+uri)
+}
+
+func (w *World) component(name string, sequence uint64, text, source string) []byte {
+	w.t.Helper()
+	return w.Envelope(fmt.Sprintf(`
+manifest-component-id: [%[1]s, manifest]
+sequence-number: %[2]d
+vendor: {domain: %[4]s}
+class: {name: %[5]s}
+components:
+  - id: [%[1]s]
+    payload: {file: program, %[3]s}
+`, name, sequence, source, VendorDomain, ClassName), map[string][]byte{"program": Program(text)})
+}
+
+// Envelope makes an envelope from a description (see package suit/describe) and the files that it
+// names, signed by the developer.
+func (w *World) Envelope(description string, files map[string][]byte) []byte {
+	w.t.Helper()
+	r, err := describe.Build([]byte(description), describe.Options{
+		Name: "teeptest", Rand: rand.Reader,
+		ReadFile: func(name string) ([]byte, error) {
+			content, ok := files[name]
+			if !ok {
+				return nil, fmt.Errorf("no file %q", name)
+			}
+			return content, nil
+		},
+	})
+	w.must(err)
+	w.must(r.Envelope.Sign(rand.Reader, w.signer(w.Developer)))
+	return r.Envelope.Encode()
+}
+
+// Publish publishes an envelope at the TAM.
+func (w *World) Publish(envelope []byte) {
+	w.t.Helper()
+	_, err := w.TAM().Publish(context.Background(), envelope, "")
+	w.must(err)
+}
+
+// Assign says what devices should have of a component made by [World.Component]; no devices means
+// all of them.
+func (w *World) Assign(name string, mode tam.Mode, devices ...*Device) {
+	w.t.Helper()
+	a := tam.Assignment{Manifest: ManifestID(name), Mode: mode}
+	for _, d := range devices {
+		a.Devices = append(a.Devices, d.ID())
+	}
+	w.must(w.Store.PutAssignment(context.Background(), a))
+}
+
+// ManifestID is the manifest component identifier of a component made by [World.Component].
+func ManifestID(name string) suit.ComponentID { return suit.NewComponentID(name, "manifest") }

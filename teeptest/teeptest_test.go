@@ -1,0 +1,43 @@
+package teeptest_test
+
+import (
+	"io"
+	"log/slog"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/go-teep/teep/teeptest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestInstallInvokeUpdateLeave(t *testing.T) {
+	w := teeptest.New(t, teeptest.Options{Logger: testLogger(t)})
+	w.Publish(w.Component("hello", 1, "one"))
+	d, ctx := w.Device, t.Context()
+	if err := d.Request(ctx, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	out, err := d.Invoke(ctx, "hello", "greet", nil)
+	if err != nil || string(out) != "one" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	w.Publish(w.FetchedComponent("hello", 2, "two"))
+	w.Settle(ctx, d)
+	if out, err := d.Invoke(ctx, "hello", "greet", nil); err != nil || string(out) != "two" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	if err := d.Unrequest(ctx, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	w.Settle(ctx, d)
+	if all := d.Installed(); len(all) != 0 {
+		t.Fatalf("still installed: %v", all)
+	}
+}
+
+// testLogger shows what TAM and agents log, for tests that fail or run with -v.
+func testLogger(t interface{ Output() io.Writer }) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
