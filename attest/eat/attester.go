@@ -132,7 +132,10 @@ func (a *Attester) Attest(ctx context.Context, mediaType string, r attest.Reques
 		return attest.Evidence{}, errors.New("eat: the agent key and the attestation key are the same; each key has one use (RFC 9397 §5)")
 	}
 	c := a.base
+	// A verifier that has never met this agent learns its key from here; by the kid alone it could
+	// not check the message that brought the Evidence.
 	c.Confirmation = Confirm(r.AgentKey)
+	c.Confirmation.Key = r.AgentKey.Public()
 	c.IssuedAt = a.c.Now()
 	if len(r.Nonce) > 0 {
 		c.Nonce = r.Nonce

@@ -66,7 +66,7 @@ var layers = []struct {
 	{[]string{"agent", "tam"}, 4},
 	{[]string{"broker", "tam/", "examples"}, 5},
 	{[]string{"internal/", "bench", "e2e", "teeptest"}, 6},
-	{[]string{"cmd"}, 7},
+	{[]string{"cmd"}, 8},
 }
 
 func level(r string) int {

@@ -87,7 +87,7 @@ func publish(ctx context.Context, s *story) error {
 	if err != nil {
 		return err
 	}
-	s.tell("refused: upload by a signer that the TAM does not know (%s)", firstSentence(reason))
+	s.tell("refused: upload by a signer that the TAM does not know: %s", firstSentence(strings.TrimPrefix(reason, "dev/hello-1.suit: tam: ")))
 	if _, err := s.run(ctx, "teep", "publisher", "add", "--tam", s.apiURL, "--token-file", "tam/token",
 		"--name", "example-developer", "--key", "dev/dev.pub.pem", "--component", "hello"); err != nil {
 		return err
@@ -99,11 +99,9 @@ func publish(ctx context.Context, s *story) error {
 	return nil
 }
 
-// firstSentence shortens a reason for one line of the story.
+// firstSentence shortens a reason to what was wrong, for one line of the story.
 func firstSentence(reason string) string {
 	reason, _, _ = strings.Cut(reason, "\n")
-	if i := strings.Index(reason, ". "); i > 0 {
-		reason = reason[:i]
-	}
+	reason, _, _ = strings.Cut(reason, ": ")
 	return strings.TrimSuffix(reason, ".")
 }

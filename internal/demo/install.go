@@ -182,6 +182,13 @@ func (s *story) checkInventory(ctx context.Context, manifest string, sequence ui
 	if d.Attestation.Status != "affirming" {
 		return fmt.Errorf("the device's attestation is %s", d.Attestation.Status)
 	}
+	if manifest != "" {
+		id, err := suit.ParseComponentID(manifest)
+		if err != nil {
+			return err
+		}
+		manifest = id.String()
+	}
 	installed := "nothing"
 	if len(d.Inventory) > 0 {
 		installed = fmt.Sprintf("%s #%d", d.Inventory[0].Manifest, d.Inventory[0].Sequence)
