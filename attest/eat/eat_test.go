@@ -58,7 +58,7 @@ func TestEvidenceFollowsTheProfile(t *testing.T) {
 	if err := c.CheckProfile(); err != nil {
 		t.Error(err)
 	}
-	if c.Profile != eat.Profile || !bytes.Equal(c.Confirmation.KeyID, b.agentKey.Thumbprint()) || c.Confirmation.Key != nil {
+	if c.Profile != eat.Profile || !bytes.Equal(c.Confirmation.KeyID, b.agentKey.Thumbprint()) || c.Confirmation.Key == nil {
 		t.Errorf("%+v", c)
 	}
 	if len(c.Manifests) != 3 || c.Manifests[0].Reference.URI != "#teep-agent/1.2.0" {

@@ -20,7 +20,7 @@ identity:
   hwmodel: demo-board
   hwversion: "1.0"
 policy:
-  interval: 1ms
+  interval: 1s
   retry-min: 1ms
   retry-max: 1ms
 `

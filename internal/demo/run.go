@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // runApplication uses the application through the broker.
@@ -78,6 +79,8 @@ func update(ctx context.Context, s *story) error {
 		return err
 	}
 	s.tell("published version 2")
+	// The agent is configured not to ask its TAM more often than once a second.
+	time.Sleep(1100 * time.Millisecond)
 	if _, err := s.run(ctx, "teep", "app", "check", "--broker", "device/app.sock"); err != nil {
 		return err
 	}
