@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-teep/teep"
@@ -174,11 +175,14 @@ func (s *story) checkInventory(ctx context.Context, manifest string, sequence ui
 	if err != nil {
 		return err
 	}
-	if len(all) != 1 {
-		return fmt.Errorf("the TAM knows %d devices instead of 1", len(all))
+	if s.device == "" && len(all) == 1 {
+		s.device = all[0].ID // the first and, until the attacks, the only one
 	}
-	d := all[0]
-	s.device = d.ID
+	i := slices.IndexFunc(all, func(d api.Device) bool { return d.ID == s.device })
+	if i < 0 {
+		return fmt.Errorf("the TAM knows %d devices, and not the one of this story", len(all))
+	}
+	d := all[i]
 	if d.Attestation.Status != "affirming" {
 		return fmt.Errorf("the device's attestation is %s", d.Attestation.Status)
 	}

@@ -133,7 +133,7 @@ func leave(ctx context.Context, s *story) error {
 	if after >= before {
 		return fmt.Errorf("the TEE's folder holds %d files after the removal and %d before: its storage is not gone", after, before)
 	}
-	s.tell("unlinked, and its storage is gone: %s", reason)
+	s.tell("unlinked, and its storage is gone: %s", strings.TrimPrefix(reason, "link: "))
 	return s.checkInventory(ctx, "", 0)
 }
 
