@@ -1,12 +1,14 @@
 package teeptest_test
 
 import (
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/teeptest"
 )
 
@@ -40,4 +42,24 @@ func TestInstallInvokeUpdateLeave(t *testing.T) {
 // testLogger shows what TAM and agents log, for tests that fail or run with -v.
 func testLogger(t interface{ Output() io.Writer }) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// installByHand sends an Update with the TAM's key, past the TAM.
+func installByHand(t *testing.T, w *teeptest.World, envelope []byte) {
+	t.Helper()
+	s, err := w.ESP256.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := teep.Protect(rand.Reader, &teep.Update{Token: []byte("by hand!"), Manifests: [][]byte{envelope}}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask, err := w.Device.Link.RequestPolicyCheck(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ask, err = w.Device.Link.ProcessTeepMessage(t.Context(), ask.Session, msg); err != nil || ask.Message == nil {
+		t.Fatalf("%+v, %v", ask, err)
+	}
 }
