@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/agent"
-	"github.com/go-teep/teep/tee"
+	"github.com/go-teep/teep/link"
 )
 
 const personalized = `
@@ -82,7 +82,7 @@ func TestOpenSessionRefused(t *testing.T) {
 	if _, err := w.agent.Invoke(t.Context(), open[0], "code", nil); !errors.Is(err, agent.ErrSession) {
 		t.Errorf("closed: %v", err)
 	}
-	var exit *tee.ExitError
+	var exit *link.ExitError // in the link's terms, so that it crosses
 	if _, err := w.agent.Invoke(t.Context(), open[1], "nonsense", nil); !errors.As(err, &exit) {
 		t.Errorf("the application's refusal: %v", err)
 	}

@@ -38,7 +38,7 @@ var (
 	// ErrNotRunnable says that the component is no application, or failed its validation.
 	ErrNotRunnable error = &sentinel{"agent: component cannot be run", link.ErrRefused}
 	// ErrReplaced says that the component was updated again and again while it was opened.
-	ErrReplaced = errors.New("agent: component is being updated: open it again")
+	ErrReplaced error = &sentinel{"agent: component is being updated: open it again", link.ErrBusy}
 	// ErrLimit says that a limit of the configuration was reached.
 	ErrLimit error = &sentinel{"agent: limit reached", link.ErrBusy}
 	// ErrClosed says that the agent was closed.

@@ -230,7 +230,7 @@ func (r *run) conclude(o outcome) teep.Message {
 // the SUIT report, and the log the rest.
 func explain(err error) string {
 	known := []error{
-		errNotOwner, errNotGranted, errUnreachable, processor.ErrDowngrade, processor.ErrReferenced, processor.ErrLimit,
+		errNotOwner, errNotGranted, errUnreachable, ErrLimit, processor.ErrDowngrade, processor.ErrReferenced, processor.ErrLimit,
 		processor.ErrUnverified, processor.ErrRolledBack, tee.ErrQuota, suit.ErrManifestDigest, suit.ErrNoAuthentication, suit.ErrUnauthorized,
 	}
 	for _, k := range known {
