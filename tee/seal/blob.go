@@ -27,7 +27,7 @@ type blobWriter struct {
 	done bool
 }
 
-// CreateBlob implements tee.Store. It holds about 128 KiB of memory for the writer.
+// CreateBlob implements tee.Store. The writer holds about 1 MiB of memory.
 func (s *Store) CreateBlob() (tee.BlobWriter, error) {
 	id := make([]byte, 16)
 	if _, err := io.ReadFull(s.rand, id); err != nil {

@@ -21,6 +21,7 @@ const (
 	saltSize    = 32
 	headerSize  = len(magic) + saltSize
 	chunkSize   = 64 << 10
+	batchSize   = 8 * chunkSize
 	tagSize     = 16
 	sealedChunk = chunkSize + tagSize
 	trailerSize = sha256.Size + 8 + tagSize
@@ -53,18 +54,19 @@ func nonce(index uint64, flag byte) []byte {
 	return n
 }
 
-// sealer encrypts one file. The hash of a chunk is computed beside its encryption, because for a
-// large payload the two cost about the same.
+// sealer encrypts one file. It works on batches of chunks: one write for each, because small
+// writes at odd offsets cost twice as much, and the hash of a batch beside its encryption and
+// write, because for a large payload the two cost about the same.
 type sealer struct {
-	w      io.Writer
-	aead   cipher.AEAD
-	hash   hash.Hash
-	salt   []byte
-	plain  []byte // the chunk being filled, capacity chunkSize
-	sealed []byte // scratch for its ciphertext
-	index  uint64
-	size   int64
-	err    error // sticky: a file with a gap is never finished
+	w     io.Writer
+	aead  cipher.AEAD
+	hash  hash.Hash
+	salt  []byte
+	plain []byte // the batch being filled, up to batchSize
+	out   []byte // what is to be written next
+	index uint64 // of the next chunk
+	size  int64
+	err   error // sticky: a file with a gap is never finished
 }
 
 func newSealer(w io.Writer, rand io.Reader, secret []byte, p purpose) (*sealer, error) {
@@ -76,35 +78,31 @@ func newSealer(w io.Writer, rand io.Reader, secret []byte, p purpose) (*sealer, 
 	if err != nil {
 		return nil, err
 	}
-	s := &sealer{w: w, aead: aead, hash: sha256.New(), salt: salt,
-		plain: make([]byte, 0, chunkSize), sealed: make([]byte, 0, sealedChunk)}
-	if err := s.emit(append([]byte(magic), salt...)); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return &sealer{w: w, aead: aead, hash: sha256.New(), salt: salt, out: append([]byte(magic), salt...)}, nil
 }
 
-func (s *sealer) emit(b []byte) error {
-	n, err := s.w.Write(b)
-	if err == nil && n < len(b) {
+func (s *sealer) emit() error {
+	n, err := s.w.Write(s.out)
+	if err == nil && n < len(s.out) {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
 		s.err = fmt.Errorf("seal: write: %w", err)
 	}
+	s.out = s.out[:0]
 	return s.err
 }
 
 func (s *sealer) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 && s.err == nil {
-		// A full chunk waits until it is known not to be the last.
-		if len(s.plain) == chunkSize {
-			if err := s.flush(flagMore); err != nil {
+		// A full batch waits until it is known that its last chunk is not the file's.
+		if len(s.plain) == batchSize {
+			if err := s.flush(false); err != nil {
 				break
 			}
 		}
-		n := min(len(p), chunkSize-len(s.plain))
+		n := min(len(p), batchSize-len(s.plain))
 		s.plain = append(s.plain, p[:n]...)
 		p, written = p[n:], written+n
 		s.size += int64(n)
@@ -112,33 +110,43 @@ func (s *sealer) Write(p []byte) (int, error) {
 	return written, s.err
 }
 
-func (s *sealer) flush(flag byte) error {
+// flush seals and writes the batch; the last one together with the trailer.
+func (s *sealer) flush(last bool) error {
 	hashed := make(chan struct{})
 	go func() {
 		s.hash.Write(s.plain)
 		close(hashed)
 	}()
-	s.sealed = s.aead.Seal(s.sealed[:0], nonce(s.index, flag), s.plain, nil)
-	s.index++
-	err := s.emit(s.sealed)
+	for rest := s.plain; len(rest) > 0 || s.index == 0; {
+		chunk := rest[:min(chunkSize, len(rest))]
+		rest = rest[len(chunk):]
+		flag := byte(flagMore)
+		if last && len(rest) == 0 {
+			flag = flagLast
+		}
+		s.out = s.aead.Seal(s.out, nonce(s.index, flag), chunk, nil)
+		s.index++
+	}
+	if last {
+		<-hashed
+		trailer := binary.BigEndian.AppendUint64(s.hash.Sum(nil), uint64(s.size))
+		s.out = s.aead.Seal(s.out, nonce(s.index, flagTrailer), trailer, nil)
+	}
+	err := s.emit()
 	<-hashed
 	s.plain = s.plain[:0]
 	return err
 }
 
-// finish writes the last chunk and the trailer.
+// finish writes the rest and returns the digest of the plaintext.
 func (s *sealer) finish() (digest [32]byte, err error) {
 	if s.err != nil {
 		return digest, s.err
 	}
-	if err := s.flush(flagLast); err != nil {
+	if err := s.flush(true); err != nil {
 		return digest, err
 	}
 	s.hash.Sum(digest[:0])
-	trailer := binary.BigEndian.AppendUint64(digest[:len(digest):len(digest)], uint64(s.size))
-	if err := s.emit(s.aead.Seal(nil, nonce(s.index, flagTrailer), trailer, nil)); err != nil {
-		return digest, err
-	}
 	s.err = errors.New("seal: file is finished")
 	return digest, nil
 }
