@@ -1,9 +1,9 @@
 package inspect
 
 import (
-	"strings"
 	"github.com/go-teep/teep/internal/edn"
 	"github.com/go-teep/teep/suit"
+	"strings"
 )
 
 // suitSchemas describes the structures of the SUIT texts. Names come from package suit, where it
