@@ -37,6 +37,9 @@
 // with a code other than 0, as a command program does. In Go: -buildmode=c-shared and
 // //go:wasmexport; examples/counter shows all of it.
 //
+// On one core of a small virtual machine an invocation of a command in Go takes about 12 ms, of a
+// small command 0.1 ms, of a reactor in Go 0.1 ms, with storage 0.2 ms (BenchmarkInvoke).
+//
 // A reactor sees the same files. Files do not stay open across invocations. After an invocation
 // that failed in any way the instance is discarded with everything in its memory, and the next
 // one starts from _initialize: what it remembers never differs from what its storage says.
