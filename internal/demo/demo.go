@@ -97,7 +97,11 @@ func (s *story) tell(format string, args ...any) {
 	fmt.Fprintf(s.Out, "   "+format+"\n", args...)
 }
 
-func (s *story) prepare() error {
+func (s *story) prepare() (err error) {
+	// The programs run in a folder of their own.
+	if s.Programs, err = filepath.Abs(s.Programs); err != nil {
+		return err
+	}
 	for _, name := range []string{"teep", "teep-tam", "teep-broker", "teep-agent", "hello-1.wasm", "hello-2.wasm"} {
 		if _, err := os.Stat(filepath.Join(s.Programs, name)); err != nil {
 			return fmt.Errorf("%s is not in %s: build everything with 'make build'", name, s.Programs)
@@ -111,7 +115,6 @@ func (s *story) prepare() error {
 		}
 		s.dir = dir
 	} else {
-		var err error
 		if s.dir, err = filepath.Abs(s.dir); err != nil {
 			return err
 		}
