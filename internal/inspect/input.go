@@ -52,9 +52,22 @@ func readInput(data []byte) input {
 	case bytes.HasPrefix(text, []byte("-----BEGIN ")):
 		in.readPEM(text)
 	default:
-		in.readText(string(text))
+		in.readText(unfence(string(text)))
 	}
 	return in
+}
+
+// unfence returns the first block of code if text is Markdown that begins with one, as drafts
+// have them.
+func unfence(text string) string {
+	for _, fence := range []string{"~~~", "```"} {
+		first, rest, ok := strings.Cut(text, "\n")
+		if ok && strings.HasPrefix(first, fence) {
+			block, _, _ := strings.Cut(rest, "\n"+fence)
+			return block
+		}
+	}
+	return text
 }
 
 func isText(data []byte) bool {
@@ -92,12 +105,15 @@ func (in *input) readText(text string) {
 		in.encoding, in.data = encoding, data
 		return
 	}
+	if text[0] == '{' && json.Valid([]byte(text)) {
+		// It is diagnostic notation too, but no structure has text keys only.
+		in.unreadable("this is JSON; TEEP, SUIT and their tokens are CBOR here")
+		return
+	}
 	if data, err := edn.Parse(text); err == nil {
 		in.encoding, in.data = EncodingDiagnostic, data
 		return
-	} else if it, e := parse([]byte(text)); e == nil && it.major != majorUint {
-		return // a short CBOR item whose bytes happen to print
-	} else {
+	} else if _, e := parse([]byte(text)); e != nil { // otherwise CBOR whose bytes happen to print
 		in.explainText(text, digits, err)
 	}
 }
@@ -139,8 +155,6 @@ func fromBase64(text string) ([]byte, Encoding, bool) {
 func (in *input) explainText(text, digits string, err error) {
 	var syntax *edn.SyntaxError
 	switch {
-	case json.Valid([]byte(text)):
-		in.unreadable("this is JSON; TEEP, SUIT and their tokens are CBOR here")
 	case len(digits)*10 >= len(text)*8:
 		in.encoding = EncodingHex
 		in.unreadable("hexadecimal with %q in it; allowed are digits, white space and comments from # on", strangerTo(text))

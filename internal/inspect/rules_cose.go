@@ -28,8 +28,7 @@ func (n *inspector) signed(it *item, kind Kind, path string, x expectation) stri
 	n.signatures(message, kind, path, x)
 	summary := kind.Title()
 	if !message.kids[2].isNull() && message.kids[2].is(majorBytes) {
-		inner := n.payload(payload, headerOf(message, cose.LabelContentType), path, x)
-		summary += " of a " + inner
+		summary += ": " + n.payload(payload, headerOf(message, cose.LabelContentType), path, x)
 	}
 	return summary
 }
@@ -48,9 +47,9 @@ func (n *inspector) payload(payload []byte, contentType *item, path string, x ex
 		return fmt.Sprintf("payload of %d bytes", len(payload))
 	}
 	x.top, x.payload, x.decrypted = false, nil, false
-	n.structure(payload, under(path, "payload"), x)
+	summary := n.structure(payload, under(path, "payload"), x)
 	n.contentType(contentType, kind, path)
-	return kind.Title()
+	return summary
 }
 
 // contentType checks a content type against the content. Only TEEP's is known well enough.
@@ -137,6 +136,9 @@ var olderAlgorithms = map[cose.Algorithm]string{
 
 func (n *inspector) algorithm(protected, unprotected *item, path string) {
 	v := protected.value(cose.LabelAlgorithm)
+	if v == nil && isCTR(unprotected.value(cose.LabelAlgorithm)) {
+		return // RFC 9459 §4: nothing authenticates a header, so there is no protected one
+	}
 	if v == nil {
 		if unprotected.value(cose.LabelAlgorithm) != nil {
 			n.error("RFC 9052 §3.1", under(path, "unprotected"), "alg is not protected")
@@ -152,9 +154,19 @@ func (n *inspector) algorithm(protected, unprotected *item, path string) {
 			"%v leaves the curve open, and receivers accept it from older peers only: use %s", alg, newer)
 		return
 	}
-	if _, known := algorithmNames()[number]; !ok || !known {
+	if isCTR(v) {
+		n.error("RFC 9459 §4", under(path, "protected"), "%v has no protected header: alg belongs into the unprotected bucket", alg)
+	} else if _, known := algorithmNames()[number]; !ok || !known {
 		n.error("RFC 9052 §3.1", under(path, "protected"), "algorithm %d is not supported", number)
 	}
+}
+
+func isCTR(v *item) bool {
+	if v == nil {
+		return false
+	}
+	alg, _ := v.int64()
+	return cose.Algorithm(alg) == cose.AlgA128CTR || cose.Algorithm(alg) == cose.AlgA256CTR
 }
 
 // layers calls visit for every signature or recipient of a message that has several.

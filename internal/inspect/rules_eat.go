@@ -15,9 +15,6 @@ func (n *inspector) claims(it *item, data []byte, path string, x expectation) st
 	if k := it.untag().value(labelConfirmation).value(confirmKey); k != nil && secretKeyType(k) != 0 {
 		n.error("RFC 8747 §3.2", under(path, "cnf"), "the confirmation key is not a public one (not shown)")
 	}
-	if n.depth == 1 {
-		n.note("RFC 9711 §3", path, "an unprotected claims set: nobody vouches for it")
-	}
 	c, err := eat.ParseClaims(it.untag().raw)
 	if err != nil {
 		n.error("RFC 9711 §4", path, "%s", strings.TrimPrefix(err.Error(), "attest: "))

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 )
 
@@ -68,10 +67,10 @@ func (n *inspector) authentication(envelope *item, e *suit.Envelope, path string
 	n.requireSigner(n.report.Signatures[first:], path)
 }
 
-// requireSigner asks for a given key to have signed the envelope, if the envelope is what is
-// inspected.
+// requireSigner asks for a given key to have signed the envelope. If the envelope is inside of
+// something else, somebody else may have signed it.
 func (n *inspector) requireSigner(signatures []Signature, path string) {
-	if path != "" || len(n.verifiers) == 0 {
+	if len(n.verifiers) == 0 {
 		return
 	}
 	for _, s := range signatures {
@@ -79,12 +78,15 @@ func (n *inspector) requireSigner(signatures []Signature, path string) {
 			return
 		}
 	}
-	n.error("SUIT §8.3", path, "none of the given keys signed the envelope")
+	if path == "" {
+		n.error("SUIT §8.3", path, "none of the given keys signed the envelope")
+	} else {
+		n.warn("SUIT §8.3", path, "none of the given keys signed the envelope: give its signer's key to check it")
+	}
 }
 
 // manifest inspects a bare manifest.
 func (n *inspector) manifest(data []byte, path string) string {
-	n.note("SUIT §8.3", path, "a manifest without its envelope: nothing says who signed it")
 	it, err := parse(data)
 	if err == nil {
 		data = it.untag().raw
@@ -246,16 +248,16 @@ func (n *inspector) encryptedPayload(content []byte, p fetched, path string) {
 	if len(n.decrypt) == 0 {
 		return
 	}
+	if _, err := suit.RecoverPayloadKey(p.encryption, n.decrypt); err != nil {
+		n.note("SUIT encryption §5", path, "the payload is encrypted, and no given decryption key opens it: %v", err)
+		return
+	}
 	r, err := suit.DecryptPayload(p.encryption, n.decrypt, bytes.NewReader(content), int64(len(content)))
 	var plaintext []byte
 	if err == nil {
 		plaintext, err = io.ReadAll(io.LimitReader(r, MaxInput))
 	}
-	switch {
-	case errors.Is(err, cose.ErrNoKey):
-		n.note("SUIT encryption §5", path, "the payload is encrypted, and none of the given decryption keys is a recipient's")
-		return
-	case err != nil:
+	if err != nil {
 		n.error("SUIT encryption §6", path, "the payload does not decrypt: %v", err)
 		return
 	}

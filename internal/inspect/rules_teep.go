@@ -57,16 +57,13 @@ func teepOptions() map[uint64]option {
 
 // teep inspects a TEEP message. Its own checks find everything at once; the decoder has the last
 // word, for it decides what receivers accept.
-func (n *inspector) teep(it *item, path string, x expectation) string {
+func (n *inspector) teep(it *item, path string) string {
 	message := it.untag()
 	t := messageType(it)
 	section, known := teepSections[t]
 	if !known {
 		n.error("TEEP §14.2", under(path, "type"), "message type %d is unknown", uint64(t))
 		section = "TEEP §4"
-	}
-	if x.top {
-		n.error("TEEP §4.1.2 step 2", path, "the message is not protected: TEEP messages travel inside COSE_Sign1 or COSE_Sign")
 	}
 	before := n.errors()
 	if it.is(majorTag) {

@@ -15,10 +15,9 @@ type SignatureStatus string
 const (
 	// SignatureVerified means that a given key verified it.
 	SignatureVerified SignatureStatus = "verified"
-	// SignatureInvalid means that it does not hold under the key that it names, or under any of
-	// the given keys of its algorithm where it names none.
+	// SignatureInvalid means that it does not hold under the given key that it names.
 	SignatureInvalid SignatureStatus = "not verified"
-	// SignatureUnknown means that none of the given keys is the signer's.
+	// SignatureUnknown means that none of the given keys is the signer's, as far as one can tell.
 	SignatureUnknown SignatureStatus = "unknown signer"
 	// SignatureUnchecked means that no key was given, or something that it covers is missing.
 	SignatureUnchecked SignatureStatus = "not checked"
@@ -148,10 +147,12 @@ func (n *inspector) verify(msg []byte, alg cose.Algorithm, s *Signature, x expec
 		}
 	case errors.Is(err, cose.ErrUnknownSigner):
 		s.Status, s.Reason = SignatureUnknown, fmt.Sprintf("none of the given keys is for %s", s.Algorithm)
-	case errors.Is(err, cose.ErrSignature) && len(claimed) > 0 && !n.holds(claimed):
+	case errors.Is(err, cose.ErrSignature) && len(claimed) > 0 && n.holds(claimed):
+		s.Status, s.Reason = SignatureInvalid, "it names a given key and does not hold under it: the content or the signature was changed"
+	case errors.Is(err, cose.ErrSignature) && len(claimed) > 0:
 		s.Status, s.Reason = SignatureUnknown, "it names kid "+s.KeyID+", and none of the given keys has that kid or verifies it"
 	case errors.Is(err, cose.ErrSignature):
-		s.Status, s.Reason = SignatureInvalid, "it does not hold under the given keys: the content or the signature was changed, or another key made it"
+		s.Status, s.Reason = SignatureUnknown, "it names no kid, and none of the given keys verifies it: another key made it, or the content was changed"
 	case errors.Is(err, cose.ErrPayload):
 		s.Reason = "the payload is detached"
 	default:
@@ -186,7 +187,8 @@ func (n *inspector) holds(kid []byte) bool {
 
 // judge makes findings of signatures. Once keys are given, what is inspected has to be signed by
 // one of them; structures inside may well be signed by others. A signature that is known to be
-// wrong is an error everywhere, unless another one of the same message holds.
+// wrong is an error everywhere, unless another one of the same message holds. Envelopes are judged
+// as a whole: see requireSigner.
 func (n *inspector) judge(signatures []Signature, path string, x expectation) {
 	if len(n.verifiers) == 0 || len(signatures) == 0 {
 		return
@@ -203,6 +205,8 @@ func (n *inspector) judge(signatures []Signature, path string, x expectation) {
 			n.warn("RFC 9052 §4.4", s.Path, "one of the signatures is not verified: %s", s.Reason)
 		case s.Status == SignatureUnknown && x.top && !verified:
 			n.error("RFC 9052 §4.4", s.Path, "unknown signer: %s", s.Reason)
+		case s.Status == SignatureUnknown && !verified && x.payload == nil:
+			n.note("RFC 9052 §4.4", s.Path, "unknown signer: %s", s.Reason)
 		}
 	}
 }

@@ -94,11 +94,11 @@ func under(path, step string) string {
 
 func index(i int) string { return fmt.Sprintf("[%d]", i) }
 
-// structure inspects one structure and everything in it.
-func (n *inspector) structure(data []byte, path string, x expectation) {
+// structure inspects one structure and everything in it, and returns what it is in a line.
+func (n *inspector) structure(data []byte, path string, x expectation) string {
 	if n.depth >= maxNesting {
 		n.warn("", path, "nested deeper than %d structures; not opened", maxNesting)
-		return
+		return "not opened"
 	}
 	n.depth++
 	defer func() { n.depth-- }()
@@ -110,7 +110,7 @@ func (n *inspector) structure(data []byte, path string, x expectation) {
 	}
 	if err != nil {
 		n.unreadable(err, data, path)
-		return
+		return KindUnreadable.Title()
 	}
 	n.encoding(&it, path)
 	n.tags(&it, path)
@@ -123,18 +123,43 @@ func (n *inspector) structure(data []byte, path string, x expectation) {
 	if len(x.kinds) > 0 && !kind.IsCOSE() && !slices.Contains(x.kinds, kind) {
 		n.error("", path, "a %s where a %s belongs", kind.Title(), titles(x.kinds))
 	}
+	if x.top && !kind.IsCOSE() && kind != KindEnvelope {
+		n.unsigned(kind, path)
+	}
 	summary := n.open(&it, data, kind, path, x)
 	if summary == "" {
 		summary = kind.Title()
 	}
 	n.report.Parts[part].Summary = summary
+	return summary
+}
+
+// unsigned says that nothing protects what is inspected, which is wrong if a key is to be checked.
+func (n *inspector) unsigned(kind Kind, path string) {
+	severity := SeverityNote
+	if len(n.verifiers) > 0 {
+		severity = SeverityError
+	}
+	switch kind {
+	case KindTEEP:
+		if severity == SeverityNote {
+			severity = SeverityWarning // receivers refuse it, but payloads are often looked at by themselves
+		}
+		n.add(severity, "TEEP §4.1.2 step 2", path, "not protected: TEEP messages travel inside COSE_Sign1 or COSE_Sign")
+	case KindClaims:
+		n.add(severity, "RFC 9711 §3", path, "not protected: nobody vouches for these claims")
+	case KindManifest:
+		n.add(severity, "SUIT §8.3", path, "a manifest without its envelope: nothing says who signed it")
+	case KindReport:
+		n.add(severity, "SUIT Report §8", path, "not protected: nothing says whose report it is")
+	}
 }
 
 // open inspects a structure by its kind and returns what to say of it in a line.
 func (n *inspector) open(it *item, data []byte, kind Kind, path string, x expectation) string {
 	switch kind {
 	case KindTEEP:
-		return n.teep(it, path, x)
+		return n.teep(it, path)
 	case KindEnvelope:
 		return n.envelope(it, data, path)
 	case KindManifest:
