@@ -140,7 +140,7 @@ func drawCommand(t *rapid.T, depth int, shared bool) suit.Command {
 }
 
 func drawManifest(t *rapid.T) suit.Manifest {
-	m := suit.Manifest{SequenceNumber: rapid.Uint64Max(1 << 62).Draw(t, "number")}
+	m := suit.Manifest{SequenceNumber: rapid.Uint64Max(1<<62).Draw(t, "number")}
 	m.Common.Components = rapid.SliceOfN(genComponent, 1, 4).Draw(t, "components")
 	m.Common.SharedSequence.Commands = drawSequence(t, 1, true)
 	if rapid.Bool().Draw(t, "dependency") {
