@@ -142,6 +142,15 @@ func (w *World) endorseClass(id tee.Identity, key *cose.Key) {
 	w.must(w.known.Replace(w.facts...))
 }
 
+// Endorse tells the verifier of further attestation keys and reference values.
+func (w *World) Endorse(c *appraisal.Collateral) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.facts = append(w.facts, c)
+	w.must(w.known.Replace(w.facts...))
+}
+
 // dial connects the broker to the agent that runs now.
 func (d *Device) dial(context.Context) (io.ReadWriteCloser, error) {
 	d.mu.Lock()
