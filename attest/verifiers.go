@@ -3,6 +3,8 @@ package attest
 import (
 	"context"
 	"fmt"
+
+	"github.com/go-teep/teep/cose"
 )
 
 // Verifiers appraises each kind of Evidence with the first verifier that accepts its media type.
@@ -29,4 +31,23 @@ func (all Verifiers) Appraise(ctx context.Context, e Evidence, x Expectation) (*
 		}
 	}
 	return nil, fmt.Errorf("%w: %.100q; %d verifiers are configured", ErrUnknownType, e.MediaType, len(all))
+}
+
+// Peeker tells the challenge and the agent key that Evidence speaks of, before it is appraised.
+type Peeker interface {
+	Peek(e Evidence) (nonce []byte, agentKey *cose.Key, err error)
+}
+
+// Peek asks the verifier that would appraise the Evidence. Nothing of the answer is verified.
+func (all Verifiers) Peek(e Evidence) (nonce []byte, agentKey *cose.Key, err error) {
+	for _, v := range all {
+		if !v.Accepts(e.MediaType) {
+			continue
+		}
+		if p, ok := v.(Peeker); ok {
+			return p.Peek(e)
+		}
+		return nil, nil, fmt.Errorf("%w: the verifier for %.100q cannot tell whose Evidence it is before it is appraised", ErrFormat, e.MediaType)
+	}
+	return nil, nil, fmt.Errorf("%w: %.100q; %d verifiers are configured", ErrUnknownType, e.MediaType, len(all))
 }

@@ -97,6 +97,12 @@ type Endorsements interface {
 	Manufacturers() ([]Manufacturer, error)
 }
 
+// DeviceEndorsements finds endorsements for Evidence that names its device but not its key.
+type DeviceEndorsements interface {
+	// EndorsementsOf returns all attestation keys that are endorsed for a device.
+	EndorsementsOf(ueid []byte) ([]*Endorsement, error)
+}
+
 // References finds what is expected of a class. Implementations are safe for concurrent use.
 type References interface {
 	// ReferencesFor returns all references of the class, expired ones included.
@@ -112,6 +118,8 @@ type Collateral struct {
 	Endorsements  []Endorsement
 	Manufacturers []Manufacturer
 	References    []Reference
+	// TCBLevels are in the order in which they are tried.
+	TCBLevels []TCBLevel
 }
 
 // settled returns a copy in which every entry has the collateral's owner and ends with it at the
@@ -126,7 +134,8 @@ func (c *Collateral) settled() *Collateral {
 		}
 	}
 	s := &Collateral{Owner: c.Owner, Expires: c.Expires, Endorsements: slices.Clone(c.Endorsements),
-		Manufacturers: slices.Clone(c.Manufacturers), References: slices.Clone(c.References)}
+		Manufacturers: slices.Clone(c.Manufacturers), References: slices.Clone(c.References),
+		TCBLevels: slices.Clone(c.TCBLevels)}
 	for i := range s.Endorsements {
 		own(&s.Endorsements[i].Owner, &s.Endorsements[i].Expires)
 	}
@@ -135,6 +144,9 @@ func (c *Collateral) settled() *Collateral {
 	}
 	for i := range s.References {
 		own(&s.References[i].Owner, &s.References[i].Expires)
+	}
+	for i := range s.TCBLevels {
+		own(&s.TCBLevels[i].Owner, &s.TCBLevels[i].Expires)
 	}
 	return s
 }

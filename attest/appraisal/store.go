@@ -20,6 +20,7 @@ type index struct {
 	endorsements  map[string]*Endorsement // by thumbprint
 	manufacturers []Manufacturer
 	references    map[string][]Reference // by class
+	tcb           map[string][]TCBLevel  // by class
 }
 
 // NewStore makes a Store of the given collateral; without any it trusts nobody.
@@ -37,7 +38,7 @@ func NewStore(all ...*Collateral) (*Store, error) {
 // Where several files endorse one key, they must name the same device, and a revocation by any
 // of them counts.
 func (s *Store) Replace(all ...*Collateral) error {
-	x := &index{endorsements: map[string]*Endorsement{}, references: map[string][]Reference{}}
+	x := &index{endorsements: map[string]*Endorsement{}, references: map[string][]Reference{}, tcb: map[string][]TCBLevel{}}
 	for _, c := range all {
 		c = c.settled()
 		for i := range c.Endorsements {
@@ -48,6 +49,9 @@ func (s *Store) Replace(all ...*Collateral) error {
 		x.manufacturers = append(x.manufacturers, c.Manufacturers...)
 		for _, r := range c.References {
 			x.references[r.Class.key()] = append(x.references[r.Class.key()], r)
+		}
+		for _, l := range c.TCBLevels {
+			x.tcb[l.Class.key()] = append(x.tcb[l.Class.key()], l)
 		}
 	}
 	s.index.Store(x)
@@ -76,6 +80,17 @@ func (x *index) endorse(e Endorsement) error {
 // EndorsementFor implements [Endorsements]. The result is shared and must not be changed.
 func (s *Store) EndorsementFor(thumbprint []byte) (*Endorsement, error) {
 	return s.index.Load().endorsements[string(thumbprint)], nil
+}
+
+// EndorsementsOf implements [DeviceEndorsements]. The elements are shared and must not be changed.
+func (s *Store) EndorsementsOf(ueid []byte) ([]*Endorsement, error) {
+	var found []*Endorsement
+	for _, e := range s.index.Load().endorsements {
+		if bytes.Equal(e.UEID, ueid) {
+			found = append(found, e)
+		}
+	}
+	return found, nil
 }
 
 // Manufacturers implements [Endorsements]. The result is shared and must not be changed.

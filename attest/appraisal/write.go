@@ -44,6 +44,13 @@ func (c *Collateral) YAML() ([]byte, error) {
 	if len(classes) > 0 {
 		f["reference-values"] = classes
 	}
+	levels, err := tcbFields(c.TCBLevels)
+	if err != nil {
+		return nil, err
+	}
+	if len(levels) > 0 {
+		f["tcb-levels"] = levels
+	}
 	data, err := yaml.Marshal(f)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCollateral, err)

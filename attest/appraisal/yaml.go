@@ -52,6 +52,7 @@ type file struct {
 	Endorsements  []yEndorsement  `yaml:"endorsements"`
 	Manufacturers []yManufacturer `yaml:"manufacturers"`
 	Classes       []yClass        `yaml:"reference-values"`
+	TCB           []yTCB          `yaml:"tcb-levels"`
 }
 
 type yEndorsement struct {
@@ -117,6 +118,13 @@ type yComponent struct {
 //	        accepted-weaknesses: [no monotonic counter]
 //	        debug: disabled                       # optional: Evidence must say so
 //	        expires: 2027-01-01T00:00:00Z         # optional, for every kind of entry
+//	tcb-levels:
+//	  - oemid: pen:3704
+//	    hwmodel: 4d696c616e
+//	    levels:                                   # the first that is reached counts
+//	      - components: {bootloader: 4, tee: 0, snp: 24, microcode: 219}
+//	        status: affirming
+//	        why: without known vulnerabilities    # optional
 //
 // Keys that it does not know, duplicate keys and a file that says nothing are errors, which name
 // the line. An expired file parses; what it says no longer counts.
@@ -145,8 +153,8 @@ func (f *file) collateral() (*Collateral, error) {
 	if f.Expires.value == "" {
 		return nil, fmt.Errorf("%w: expires is missing: say until when this file counts, as 2027-06-30T00:00:00Z", ErrCollateral)
 	}
-	if len(f.Endorsements)+len(f.Manufacturers)+len(f.Classes) == 0 {
-		return nil, fmt.Errorf("%w: the file has neither endorsements, manufacturers nor reference-values", ErrCollateral)
+	if len(f.Endorsements)+len(f.Manufacturers)+len(f.Classes)+len(f.TCB) == 0 {
+		return nil, fmt.Errorf("%w: the file has neither endorsements, manufacturers, reference-values nor tcb-levels", ErrCollateral)
 	}
 	c := &Collateral{Owner: f.Owner.value}
 	var err error
@@ -173,6 +181,13 @@ func (f *file) collateral() (*Collateral, error) {
 			return nil, err
 		}
 		c.References = append(c.References, refs...)
+	}
+	for i := range f.TCB {
+		levels, err := f.TCB[i].levels()
+		if err != nil {
+			return nil, err
+		}
+		c.TCBLevels = append(c.TCBLevels, levels...)
 	}
 	return c.settled(), nil
 }

@@ -15,6 +15,8 @@ type verdict struct {
 	reasons     []attest.Reason
 	measurement []byte
 	components  []attest.Component
+	status      attest.Status // of vector and policy
+	policies    []string
 }
 
 func (d *verdict) say(claim string, aspect appraisal.Aspect, value int8, format string, args ...any) {
@@ -24,14 +26,14 @@ func (d *verdict) say(claim string, aspect appraisal.Aspect, value int8, format 
 
 // appraise compares authentic Evidence with what is known. Nothing here is an error but a broken
 // store: what is wrong with the device is the verdict.
-func (v *Verifier) appraise(c *Claims, a *attester, now time.Time) (*verdict, error) {
+func (v *Verifier) appraise(c *Claims, a *Authority, now time.Time) (*verdict, error) {
 	class := appraisal.Class{OEMID: c.OEMID, HWModel: c.HWModel}
 	refs, err := v.c.References.ReferencesFor(class)
 	if err != nil {
 		return nil, fmt.Errorf("look up reference values: %w", err)
 	}
 	d := &verdict{vector: appraisal.TrustVector{}}
-	d.say("ueid", appraisal.InstanceIdentity, appraisal.Affirmed, "device %x, vouched for by %s", c.UEID, a.owner)
+	d.say("ueid", appraisal.InstanceIdentity, appraisal.Affirmed, "device %x, vouched for by %s", c.UEID, a.Owner)
 	d.class(c, refs)
 	matched := d.measurements(c, refs, now)
 	d.debug(c, matched)

@@ -13,17 +13,21 @@ import (
 // issue signs what the verifier found as an Attestation Result: the claims that the TAM needs
 // (TEEP §4.3.1), the key that the Evidence was bound to, and the appraisal.
 func (v *Verifier) issue(c *Claims, d *verdict, key *cose.Key, now time.Time) (*attest.Result, error) {
-	status := d.vector.Status()
 	appraised := &Claims{
-		Profile: Profile, Appraised: true, Status: status, Vector: d.vector, Nonce: c.Nonce,
+		Profile: Profile, Appraised: true, Status: d.status, Vector: d.vector, Nonce: c.Nonce,
 		Reasons: bounded(d.reasons), Weaknesses: c.Weaknesses, Submods: componentSubmods(c),
+		PolicyIDs: d.policies,
 	}
+	// The key beside its identifier: a relying party that has never met the agent could not check
+	// the message that presents the result otherwise.
+	confirmation := Confirm(key)
+	confirmation.Key = key.Public()
 	token := &Claims{
 		Profile: Profile, IssuedAt: now, Expires: now.Add(v.c.ResultLifetime),
-		Confirmation: Confirm(key), Nonce: c.Nonce,
+		Confirmation: confirmation, Nonce: c.Nonce,
 		UEID: c.UEID, OEMID: c.OEMID, HWModel: c.HWModel, HWVersion: c.HWVersion,
 		Debug: c.Debug, Manifests: c.Manifests, Measurements: c.Measurements,
-		Appraised: true, Status: status,
+		Appraised: true, Status: d.status,
 		VerifierID: &VerifierID{Developer: v.c.Developer, Build: v.c.Build},
 		Submods:    map[string]Submodule{AppraisalLabel: {Claims: appraised}},
 	}

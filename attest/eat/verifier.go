@@ -32,6 +32,8 @@ type VerifierConfig struct {
 	Algorithms []cose.Algorithm
 	// Hashes that a kid in cnf may be made with; empty means SHA-256.
 	Hashes []cose.Algorithm
+	// Policy is asked for a verdict of its own; nil means that reference values alone decide.
+	Policy Policy
 	// MaxSkew and ResultLifetime are DefaultMaxSkew and DefaultResultLifetime when zero.
 	MaxSkew, ResultLifetime time.Duration
 	Now                     func() time.Time
@@ -82,30 +84,11 @@ func (v *Verifier) Appraise(ctx context.Context, e attest.Evidence, x attest.Exp
 	if err != nil {
 		return nil, err
 	}
-	if err := claims.CheckProfile(); err != nil {
-		return nil, err
-	}
-	if err := v.checkFreshness(claims, x, now); err != nil {
-		return nil, err
-	}
-	if x.AgentKey != nil && trusted.key.Equal(x.AgentKey) {
-		return nil, fmt.Errorf("%w: the attestation key signed the message too; each key has one use (RFC 9397 §5)", attest.ErrKeyBinding)
-	}
-	if err := claims.Confirmation.Names(x.AgentKey, v.c.Hashes...); err != nil {
-		return nil, err
-	}
-	if err := trusted.checkDevice(claims); err != nil {
-		return nil, err
-	}
-	result, err := v.appraise(claims, trusted, now)
-	if err != nil {
-		return nil, err
-	}
-	return v.issue(claims, result, x.AgentKey, now)
+	return v.judge(ctx, &Authenticated{MediaType: e.MediaType, Claims: claims, Authority: *trusted}, x, now)
 }
 
 // authenticate checks who signed the Evidence.
-func (v *Verifier) authenticate(e attest.Evidence, now time.Time) (*Claims, *attester, error) {
+func (v *Verifier) authenticate(e attest.Evidence, now time.Time) (*Claims, *Authority, error) {
 	token := e.Payload
 	var bundle *Bundle
 	switch mediaKind(e.MediaType) {
