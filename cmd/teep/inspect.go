@@ -56,6 +56,9 @@ if the command was called wrongly. Warnings and notes do not change it.
   teep inspect --json hello.suit | jq '.findings[] | select(.severity == "error")'`,
 		Args: program.ExactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if asJSON && quiet {
+				return &program.Usage{Err: errors.New("--json and --quiet exclude each other: programs pick what they need")}
+			}
 			data, err := readInput(args[0], cmd.InOrStdin())
 			if err != nil {
 				return err
@@ -84,7 +87,6 @@ if the command was called wrongly. Warnings and notes do not change it.
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "leave the notation out: print signatures and findings only")
 	c.Flags().BoolVar(&full, "full", false, "print byte strings whole, however long")
-	c.MarkFlagsMutuallyExclusive("json", "quiet")
 	return c
 }
 

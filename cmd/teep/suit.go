@@ -23,7 +23,7 @@ func suitCommand() *cobra.Command {
   teep suit verify --key dev.pub.pem hello.suit
   teep suit show hello.suit`,
 	}
-	c.AddCommand(suitCreate(), suitSign(), suitVerify(), suitShow())
+	c.AddCommand(suitCreate(), suitSign(), suitVerify(), suitShow(), suitDiff(), suitExplain(), suitSever(), suitAddPayload())
 	return c
 }
 

@@ -151,7 +151,9 @@ func (n *inspector) top(data []byte) {
 	if len(r.Parts) > 0 {
 		r.Kind, r.Summary = r.Parts[0].Kind, r.Parts[0].Summary
 	}
-	r.Notation = n.notation(data)
+	if r.Notation = n.notation(data); r.Notation == "" {
+		n.note("", "", "nested too deeply, or of too many items, to be shown")
+	}
 }
 
 func (n *inspector) notation(data []byte) string {
@@ -161,7 +163,7 @@ func (n *inspector) notation(data []byte) string {
 	}
 	text, err := notation(data, limit)
 	if err != nil {
-		return "" // what keeps data from being shown is a finding already
+		return ""
 	}
 	return text
 }

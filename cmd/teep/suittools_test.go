@@ -1,0 +1,174 @@
+package main
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/suit/describe"
+)
+
+// describedEnvelope builds a signed envelope with a payload that is fetched, and returns its file.
+func describedEnvelope(t *testing.T, key *cose.Key, sequence string) (string, *suit.Envelope) {
+	t.Helper()
+	r, err := describe.Build([]byte(`
+manifest-component-id: [hello, manifest]
+sequence-number: `+sequence+`
+vendor: {domain: example.com}
+class: {name: wasm}
+components:
+  - id: [hello]
+    payload: {file: hello.wasm, uri: "https://example.com/hello.wasm"}
+text:
+  en:
+    description: greets
+severable: [text]
+`), describe.Options{Name: "hello.yaml", ReadFile: func(string) ([]byte, error) { return []byte("payload"), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := key.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Envelope.Sign(rand.Reader, signer); err != nil {
+		t.Fatal(err)
+	}
+	return write(t, "hello.suit", r.Envelope.Encode()), r.Envelope
+}
+
+func stillVerifies(t *testing.T, file string, key *cose.Key) *suit.Envelope {
+	t.Helper()
+	e, err := readEnvelope(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := cose.NewKeySet(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Verify(set, suit.VerifyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestSuitSeverAndAddPayload(t *testing.T) {
+	key, _ := testKey(t, cose.AlgESP256)
+	file, _ := describedEnvelope(t, key, "1")
+	if code, _, stderr := run(t, "", "suit", "sever", "--member", "install", file); code != 1 || !strings.Contains(stderr, "there are: text") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if code, _, stderr := run(t, "", "suit", "sever", "--member", "text", file); code != 0 {
+		t.Fatal(stderr)
+	}
+	if e := stillVerifies(t, file, key); len(e.Severed()) != 0 {
+		t.Error("the text is still there")
+	}
+	if code, _, stderr := run(t, "", "suit", "sever", file); code != 1 || !strings.Contains(stderr, "no severable member") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+
+	payload := write(t, "hello.wasm", []byte("payload"))
+	add := func(uri, payload string) (int, string) {
+		code, _, stderr := run(t, "", "suit", "add-payload", "--uri", uri, "--payload", payload, file)
+		return code, stderr
+	}
+	if code, stderr := add("#other", payload); code != 1 || !strings.Contains(stderr, "nothing would ever read") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if code, stderr := add("https://example.com/hello.wasm", filepath.Join(t.TempDir(), "none")); code != 1 {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if code, stderr := add("https://example.com/hello.wasm", payload); code != 0 {
+		t.Fatal(stderr)
+	}
+	if e := stillVerifies(t, file, key); string(e.Integrated["https://example.com/hello.wasm"]) != "payload" {
+		t.Error("the payload is not there")
+	}
+	if code, stdout, _ := run(t, "", "inspect", "-q", file); code != 0 {
+		t.Errorf("inspect finds %s", stdout)
+	}
+	wrong := write(t, "wrong.wasm", []byte("another"))
+	if code, stderr := add("https://example.com/hello.wasm", wrong); code != 0 {
+		t.Fatal(stderr)
+	}
+	if code, stdout, _ := run(t, "", "inspect", "-q", file); code != 1 || !strings.Contains(stdout, "the digest is not image-digest") {
+		t.Errorf("exit code %d, inspect finds %s", code, stdout)
+	}
+}
+
+func TestSuitDiffCommand(t *testing.T) {
+	key, _ := testKey(t, cose.AlgESP256)
+	one, _ := describedEnvelope(t, key, "1")
+	two, _ := describedEnvelope(t, key, "2")
+	for _, c := range []struct{ before, after, want string }{
+		{one, two, "~ sequence-number: 1 -> 2\n"}, {one, one, "nothing changes for the device"},
+		{two, one, "! the sequence number does not grow (2 -> 1)"},
+	} {
+		if code, stdout, stderr := run(t, "", "suit", "diff", c.before, c.after); code != 0 || !strings.Contains(stdout, c.want) {
+			t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+		}
+	}
+	if code, _, stderr := run(t, "", "suit", "diff", one, write(t, "junk", []byte("junk"))); code != 1 || !strings.Contains(stderr, "is not a SUIT envelope") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+func TestSuitExplainCommand(t *testing.T) {
+	key, keyFile := testKey(t, cose.AlgESP256)
+	_, otherFile := testKey(t, cose.AlgESP256)
+	file, e := describedEnvelope(t, key, "1")
+	report := &suit.Report{Reference: suit.Reference{Digest: e.Digest}}
+	data, err := report.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := key.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	protected, err := suit.SignReport(rand.Reader, data, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signedFile, plainFile := write(t, "report.cose", protected), write(t, "report.cbor", data)
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"signed":            {[]string{"--key", keyFile, signedFile, file}, 0, "directive-fetch"},
+		"plain":             {[]string{"--insecure-unverified", plainFile, file}, 0, "succeeded"},
+		"nobody says who":   {[]string{plainFile, file}, 2, "--insecure-unverified"},
+		"not signed":        {[]string{"--key", keyFile, plainFile, file}, 1, "neither signed nor MACed"},
+		"another signer":    {[]string{"--key", otherFile, signedFile, file}, 1, "no signature of a trusted key"},
+		"unknown procedure": {[]string{"--procedure", "dance", "--key", keyFile, signedFile, file}, 2, "use update"},
+		"no envelope":       {[]string{"--key", keyFile, signedFile, signedFile}, 1, "is not a SUIT envelope"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := run(t, "", append([]string{"suit", "explain"}, c.args...)...)
+			if code != c.code || !strings.Contains(stdout+stderr, c.want) {
+				t.Errorf("exit code %d, want %d and %q: %s%s", code, c.code, c.want, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestSuitShowCommand(t *testing.T) {
+	key, _ := testKey(t, cose.AlgESP256)
+	file, _ := describedEnvelope(t, key, "1")
+	if code, stdout, _ := run(t, "", "suit", "show", file); code != 0 || !strings.Contains(stdout, "/ manifest-sequence-number / 2: 1") {
+		t.Errorf("exit code %d: %s", code, stdout)
+	}
+	if err := os.WriteFile(file, []byte{0xd8}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := run(t, "", "suit", "show", file); code != 1 || !strings.Contains(stderr, "teep inspect") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
