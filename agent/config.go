@@ -19,6 +19,10 @@ type Config struct {
 	TEE tee.TEE
 	// Attester makes Evidence of it. Required.
 	Attester attest.Attester
+	// Results gets Attestation Results about it (passport model); nil if only TAMs give it some.
+	// It is asked for one with the token of the request as nonce, where a TAM asks so, and for one
+	// that is fresh by its timestamp. [attest.Passport] is one.
+	Results attest.Attester
 	// Trust is the content of the trust anchor file: a set in YAML, or one in CBOR that the
 	// administrator signed. Required at the first start, where it is provisioned into sealed
 	// state. From then on the sealed copy counts: the same set again, or nil, changes nothing,
@@ -55,7 +59,7 @@ type Policy struct {
 	// offers that (TEEP §9). The TEE's clock must deserve it.
 	Timestamps bool
 	// PassportAge is how long an Attestation Result that came back from a TAM is presented to
-	// it again instead of new Evidence; 0 for never.
+	// it again instead of new Evidence, where it asks for no nonce; 0 for never.
 	PassportAge time.Duration
 }
 

@@ -35,7 +35,7 @@ func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryReque
 	}
 	freshness := teep.FreshnessNonce
 	if q.DataItems.Has(teep.DataAttestation) {
-		if freshness, err = a.chooseFreshness(q); err != nil {
+		if freshness, err = a.chooseFreshness(m.tam.Name, q); err != nil {
 			return nil, err
 		}
 	}
@@ -59,10 +59,11 @@ func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryReque
 	return r, nil
 }
 
-// supportedFreshness are the agent's mechanisms, preferred first.
-func (a *Agent) supportedFreshness() []teep.FreshnessMechanism {
+// supportedFreshness are the agent's mechanisms, preferred first. The timestamp of an Attestation
+// Result is its verifier's, and asks nothing of the TEE's clock.
+func (a *Agent) supportedFreshness(tam string) []teep.FreshnessMechanism {
 	supported := []teep.FreshnessMechanism{teep.FreshnessNonce}
-	if a.cfg.Policy.Timestamps {
+	if a.cfg.Policy.Timestamps || a.cfg.Results != nil || a.presentable(a.snapshot().TAMs[tam].Passport) {
 		supported = append(supported, teep.FreshnessTimestamp)
 	}
 	return supported
@@ -70,12 +71,13 @@ func (a *Agent) supportedFreshness() []teep.FreshnessMechanism {
 
 // chooseFreshness chooses a mechanism that the request has what it needs for: a nonce needs a
 // challenge, unless an Attestation Result is going to be presented (TEEP §9).
-func (a *Agent) chooseFreshness(q *teep.QueryRequest) (teep.FreshnessMechanism, error) {
-	chosen, err := teep.ChooseFreshness(q.FreshnessMechanisms, a.supportedFreshness())
+func (a *Agent) chooseFreshness(tam string, q *teep.QueryRequest) (teep.FreshnessMechanism, error) {
+	supported := a.supportedFreshness(tam)
+	chosen, err := teep.ChooseFreshness(q.FreshnessMechanisms, supported)
 	if err != nil || chosen != teep.FreshnessNonce || q.Challenge != nil {
 		return chosen, err
 	}
-	if timestamp, err := teep.ChooseFreshness(q.FreshnessMechanisms, a.supportedFreshness()[1:]); err == nil {
+	if timestamp, err := teep.ChooseFreshness(q.FreshnessMechanisms, supported[1:]); err == nil {
 		return timestamp, nil
 	}
 	return chosen, nil

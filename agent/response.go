@@ -43,6 +43,8 @@ func (a *Agent) response(ctx context.Context, tam *trust.TAM, q question) (*teep
 		if err := a.attest(ctx, r, record, tam, q); err != nil {
 			return nil, err
 		}
+	} else if q.token != nil && a.cfg.Results != nil {
+		a.volunteer(ctx, r, record, tam, q)
 	}
 	if q.items.Has(teep.DataTrustedComponents) {
 		if r.TrustedComponents, err = componentList(record, tam.Name); err != nil {
@@ -60,50 +62,86 @@ func (a *Agent) response(ctx context.Context, tam *trust.TAM, q question) (*teep
 	return r, nil
 }
 
-// attest puts the attestation payload in: an Attestation Result that came back from the TAM
-// before, where the request has the form for it, or else new Evidence. Evidence goes only to a
-// TAM that is authentic and trusted, and encrypted where its key is known (TEEP §11).
+// attest puts the attestation payload in: an Attestation Result, where the request has the form for
+// it, or else new Evidence. Either goes only to a TAM that is authentic and trusted, and encrypted
+// where its key is known (TEEP §11).
 func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state.Record, tam *trust.TAM, q question) error {
-	if q.challenge == nil && a.present(r, record.TAMs[tam.Name].Passport) {
-		return nil
+	request := attest.Request{
+		Nonce: q.challenge, AgentKey: a.message.Public(), Components: attestedComponents(record, tam.Name),
 	}
-	if q.challenge == nil && q.freshness != teep.FreshnessTimestamp {
-		return teep.NewProtocolError(teep.ErrPermanentError, "attestation is requested without a challenge, and timestamps do not count", nil)
+	if q.challenge == nil {
+		if p := record.TAMs[tam.Name].Passport; a.presentable(p) {
+			return a.enclose(r, attest.Evidence{MediaType: p.Format, Payload: p.Result}, tam, q)
+		}
+		if result, ok := a.result(ctx, request); ok {
+			return a.enclose(r, result, tam, q)
+		}
+		if q.freshness != teep.FreshnessTimestamp || !a.cfg.Policy.Timestamps {
+			return teep.NewProtocolError(teep.ErrPermanentError, "attestation is requested without a challenge, and timestamps do not count", nil)
+		}
 	}
 	if len(q.challenge) > maxNonce {
 		text := fmt.Sprintf("challenge of %d bytes does not fit into an eat_nonce of %d", len(q.challenge), maxNonce)
 		return teep.NewProtocolError(teep.ErrPermanentError, text, nil)
 	}
-	nonce := q.challenge
 	if q.freshness == teep.FreshnessTimestamp {
-		nonce = nil
+		request.Nonce = nil
 	}
-	evidence, err := a.cfg.Attester.Attest(ctx, "", attest.Request{
-		Nonce: nonce, AgentKey: a.message.Public(), Components: attestedComponents(record, tam.Name),
-	})
+	evidence, err := a.cfg.Attester.Attest(ctx, "", request)
 	if err != nil {
 		return fmt.Errorf("agent: evidence: %w", err)
 	}
-	payload := evidence.Payload
+	return a.enclose(r, evidence, tam, q)
+}
+
+// volunteer answers a request that has a token and does not ask for attestation with an Attestation
+// Result whose nonce is the token: that is what the passport model looks like under nonces, because
+// a request has a token only where it does not ask for attestation (TEEP §4.2, §9). Without
+// one, the TAM relies on what it knows or asks for Evidence.
+func (a *Agent) volunteer(ctx context.Context, r *teep.QueryResponse, record *state.Record, tam *trust.TAM, q question) {
+	result, ok := a.result(ctx, attest.Request{
+		Nonce: q.token, AgentKey: a.message.Public(), Components: attestedComponents(record, tam.Name),
+	})
+	if !ok {
+		return
+	}
+	if err := a.enclose(r, result, tam, q); err != nil {
+		a.log.Error("Attestation Result left out", "tam", tam.Name, "error", err)
+	}
+}
+
+// result gets an Attestation Result from the verifier that the agent was given, if any. That
+// verifier may be out of reach, and the TAM is not to suffer from it.
+func (a *Agent) result(ctx context.Context, request attest.Request) (attest.Evidence, bool) {
+	if a.cfg.Results == nil {
+		return attest.Evidence{}, false
+	}
+	result, err := a.cfg.Results.Attest(ctx, "", request)
+	if err != nil {
+		a.log.Warn("no Attestation Result from the agent's verifier", "error", err)
+		return attest.Evidence{}, false
+	}
+	return result, true
+}
+
+// enclose puts an attestation payload in, encrypted to the TAM where its key is known (TEEP §8.2).
+func (a *Agent) enclose(r *teep.QueryResponse, e attest.Evidence, tam *trust.TAM, q question) error {
+	payload := e.Payload
 	if tam.Encryption != nil {
-		payload, err = eat.Encrypt(a.cfg.Rand, payload, tam.Encryption, q.profile.Encryption)
-		if err != nil {
+		var err error
+		if payload, err = eat.Encrypt(a.cfg.Rand, payload, tam.Encryption, q.profile.Encryption); err != nil {
 			return fmt.Errorf("agent: evidence: %w", err)
 		}
 	} else {
 		a.log.Warn("evidence is sent without encryption: the TAM's trust anchor has no encryption-key", "tam", tam.Name)
 	}
-	r.AttestationFormat, r.AttestationPayload = evidence.MediaType, payload
+	r.AttestationFormat, r.AttestationPayload = e.MediaType, payload
 	return nil
 }
 
-// present puts a passport in, if there is one that is not too old.
-func (a *Agent) present(r *teep.QueryResponse, p *state.Passport) bool {
-	if p == nil || a.cfg.Policy.PassportAge == 0 || a.now().Sub(p.Received) > a.cfg.Policy.PassportAge {
-		return false
-	}
-	r.AttestationFormat, r.AttestationPayload = p.Format, p.Result
-	return true
+// presentable tells whether there is a passport that is not too old.
+func (a *Agent) presentable(p *state.Passport) bool {
+	return p != nil && a.cfg.Policy.PassportAge != 0 && a.now().Sub(p.Received) <= a.cfg.Policy.PassportAge
 }
 
 // requestedList is the requested-tc-list: what applications asked for and this TAM should serve.

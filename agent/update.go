@@ -115,6 +115,10 @@ func (a *Agent) noteUpdate(name string, u *teep.Update) error {
 		}
 		switch u.ErrorCode {
 		case 0:
+		case teep.ErrAttestationRequired:
+			// If it was a passport that did not satisfy, it will not next time either.
+			t.Passport = nil
+			t.NotBefore = now.Add(a.cfg.Policy.RetryMin)
 		case teep.ErrPermanentError:
 			t.NotBefore = now.Add(a.cfg.Policy.RetryMax)
 		default:

@@ -105,12 +105,14 @@ var errNoVerifier = errors.New("tam: no verifier is configured for this attestat
 // The TEEP profile's media type marks an Attestation Result and any other Evidence (TEEP §7.1.1).
 // Agents in the field send Evidence under it all the same; whether a trusted verifier signed tells
 // the two apart without trusting the sender.
-func (t *TAM) appraise(ctx context.Context, s *sender, nonce []byte) (result *attest.Result, wasEvidence bool, err error) {
+func (t *TAM) appraise(ctx context.Context, s *sender, a answered) (result *attest.Result, wasEvidence bool, err error) {
 	e := attest.Evidence{MediaType: s.payload.format, Payload: s.payload.data}
-	x := attest.Expectation{Nonce: nonce, AgentKey: s.key, MaxAge: t.policy.MaxEvidenceAge}
+	x := attest.Expectation{Nonce: a.nonce, AgentKey: s.key, MaxAge: t.policy.MaxEvidenceAge}
 	if t.results != nil && t.results.Accepts(e.MediaType) {
-		result, err = t.results.Appraise(ctx, e, x)
-		mayBeEvidence := t.verifier != nil && t.verifier.Accepts(e.MediaType) &&
+		shown := x
+		shown.MaxAge = t.policy.MaxResultAge
+		result, err = t.results.Appraise(ctx, e, shown)
+		mayBeEvidence := !a.resultOnly && t.verifier != nil && t.verifier.Accepts(e.MediaType) &&
 			(errors.Is(err, attest.ErrUntrusted) || errors.Is(err, attest.ErrUnknownType))
 		if !mayBeEvidence {
 			return t.judge(result, false, err)

@@ -15,8 +15,24 @@ import (
 // once for every cipher suite that it offers, since the agent is not known yet (TEEP §7.1, §8.1).
 // Nothing is stored.
 func (t *TAM) ProcessConnect(ctx context.Context) ([]byte, error) {
-	q := query{signers: t.offered, attested: t.policy.Query == QueryAttested}
-	return t.queryRequest(ctx, q)
+	return t.queryRequest(ctx, t.firstQuery())
+}
+
+// firstQuery is what policy asks an agent of which nothing is known.
+func (t *TAM) firstQuery() query {
+	return query{signers: t.offered, attested: t.policy.Query != QueryToken, timestamped: t.policy.Query == QueryTimestamp}
+}
+
+// items are the data items that policy asks for, attestation aside.
+func (p *Policy) items() teep.DataItem {
+	items := teep.DataTrustedComponents
+	if p.AskExtensions {
+		items |= teep.DataExtensions
+	}
+	if p.AskSUITReports {
+		items |= teep.DataSUITReports
+	}
+	return items
 }
 
 // query describes a QueryRequest.
@@ -25,8 +41,9 @@ type query struct {
 	signers []cose.Signer
 	// attested sets the attestation bit.
 	attested bool
-	// timestamps offers freshness by timestamp, beside the nonce.
-	timestamps bool
+	// timestamps offers freshness by timestamp, beside the nonce; timestamped offers nothing else,
+	// and has neither token nor challenge.
+	timestamps, timestamped bool
 	// profiles are offered for SUIT Reports; nil means all four.
 	profiles []teep.SUITProfile
 	// evidence attests the TAM.
@@ -34,7 +51,7 @@ type query struct {
 }
 
 func (t *TAM) queryRequest(ctx context.Context, q query) ([]byte, error) {
-	items := teep.DataTrustedComponents
+	items := t.policy.items()
 	m := &teep.QueryRequest{SUITProfiles: q.profiles}
 	if m.SUITProfiles == nil {
 		m.SUITProfiles = teep.MandatorySUITProfiles()
@@ -47,19 +64,23 @@ func (t *TAM) queryRequest(ctx context.Context, q query) ([]byte, error) {
 		items |= teep.DataAttestation
 		p = purposeChallenge
 	}
-	b, _, err := t.tokens.issue(ctx, p, byte(items), nil)
-	if err != nil {
-		return nil, err
-	}
-	// Token if and only if the attestation bit is clear; challenge only if it is set
-	// (TEEP §4.2).
-	if q.attested {
-		m.Challenge = b
-		if q.timestamps {
-			m.FreshnessMechanisms = []teep.FreshnessMechanism{teep.FreshnessNonce, teep.FreshnessTimestamp}
-		}
+	// Token if and only if the attestation bit is clear; challenge only if it is set, and not where
+	// the payload is to be fresh by its timestamp (TEEP §4.2, §9).
+	if q.timestamped {
+		m.FreshnessMechanisms = []teep.FreshnessMechanism{teep.FreshnessTimestamp}
 	} else {
-		m.Token = b
+		b, _, err := t.tokens.issue(ctx, p, byte(items), nil)
+		switch {
+		case err != nil:
+			return nil, err
+		case q.attested:
+			m.Challenge = b
+		default:
+			m.Token = b
+		}
+	}
+	if q.timestamps {
+		m.FreshnessMechanisms = []teep.FreshnessMechanism{teep.FreshnessNonce, teep.FreshnessTimestamp}
 	}
 	m.DataItems = items
 	if q.evidence != nil {
@@ -75,20 +96,23 @@ func (t *TAM) queryRequest(ctx context.Context, q query) ([]byte, error) {
 // retryLimit bounds how often one agent makes the TAM repeat a QueryRequest in another form. An
 // Error that answers a QueryRequest with a challenge carries nothing that says which attempt it
 // belongs to, so without a limit an agent that is never content would keep its broker and this
-// TAM busy for ever. It is kept in memory, per replica, and bounded.
+// TAM busy for ever. Each session may take one attempt, and sessions may follow each other quickly:
+// hence a few at once, and then one per pause. It is kept in memory, per replica, and bounded.
 type retryLimit struct {
 	clock func() time.Time
 	mu    sync.Mutex
-	last  map[string]time.Time
+	// full is when all attempts of a sender are available again.
+	full map[string]time.Time
 }
 
 const (
-	retryPause   = 10 * time.Second
+	retryBurst   = 4
+	retryPause   = time.Second
 	retryEntries = 4096
 )
 
 func newRetryLimit(clock func() time.Time) *retryLimit {
-	return &retryLimit{clock: clock, last: make(map[string]time.Time)}
+	return &retryLimit{clock: clock, full: make(map[string]time.Time)}
 }
 
 // allow tells whether the sender with that key ID, asking for that, may have another attempt now.
@@ -97,19 +121,23 @@ func (r *retryLimit) allow(keyID []byte, code teep.ErrorCode) bool {
 	key := fmt.Sprintf("%d %x", code, keyID)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if at, ok := r.last[key]; ok && now.Sub(at) < retryPause {
-		return false
-	}
-	if len(r.last) >= retryEntries {
-		for k, at := range r.last {
-			if now.Sub(at) >= retryPause {
-				delete(r.last, k)
+	if len(r.full) >= retryEntries {
+		for k, at := range r.full {
+			if !now.Before(at) {
+				delete(r.full, k)
 			}
 		}
 	}
-	if len(r.last) >= retryEntries {
+	full, known := r.full[key]
+	if !known && len(r.full) >= retryEntries {
 		return false
 	}
-	r.last[key] = now
+	if full.Before(now) {
+		full = now
+	}
+	if full = full.Add(retryPause); full.Sub(now) > retryBurst*retryPause {
+		return false
+	}
+	r.full[key] = full
 	return true
 }

@@ -2,6 +2,7 @@ package tam
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,31 @@ type sender struct {
 	device *Device
 	// payload is what the message carried as attestation-payload.
 	payload attestationPayload
+	raw     []byte // the message
+}
+
+// message identifies a message by what its sender signed and the first half of the signature. The
+// second half of an ECDSA signature can be changed by anybody without making it invalid, and so
+// can the unprotected header.
+func (s *sender) message() [16]byte {
+	h := sha256.New()
+	if payload, err := cose.UnverifiedPayload(s.raw); err == nil {
+		h.Write(payload)
+	}
+	var parts []cbor.RawMessage
+	var signature []byte
+	message := s.raw
+	if message[0]>>5 == 6 {
+		var tag cbor.RawTag
+		if cbor.Unmarshal(message, &tag) == nil {
+			message = tag.Content
+		}
+	}
+	// A message of another shape was not verified, and a COSE_Sign has its signatures deeper down.
+	if cbor.Unmarshal(message, &parts) == nil && len(parts) == 4 && cbor.Unmarshal(parts[3], &signature) == nil {
+		h.Write(signature[:len(signature)/2])
+	}
+	return [16]byte(h.Sum(nil)[:16])
 }
 
 // ProcessTeepMessage handles one message from an agent and returns the answer, which is empty when
@@ -38,7 +64,7 @@ func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error
 		}
 		return t.drop(ctx, nil, "invalid", err)
 	}
-	s := &sender{key: opened.Key, alg: opened.Algorithm, device: keys.device, payload: keys.payload}
+	s := &sender{key: opened.Key, alg: opened.Algorithm, device: keys.device, payload: keys.payload, raw: msg}
 	if !s.device.served() {
 		// An operator may have changed that since the record was read.
 		if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {

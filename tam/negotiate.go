@@ -28,7 +28,8 @@ func (t *TAM) negotiate(ctx context.Context, alg cose.Algorithm, keyID []byte, m
 
 // alternative finds the QueryRequest to try next, or none.
 func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, m *teep.Error) (*query, error) {
-	q := &query{signers: t.offered, attested: t.policy.Query == QueryAttested}
+	first := t.firstQuery()
+	q := &first
 	switch m.Code {
 	case teep.ErrUnsupportedCipherSuites:
 		// Suites beyond those that a first request offers.
@@ -42,9 +43,12 @@ func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, m *teep.Error
 		}
 		return nil, nil
 	case teep.ErrUnsupportedFreshnessMechanisms:
-		q.attested = true
-		q.timestamps = true
-		if !t.policy.AcceptTimestamps || !slices.Contains(m.FreshnessMechanisms, teep.FreshnessTimestamp) {
+		switch {
+		case q.timestamped && slices.Contains(m.FreshnessMechanisms, teep.FreshnessNonce):
+			q.timestamped = false // a challenge then
+		case !q.timestamped && t.policy.AcceptTimestamps && slices.Contains(m.FreshnessMechanisms, teep.FreshnessTimestamp):
+			q.attested, q.timestamps = true, true
+		default:
 			return nil, nil
 		}
 		return q, nil

@@ -18,6 +18,11 @@ type answered struct {
 	nonce   []byte // expected in the attestation payload; nil: freshness by timestamp
 	token   []byte // of the QueryRequest; nil when it had a challenge
 	consume Consumption
+	// timestamped says that the payload is fresh by its timestamp, and what is used up is open yet.
+	timestamped bool
+	// resultOnly says that the payload must be an Attestation Result: that its nonce was used up
+	// says nothing against it, as it would against Evidence.
+	resultOnly bool
 }
 
 // queryResponse handles a QueryResponse whose signature holds (TEEP §7.1.1).
@@ -37,10 +42,19 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 	// to was the same message, its challenge is used up now.
 	for range 3 {
 		reply, err := t.answer(ctx, s, m, a)
-		if !errors.Is(err, ErrConflict) {
-			if errors.Is(err, ErrConsumed) {
+		if errors.Is(err, ErrConsumed) {
+			presented, ok := t.presented(s)
+			if !ok || a.timestamped || a.token != nil {
 				return t.drop(ctx, s, "replayed", err)
 			}
+			// The challenge was answered with the Evidence that this result is about.
+			if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
+				return nil, fmt.Errorf("tam: looking up a device: %w", err)
+			}
+			a = presented
+			continue
+		}
+		if !errors.Is(err, ErrConflict) {
 			return reply, err
 		}
 		if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
@@ -62,6 +76,9 @@ func (t *TAM) matchRequest(ctx context.Context, s *sender, m *teep.QueryResponse
 	}
 	if s.payload.nonce != nil {
 		tok, err := t.tokens.check(ctx, s.payload.nonce, purposeChallenge, nil)
+		if presented, ok := t.presented(s); err != nil && ok {
+			return presented, nil
+		}
 		return answered{
 			items: teep.DataItem(tok.request), nonce: s.payload.nonce,
 			consume: Consumption{ID: tok.id, Expires: tok.expires},
@@ -70,13 +87,28 @@ func (t *TAM) matchRequest(ctx context.Context, s *sender, m *teep.QueryResponse
 	if !t.policy.AcceptTimestamps || s.payload.data == nil {
 		return answered{}, errors.New("neither token nor challenge")
 	}
-	// Fresh by timestamp: the payload itself is what may be used once. The verifier bounds its
-	// age, after which it needs no remembering.
+	// Fresh by timestamp: what is used up shows when it is known whether it is Evidence.
+	return answered{items: teep.DataAttestation | t.policy.items(), timestamped: true}, nil
+}
+
+// usedOnce is what a payload that is fresh by its timestamp uses up. Evidence counts once. An
+// Attestation Result is a passport that is shown more than once: there it is the message that counts
+// once. The verifier bounds their age, after which they need no remembering.
+func (t *TAM) usedOnce(s *sender, evidence bool) Consumption {
+	if !evidence {
+		return Consumption{ID: s.message(), Expires: t.clock().Add(2 * t.policy.MaxResultAge)}
+	}
 	sum := sha256.Sum256(s.payload.data)
-	return answered{
-		items:   teep.DataAttestation | teep.DataTrustedComponents,
-		consume: Consumption{ID: [16]byte(sum[:16]), Expires: t.clock().Add(2 * t.policy.MaxEvidenceAge)},
-	}, nil
+	return Consumption{ID: [16]byte(sum[:16]), Expires: t.clock().Add(2 * t.policy.MaxEvidenceAge)}
+}
+
+// presented is the reading of a message whose payload may be an Attestation Result that the agent was
+// given before: whatever nonce is in it, it is fresh by its timestamp (RFC 9334 §10).
+func (t *TAM) presented(s *sender) (answered, bool) {
+	if !t.policy.AcceptTimestamps || s.payload.data == nil || t.results == nil || !t.results.Accepts(s.payload.format) {
+		return answered{}, false
+	}
+	return answered{items: teep.DataAttestation | t.policy.items(), timestamped: true, resultOnly: true}, true
 }
 
 // answer appraises, decides, and commits everything as one step.
@@ -87,8 +119,15 @@ func (t *TAM) answer(ctx context.Context, s *sender, m *teep.QueryResponse, a an
 	d := s.device
 	if s.payload.data != nil {
 		var err error
-		if result, wasEvidence, err = t.appraise(ctx, s, a.nonce); err == nil {
+		if result, wasEvidence, err = t.appraise(ctx, s, a); err == nil {
 			d, err = t.attested(s, result, now)
+		}
+		if a.timestamped {
+			a.consume = t.usedOnce(s, wasEvidence)
+		}
+		if a.resultOnly && errors.Is(err, attest.ErrUntrusted) {
+			// Evidence that was used up, or the result of a stranger.
+			return t.drop(ctx, s, "replayed", err)
 		}
 		if err != nil {
 			return t.attestationFailed(ctx, s, a, attestationFault(err), err)
@@ -236,6 +275,9 @@ func (t *TAM) commit(ctx context.Context, s *sender, a answered, d *Device, kind
 // of it. A stranger leaves no trace in the store: anybody can be one.
 func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text string, cause error) ([]byte, error) {
 	d := s.device
+	if errors.Is(cause, attest.ErrNotFresh) {
+		d = nil // anybody can send what a device said long ago: its record stays as it is
+	}
 	heal, err := t.healing(ctx)
 	if err != nil {
 		return nil, err

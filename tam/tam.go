@@ -54,6 +54,11 @@ const (
 	// nonce for agents that bring an Attestation Result (passport model, TEEP §9). Agents
 	// whose last attestation is older than Policy.ReattestAfter are asked again with a challenge.
 	QueryToken
+	// QueryTimestamp asks for attestation that is fresh by its timestamp, with neither token nor
+	// challenge: agents may present an Attestation Result that they were given before, and answer
+	// the next time without being asked (TEEP §7.2). It needs Policy.AcceptTimestamps. Agents
+	// that know nonces only are asked again with a challenge.
+	QueryTimestamp
 )
 
 // Admission says what becomes of a device that is seen for the first time.
@@ -81,8 +86,14 @@ type Policy struct {
 	// AcceptTimestamps accepts attestation payloads that are fresh by timestamp instead of a
 	// nonce, up to MaxEvidenceAge. Each is accepted once.
 	AcceptTimestamps bool
-	// MaxEvidenceAge bounds the age of timestamped payloads. Default 5 minutes.
+	// MaxEvidenceAge bounds the age of timestamped Evidence. Default 5 minutes.
 	MaxEvidenceAge time.Duration
+	// MaxResultAge bounds the age of Attestation Results that agents present under no nonce; they
+	// say themselves when they expire, which may be sooner. Default 1 hour.
+	MaxResultAge time.Duration
+	// AskExtensions and AskSUITReports also ask for the extensions that agents support and for the
+	// SUIT Reports of their last start (TEEP §4.2).
+	AskExtensions, AskSUITReports bool
 	// AcceptWarning serves devices whose appraisal ended in a warning (AR4SI).
 	AcceptWarning bool
 	// PassResults sends the Attestation Result back to agents that sent Evidence, as a
@@ -106,6 +117,7 @@ func (p Policy) withDefaults() Policy {
 		{&p.TokenKeyRotation, 24 * time.Hour},
 		{&p.ReattestAfter, 24 * time.Hour},
 		{&p.MaxEvidenceAge, 5 * time.Minute},
+		{&p.MaxResultAge, time.Hour},
 		{&p.PermanentPause, time.Hour},
 		{&p.TemporaryPause, time.Minute},
 	} {
@@ -196,8 +208,10 @@ func (c *Config) check() error {
 	case c.Verifier == nil && c.Results == nil:
 		return errors.New("tam: Config has neither Verifier nor Results: no device could ever be attested")
 	case c.Policy.TokenLifetime < 0 || c.Policy.TokenKeyRotation < 0 || c.Policy.ReattestAfter < 0 ||
-		c.Policy.MaxEvidenceAge < 0 || c.Policy.PermanentPause < 0 || c.Policy.TemporaryPause < 0:
+		c.Policy.MaxEvidenceAge < 0 || c.Policy.MaxResultAge < 0 || c.Policy.PermanentPause < 0 || c.Policy.TemporaryPause < 0:
 		return errors.New("tam: Config.Policy has a negative duration")
+	case c.Policy.Query == QueryTimestamp && !c.Policy.AcceptTimestamps:
+		return errors.New("tam: Config.Policy asks for timestamps and does not accept them: set AcceptTimestamps too")
 	}
 	for i, s := range c.Signers {
 		if s == nil {

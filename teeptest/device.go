@@ -87,10 +87,14 @@ func (d *Device) start() {
 	w.must(err)
 	attester, err := newAttester(environment.Identity(), d.signer(environment, tee.KeyAttestation), w.Clock.Now)
 	w.must(err)
-	a, err := agent.New(agent.Config{
+	config := agent.Config{
 		TEE: environment, Attester: attester, Trust: w.trust(), Policy: o.AgentPolicy, Limits: o.AgentLimits,
 		Clock: w.Clock.Now, Logger: o.Logger,
-	})
+	}
+	if o.AgentConfig != nil {
+		o.AgentConfig(&config)
+	}
+	a, err := agent.New(config)
 	w.must(err)
 	d.mu.Lock()
 	defer d.mu.Unlock()

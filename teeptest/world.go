@@ -42,6 +42,10 @@ type Options struct {
 	AgentLimits agent.Limits
 	// MustAttest lets agents demand that the TAM attests itself first.
 	MustAttest bool
+	// TAMConfig and AgentConfig, if not nil, change the configuration of the TAM and of every agent
+	// before they start.
+	TAMConfig   func(*tam.Config)
+	AgentConfig func(*agent.Config)
 	// Seed decides what the relay's faults hit and what a crash leaves of a disk.
 	Seed uint64
 	// Logger gets what TAM and agents log; nil discards it.
@@ -167,12 +171,16 @@ func (w *World) startTAM() {
 	w.must(err)
 	results, err := cose.NewKeySet(w.Verifier.Public())
 	w.must(err)
-	t, err := tam.New(ctx, tam.Config{
+	config := tam.Config{
 		Signers:        []cose.Signer{w.signer(w.ESP256), w.signer(w.Ed25519)},
 		DecryptionKeys: []*cose.Key{w.Encryption}, Verifier: verifier,
 		Results: tam.PassportVerifier(results, w.Clock.Now), Attester: w.newTAMAttester(verifier),
 		Store: store, Blobs: blobs, Policy: w.options.TAMPolicy, Clock: w.Clock.Now, Logger: w.options.Logger,
-	})
+	}
+	if w.options.TAMConfig != nil {
+		w.options.TAMConfig(&config)
+	}
+	t, err := tam.New(ctx, config)
 	w.must(err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
