@@ -32,7 +32,8 @@ type SignOptions struct {
 	// this package sets.
 	Protected, Unprotected Header
 	// X5Chain are DER certificates, end entity first, placed in the unprotected bucket (the chain
-	// is authenticated by its own signatures). Not with SignMulti.
+	// is authenticated by its own signatures). Not with SignMulti, nor where the signer is
+	// [Certified] and has its own.
 	X5Chain [][]byte
 }
 
@@ -98,6 +99,12 @@ func Sign1(rand io.Reader, payload []byte, s Signer, o SignOptions) ([]byte, err
 	if err := checkSigner(s); err != nil {
 		return nil, err
 	}
+	if chain := chainOf(s); chain != nil {
+		if len(o.X5Chain) > 0 {
+			return nil, fmt.Errorf("%w x5chain is given in the options and by the signer", ErrHeader)
+		}
+		o.X5Chain = chain
+	}
 	h, err := o.bodyHeaders(s.Algorithm(), s.KeyID())
 	if err != nil {
 		return nil, err
@@ -144,7 +151,7 @@ func appendSignature(dst []byte, rand io.Reader, body, payload []byte, s Signer,
 	if err := checkSigner(s); err != nil {
 		return nil, err
 	}
-	own := SignOptions{OmitKeyID: o.OmitKeyID}
+	own := SignOptions{OmitKeyID: o.OmitKeyID, X5Chain: chainOf(s)}
 	h, err := own.bodyHeaders(s.Algorithm(), s.KeyID())
 	if err != nil {
 		return nil, err

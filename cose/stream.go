@@ -27,13 +27,14 @@ const maxChaChaContent = (1<<32 - 2) * 64
 // For an AEAD nothing can be read before the tag of the whole ciphertext held: NewContentReader
 // itself returns ErrDecrypt when it does not.
 //
-//   - ChaCha20-Poly1305 goes over src twice, in constant memory: once to check the tag, and again
-//     to decrypt what is read. A digest of each chunk is kept from the first pass (32 bytes for
-//     256 KiB), so content that changes in between is ErrDecrypt and not plaintext.
-//   - AES-GCM is opened in memory, because no library offers its authentication as a stream: up to
-//     [MaxBufferedContent], beyond that ErrTooLarge.
+//   - ChaCha20-Poly1305 and AES-GCM go over src twice, in constant memory: once to check the tag,
+//     and again to decrypt what is read. A digest of each chunk is kept from the first pass (32
+//     bytes for 256 KiB), so content that changes in between is ErrDecrypt and not plaintext.
 //   - A128CTR and A256CTR stream in constant memory and authenticate nothing: compare what was
 //     read with an authenticated digest before using it.
+//
+// What has a destination that nobody sees before it is complete goes faster through
+// [NewUnverifiedContentReader], in one pass.
 //
 // key and iv come from [EncryptMessage.ContentKey] and [EncryptMessage.IV], aad is
 // [EncryptMessage.AAD]. The reader is not safe for concurrent use.
@@ -45,17 +46,49 @@ func NewContentReader(alg Algorithm, key, iv, aad []byte, src io.ReaderAt, size 
 	if size < 0 || c.aead && size < tagBytes {
 		return nil, fmt.Errorf("%w: a ciphertext of %d bytes is too short for %v", ErrDecrypt, size, alg)
 	}
-	switch {
-	case !c.aead:
+	if !c.aead {
 		stream, err := NewCTR(alg, key, iv, 0)
 		if err != nil {
 			return nil, err
 		}
 		return &cipher.StreamReader{S: stream, R: &exactReader{r: io.NewSectionReader(src, 0, size), left: size}}, nil
-	case alg == AlgChaCha20Poly1305:
-		return newChaChaReader(key, iv, aad, src, size-tagBytes)
 	}
-	return openBuffered(alg, key, iv, aad, src, size)
+	a, err := newStreamAEAD(alg, key, iv, aad)
+	if err != nil {
+		return nil, err
+	}
+	return newTwoPassReader(a, alg, src, size-tagBytes)
+}
+
+// streamAEAD is an AEAD with its two halves apart: the key stream, and the tag over the ciphertext.
+type streamAEAD interface {
+	cipher.Stream
+	authenticate(ciphertext []byte)
+	// verify ends the content and compares its tag, in constant time. It is called once.
+	verify(tag []byte) bool
+}
+
+func newStreamAEAD(alg Algorithm, key, iv, aad []byte) (streamAEAD, error) {
+	if alg == AlgChaCha20Poly1305 {
+		return newChaCha(key, iv, aad)
+	}
+	return newGCMStream(key, iv, aad)
+}
+
+// contentLimit is how many bytes the block counter of an AEAD covers.
+func contentLimit(alg Algorithm) int64 {
+	if alg == AlgChaCha20Poly1305 {
+		return maxChaChaContent
+	}
+	return maxGCMContent
+}
+
+func errCounter(alg Algorithm) error {
+	return fmt.Errorf("%w: %w: %v ends at %d bytes", ErrMalformed, ErrTooLarge, alg, contentLimit(alg))
+}
+
+func errTag(alg Algorithm) error {
+	return fmt.Errorf("%w: the %v tag does not hold", ErrDecrypt, alg)
 }
 
 // exactReader turns an early end of the source into io.ErrUnexpectedEOF.
@@ -72,27 +105,8 @@ func (e *exactReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func openBuffered(alg Algorithm, key, iv, aad []byte, src io.ReaderAt, size int64) (io.Reader, error) {
-	if size > MaxBufferedContent+tagBytes {
-		return nil, errBuffered(alg)
-	}
-	buffer := make([]byte, size)
-	if err := readFullAt(src, buffer, 0); err != nil {
-		return nil, err
-	}
-	aead, err := newAEAD(alg, key)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKey, err)
-	}
-	plaintext, err := aead.Open(buffer[:0], iv, buffer, aad)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the %v tag does not hold", ErrDecrypt, alg)
-	}
-	return bytes.NewReader(plaintext), nil
-}
-
 func errBuffered(alg Algorithm) error {
-	return fmt.Errorf("%w: %w: %v content is limited to %d bytes; use ChaCha20-Poly1305, or a CTR algorithm with a digest", ErrMalformed, ErrTooLarge, alg, MaxBufferedContent)
+	return fmt.Errorf("%w: %w: %v encrypts up to %d bytes here; use ChaCha20-Poly1305, or a CTR algorithm with a digest", ErrMalformed, ErrTooLarge, alg, MaxBufferedContent)
 }
 
 // readFullAt fills p. io.ReaderAt may return io.EOF together with the last bytes.
@@ -109,7 +123,7 @@ func readFullAt(src io.ReaderAt, p []byte, offset int64) error {
 
 // chachaAEAD is ChaCha20-Poly1305 (RFC 8439 §2.8) with its two halves apart.
 type chachaAEAD struct {
-	stream *chacha20.Cipher
+	*chacha20.Cipher
 	mac    *poly1305.MAC
 	aad    int
 	length uint64
@@ -123,7 +137,7 @@ func newChaCha(key, iv, aad []byte) (*chachaAEAD, error) {
 	var once [32]byte // RFC 8439 §2.6: block 0 gives the one-time key, content starts at block 1
 	stream.XORKeyStream(once[:], once[:])
 	stream.SetCounter(1)
-	c := &chachaAEAD{stream: stream, mac: poly1305.New(&once), aad: len(aad)}
+	c := &chachaAEAD{Cipher: stream, mac: poly1305.New(&once), aad: len(aad)}
 	c.mac.Write(aad)
 	c.pad(uint64(len(aad)))
 	return c, nil
@@ -150,9 +164,11 @@ func (c *chachaAEAD) tag() []byte {
 	return c.mac.Sum(nil)
 }
 
-// chachaReader decrypts content whose tag held, chunk by chunk.
-type chachaReader struct {
-	stream  *chacha20.Cipher
+func (c *chachaAEAD) verify(tag []byte) bool { return subtle.ConstantTimeCompare(c.tag(), tag) == 1 }
+
+// twoPassReader decrypts content whose tag held, chunk by chunk.
+type twoPassReader struct {
+	stream  cipher.Stream
 	src     io.ReaderAt
 	size    int64
 	offset  int64               // of the next chunk
@@ -161,37 +177,33 @@ type chachaReader struct {
 	ready   []byte // plaintext in buffer that was not read yet
 }
 
-func newChaChaReader(key, iv, aad []byte, src io.ReaderAt, size int64) (io.Reader, error) {
-	if size > maxChaChaContent {
-		return nil, fmt.Errorf("%w: %w: ChaCha20-Poly1305 ends at %d bytes", ErrMalformed, ErrTooLarge, int64(maxChaChaContent))
+func newTwoPassReader(a streamAEAD, alg Algorithm, src io.ReaderAt, size int64) (io.Reader, error) {
+	if size > contentLimit(alg) {
+		return nil, errCounter(alg)
 	}
-	c, err := newChaCha(key, iv, aad)
-	if err != nil {
-		return nil, err
-	}
-	r := &chachaReader{stream: c.stream, src: src, size: size, buffer: make([]byte, min(size, streamChunk))}
+	r := &twoPassReader{stream: a, src: src, size: size, buffer: make([]byte, min(size, streamChunk))}
 	r.digests = make([][sha256.Size]byte, 0, (size+streamChunk-1)/streamChunk)
 	for ; r.offset < size; r.offset += streamChunk {
 		chunk := r.buffer[:min(size-r.offset, streamChunk)]
 		if err := readFullAt(src, chunk, r.offset); err != nil {
 			return nil, err
 		}
-		c.authenticate(chunk)
+		a.authenticate(chunk)
 		r.digests = append(r.digests, sha256.Sum256(chunk))
 	}
 	var tag [tagBytes]byte
 	if err := readFullAt(src, tag[:], size); err != nil {
 		return nil, err
 	}
-	if subtle.ConstantTimeCompare(c.tag(), tag[:]) != 1 {
-		return nil, fmt.Errorf("%w: the %v tag does not hold", ErrDecrypt, AlgChaCha20Poly1305)
+	if !a.verify(tag[:]) {
+		return nil, errTag(alg)
 	}
 	r.offset = 0
 	return r, nil
 }
 
 // Read implements io.Reader.
-func (r *chachaReader) Read(p []byte) (int, error) {
+func (r *twoPassReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -208,7 +220,7 @@ func (r *chachaReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *chachaReader) next() error {
+func (r *twoPassReader) next() error {
 	chunk := r.buffer[:min(r.size-r.offset, streamChunk)]
 	if err := readFullAt(r.src, chunk, r.offset); err != nil {
 		return err
@@ -239,7 +251,7 @@ func NewContentWriter(alg Algorithm, key, iv, aad []byte, dst io.Writer) (io.Wri
 		w.stream, err = NewCTR(alg, key, iv, 0)
 	case alg == AlgChaCha20Poly1305:
 		if w.chacha, err = newChaCha(key, iv, aad); err == nil {
-			w.stream = w.chacha.stream
+			w.stream = w.chacha
 		}
 	default:
 		w.alg, w.iv, w.aad = alg, bytes.Clone(iv), bytes.Clone(aad)
@@ -292,7 +304,7 @@ func (w *contentWriter) Write(p []byte) (int, error) {
 
 func (w *contentWriter) writeChunk(p []byte) (int, error) {
 	if w.chacha != nil && w.chacha.length+uint64(len(p)) > maxChaChaContent {
-		return 0, fmt.Errorf("%w: %w: ChaCha20-Poly1305 ends at %d bytes", ErrMalformed, ErrTooLarge, int64(maxChaChaContent))
+		return 0, errCounter(AlgChaCha20Poly1305)
 	}
 	if cap(w.buffer) < len(p) {
 		w.buffer = make([]byte, len(p))
