@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/attest/eat"
@@ -21,11 +20,14 @@ func install(ctx context.Context, s *story) error {
 	if _, err := s.run(ctx, "teep", "app", "request", "--broker", "device/app.sock", "hello"); err != nil {
 		return err
 	}
-	s.tell("an app asked the broker for %q; the agent named %s", "hello", s.tamURI)
 	all, err := s.passed()
 	if err != nil {
 		return err
 	}
+	if s.messages.connected != s.tamURI {
+		return fmt.Errorf("the broker connected to %q instead of %s", s.messages.connected, s.tamURI)
+	}
+	s.tell("an app asked the broker for %q; the agent named %s, and the broker connected there", "hello", s.tamURI)
 	query, err := s.checkQuery(all)
 	if err != nil {
 		return err
@@ -33,7 +35,7 @@ func install(ctx context.Context, s *story) error {
 	if err := s.checkResponse(all, query); err != nil {
 		return err
 	}
-	if err := s.checkOutcome(all, 1); err != nil {
+	if err := s.checkOutcome(all, 1, 0); err != nil {
 		return err
 	}
 	return s.checkInventory(ctx, "hello/manifest", 1)
@@ -47,30 +49,31 @@ func (s *story) checkQuery(all []message) (*teep.QueryRequest, error) {
 	if len(query.Challenge) < 8 || query.Token != nil {
 		return nil, errors.New("the QueryRequest does not have a challenge and no token, as one that asks for attestation must")
 	}
-	_, signatures, err := cose.UnverifiedHeaders(raw)
-	if err != nil {
-		return nil, err
+	for _, file := range []string{"tam/keys/esp256.pem", "tam/keys/ed25519.pem"} {
+		key, err := s.key(file)
+		if err != nil {
+			return nil, err
+		}
+		only, err := cose.NewKeySet(key.Public())
+		if err != nil {
+			return nil, err
+		}
+		if _, err := teep.Open(raw, only, teep.OpenOptions{}); err != nil {
+			return nil, fmt.Errorf("the QueryRequest cannot be verified with %s alone: %w", file, err)
+		}
 	}
-	var algorithms []string
-	for _, h := range signatures {
-		alg := h.Protected.Algorithm()
-		algorithms = append(algorithms, fmt.Sprintf("%v (%d)", alg, int64(alg)))
-	}
-	if len(algorithms) != 2 {
-		return nil, fmt.Errorf("the QueryRequest has %d signatures instead of 2", len(algorithms))
-	}
-	s.tell("TAM → agent: QueryRequest, fresh challenge of %d bytes, signed with %s", len(query.Challenge), strings.Join(algorithms, " and "))
+	s.tell("TAM → agent: QueryRequest, fresh challenge of %d bytes; its ESP256 (-9) and its Ed25519 (-19) signature both verify", len(query.Challenge))
 	return query, nil
 }
 
 // checkResponse opens the Evidence with the TAM's decryption key and looks for what it must bind.
 func (s *story) checkResponse(all []message, query *teep.QueryRequest) error {
-	response, _, ok := find[*teep.QueryResponse](all)
+	response, raw, ok := find[*teep.QueryResponse](all)
 	if !ok {
 		return errors.New("no QueryResponse passed the broker")
 	}
-	if len(response.RequestedComponents) != 1 {
-		return fmt.Errorf("the QueryResponse requests %d components instead of 1", len(response.RequestedComponents))
+	if len(response.RequestedComponents) != 1 || suit.ComponentID(response.RequestedComponents[0].ID).String() != "'hello'" {
+		return fmt.Errorf("the QueryResponse requests %v instead of hello", response.RequestedComponents)
 	}
 	if !eat.IsEncrypted(response.AttestationPayload) {
 		return errors.New("the Evidence is readable on its way")
@@ -97,12 +100,20 @@ func (s *story) checkResponse(all []message, query *teep.QueryRequest) error {
 	if !bytes.Equal(claims.Nonce, query.Challenge) {
 		return errors.New("eat_nonce is not the challenge")
 	}
+	agentKey, err := cose.NewKeySet(claims.Confirmation.Key)
+	if err != nil {
+		return err
+	}
+	if _, err := teep.Open(raw, agentKey, teep.OpenOptions{}); err != nil {
+		return fmt.Errorf("cnf does not name the key that signed the QueryResponse: %w", err)
+	}
 	s.tell("agent → TAM: QueryResponse with Evidence for this challenge (cnf, ueid, oemid, hwmodel, hwversion, manifests), encrypted to the TAM")
 	return nil
 }
 
-// checkOutcome looks at the Update and the Success that answered it.
-func (s *story) checkOutcome(all []message, manifests int) error {
+// checkOutcome looks at the Update, which must install and unlink so many manifests, and at the
+// Success that answered it.
+func (s *story) checkOutcome(all []message, install, unlink int) error {
 	update, _, ok := find[*teep.Update](all)
 	if !ok {
 		return errors.New("no Update passed the broker")
@@ -110,8 +121,9 @@ func (s *story) checkOutcome(all []message, manifests int) error {
 	if update.ErrorCode != 0 {
 		return fmt.Errorf("the TAM refused: %v: %s", update.ErrorCode, update.ErrorMessage)
 	}
-	if len(update.Manifests)+len(update.UnneededManifests) != manifests {
-		return fmt.Errorf("the Update is about %d manifests instead of %d", len(update.Manifests)+len(update.UnneededManifests), manifests)
+	if len(update.Manifests) != install || len(update.UnneededManifests) != unlink {
+		return fmt.Errorf("the Update installs %d manifests instead of %d, and unlinks %d instead of %d",
+			len(update.Manifests), install, len(update.UnneededManifests), unlink)
 	}
 	success, _, ok := find[*teep.Success](all)
 	if !ok {
@@ -132,10 +144,14 @@ func (s *story) checkOutcome(all []message, manifests int) error {
 			return errors.New("the SUIT Report tells of a failure, or its nonce is not the Update's token")
 		}
 	}
-	if len(update.Manifests) > 0 && len(success.SUITReports) == 0 {
+	if len(success.SUITReports) == 0 {
 		return errors.New("the Success carries no SUIT Report")
 	}
-	s.tell("TAM → agent: Update; agent → TAM: Success, with %d SUIT Report whose nonce is the Update's token", len(success.SUITReports))
+	what := "manifest-list"
+	if unlink > 0 {
+		what = "unneeded-manifest-list"
+	}
+	s.tell("TAM → agent: Update with a %s; agent → TAM: Success, with %d SUIT Report whose nonce is the Update's token", what, len(success.SUITReports))
 	return nil
 }
 

@@ -57,7 +57,10 @@ func keysAndTrust(ctx context.Context, s *story) error {
 	if err := s.startAll(ctx); err != nil {
 		return err
 	}
-	s.tell("device: sealed its trust anchors: 1 TAM, 1 component signer for %q; from now on the sealed ones count", "hello")
+	if _, err := s.logged("teep-agent", "trust anchors provisioned\" version=1 tams=1 signers=1"); err != nil {
+		return err
+	}
+	s.tell("device: provisioned trust anchors from a file: 1 TAM, 1 component signer for %q; they are sealed now", "hello")
 	s.tell("running: teep-tam at %s, teep-broker, teep-agent, each in its own process", s.tamURI)
 	return nil
 }

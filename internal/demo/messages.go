@@ -16,6 +16,8 @@ import (
 type messages struct {
 	path   string
 	offset int64
+	// connected is where the broker last connected to.
+	connected string
 }
 
 func newMessages(path string) *messages { return &messages{path: path} }
@@ -43,12 +45,16 @@ func (m *messages) next() ([]message, error) {
 	for {
 		var line struct {
 			Kind    string `json:"kind"`
+			URI     string `json:"uri"`
 			Message string `json:"message"`
 		}
 		if err := dec.Decode(&line); err == io.EOF {
 			break
 		} else if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.path, err)
+		}
+		if line.Kind == "connect" {
+			m.connected = line.URI
 		}
 		if line.Message == "" {
 			continue

@@ -223,6 +223,9 @@ func replayedResponse(ctx context.Context, s *story) error {
 	if _, err := s.post(ctx, response); err != nil {
 		return err
 	}
+	if reason, err := s.logged("teep-tam", "reason=replayed"); err == nil {
+		return fmt.Errorf("the TAM took the first QueryResponse for a replay: %s", reason)
+	}
 	again, err := s.post(ctx, response)
 	if err != nil {
 		return err
@@ -230,11 +233,10 @@ func replayedResponse(ctx context.Context, s *story) error {
 	if len(again) != 0 {
 		return errors.New("the TAM answered a QueryResponse that it had seen before")
 	}
-	reason, err := s.logged("teep-tam", "used before")
-	if err != nil {
+	if _, err := s.logged("teep-tam", "token or challenge was used before"); err != nil {
 		return err
 	}
-	s.tell("refused: replayed QueryResponse: the TAM stays silent and logs %q", reason)
+	s.tell("refused: replayed QueryResponse: the TAM stays silent and logs: token or challenge was used before")
 	return nil
 }
 
@@ -345,7 +347,7 @@ func unknownMeasurement(ctx context.Context, s *story) error {
 	if !ok || u.ErrorCode != teep.ErrAttestationRequired || len(u.Manifests) > 0 {
 		return fmt.Errorf("the TAM answered Evidence of an unknown agent with %+v", m)
 	}
-	s.tell("refused: Evidence of an agent with an unknown measurement: %v: %s", u.ErrorCode, u.ErrorMessage)
+	s.tell("refused: Evidence of a patched agent: %v: %s", u.ErrorCode, u.ErrorMessage)
 	return nil
 }
 
