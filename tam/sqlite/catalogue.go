@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/audit"
 )
 
 // CatalogueRevision implements [tam.Catalogue].
@@ -40,6 +41,9 @@ func (s *Store) AddVersion(ctx context.Context, v tam.Version) error {
 		}
 		if _, err := tx.StmtContext(ctx, s.stmts.insertVersion).ExecContext(ctx, key, sequence, string(data)); err != nil {
 			return wrap(err)
+		}
+		if err := s.record(ctx, tx, audit.ActionVersionPublish, v.Manifest.String(), v.Describe()); err != nil {
+			return err
 		}
 		return s.bump(ctx, tx)
 	})
@@ -96,6 +100,10 @@ func (s *Store) WithdrawVersion(ctx context.Context, manifest suit.ComponentID, 
 		if err := s.replace(ctx, tx, s.stmts.updateVersion, v, key, seq); err != nil {
 			return err
 		}
+		detail := fmt.Sprintf("sequence number %d: %s", sequence, reason)
+		if err := s.record(ctx, tx, audit.ActionVersionWithdraw, manifest.String(), detail); err != nil {
+			return err
+		}
 		return s.bump(ctx, tx)
 	})
 }
@@ -118,23 +126,12 @@ func (s *Store) Assignments(ctx context.Context) ([]tam.Assignment, error) {
 
 // PutAssignment implements [tam.Catalogue].
 func (s *Store) PutAssignment(ctx context.Context, a tam.Assignment) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
-		if err := s.replace(ctx, tx, s.stmts.putAssignment, a, []byte(a.Manifest.Key())); err != nil {
-			return err
-		}
-		return s.bump(ctx, tx)
-	})
+	return s.write(ctx, func(tx *sql.Tx) error { return s.putAssignment(ctx, tx, a) })
 }
 
 // DeleteAssignment implements [tam.Catalogue].
 func (s *Store) DeleteAssignment(ctx context.Context, manifest suit.ComponentID) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
-		res, err := tx.StmtContext(ctx, s.stmts.deleteAssignment).ExecContext(ctx, []byte(manifest.Key()))
-		if err := oneRow(res, err, tam.ErrNotFound); err != nil {
-			return err
-		}
-		return s.bump(ctx, tx)
-	})
+	return s.write(ctx, func(tx *sql.Tx) error { return s.deleteAssignment(ctx, tx, manifest) })
 }
 
 // AddPublisher implements [tam.Publishers].
@@ -153,6 +150,9 @@ func (s *Store) AddPublisher(ctx context.Context, p tam.Publisher) error {
 			if err := oneRow(res, err, tam.ErrExists); err != nil {
 				return err
 			}
+		}
+		if err := s.record(ctx, tx, audit.ActionPublisherAdd, p.Name, p.Describe()); err != nil {
+			return err
 		}
 		return s.bump(ctx, tx)
 	})
@@ -178,6 +178,9 @@ func (s *Store) RevokePublisher(ctx context.Context, name string, at time.Time) 
 		}
 		p.Revoked = at.UTC()
 		if err := s.replace(ctx, tx, s.stmts.updatePublisher, p, name); err != nil {
+			return err
+		}
+		if err := s.record(ctx, tx, audit.ActionPublisherRevoke, name, "nothing that it signed is offered any more"); err != nil {
 			return err
 		}
 		return s.bump(ctx, tx)

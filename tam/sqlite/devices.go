@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/audit"
 )
 
 type scanner interface{ Scan(dest ...any) error }
@@ -41,6 +42,10 @@ func (s *Store) Device(ctx context.Context, id string) (*tam.Device, error) {
 // ListDevices implements [tam.Devices].
 func (s *Store) ListDevices(ctx context.Context, after string, limit int) ([]tam.Device, error) {
 	rows, err := s.stmts.listDevices.QueryContext(ctx, after, limit)
+	return scanDevices(rows, err)
+}
+
+func scanDevices(rows *sql.Rows, err error) ([]tam.Device, error) {
 	if err != nil {
 		return nil, wrap(err)
 	}
@@ -60,6 +65,9 @@ func (s *Store) ListDevices(ctx context.Context, after string, limit int) ([]tam
 func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		err := s.putDevice(ctx, tx, d)
+		if err == nil {
+			return s.record(ctx, tx, audit.ActionDeviceUpdate, d.ID, "status "+string(d.Status))
+		}
 		if err != tam.ErrConflict {
 			return err
 		}
@@ -85,10 +93,10 @@ func (s *Store) putDevice(ctx context.Context, tx *sql.Tx, d *tam.Device) error 
 	var res sql.Result
 	if d.Revision == 0 {
 		res, err = tx.StmtContext(ctx, s.stmts.insertDevice).ExecContext(ctx, d.ID, d.KeyThumbprint, d.AgentKey,
-			string(d.Status), 1, millis(d.FirstSeen), millis(d.LastSeen), string(state))
+			string(d.Status), 1, millis(d.FirstSeen), millis(d.LastSeen), string(state), d.Attestation.Status.String())
 	} else {
 		res, err = tx.StmtContext(ctx, s.stmts.updateDevice).ExecContext(ctx, d.ID,
-			string(d.Status), d.Revision, millis(d.LastSeen), string(state))
+			string(d.Status), d.Revision, millis(d.LastSeen), string(state), d.Attestation.Status.String())
 	}
 	return oneRow(res, err, tam.ErrConflict)
 }
@@ -148,7 +156,12 @@ func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
 		if e := x.Event; e != nil {
 			_, err := tx.StmtContext(ctx, s.stmts.insertEvent).ExecContext(ctx,
 				e.DeviceID, millis(e.At), string(e.Kind), e.Detail)
-			return wrap(err)
+			if err != nil {
+				return wrap(err)
+			}
+			if e.Kind == tam.EventStatus { // the one kind of event that a person causes
+				return s.record(ctx, tx, audit.ActionDeviceStatus, e.DeviceID, e.Detail)
+			}
 		}
 		return nil
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/audit"
 )
 
 // AddAPIToken implements [tam.APITokens].
@@ -18,7 +19,10 @@ func (s *Store) AddAPIToken(ctx context.Context, t tam.APIToken) error {
 	}
 	return s.write(ctx, func(tx *sql.Tx) error {
 		res, err := tx.StmtContext(ctx, s.stmts.insertToken).ExecContext(ctx, t.ID, t.Hash[:], string(data))
-		return oneRow(res, err, tam.ErrExists)
+		if err := oneRow(res, err, tam.ErrExists); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, audit.ActionTokenCreate, t.ID, t.Describe())
 	})
 }
 
@@ -41,7 +45,10 @@ func (s *Store) RevokeAPIToken(ctx context.Context, id string, at time.Time) err
 			return err
 		}
 		t.Revoked = at.UTC()
-		return s.replace(ctx, tx, s.stmts.updateToken, t, id)
+		if err := s.replace(ctx, tx, s.stmts.updateToken, t, id); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, audit.ActionTokenRevoke, id, t.Describe())
 	})
 }
 

@@ -41,6 +41,8 @@ type Options struct {
 	RelaxedDurability bool
 	// BusyTimeout bounds the wait for another process's transaction; 0 means 10 seconds.
 	BusyTimeout time.Duration
+	// Clock dates the entries of the audit log; nil means time.Now.
+	Clock func() time.Time
 }
 
 // Store implements [tam.Store].
@@ -49,6 +51,7 @@ type Store struct {
 	// prepared statements in one place; readers have connections of their own.
 	writer, reader *sql.DB
 	stmts          statements
+	clock          func() time.Time
 }
 
 var _ tam.Store = (*Store)(nil)
@@ -67,7 +70,10 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
-	s := &Store{}
+	s := &Store{clock: o.Clock}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
 	if s.writer, err = sql.Open("sqlite", dsn(abs, o, false)); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}

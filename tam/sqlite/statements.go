@@ -43,10 +43,10 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		{&s.tokenKeys, `SELECT generation, secret, created FROM token_keys ORDER BY generation`},
 	}
 	writes := []prepared{
-		{&s.insertDevice, `INSERT INTO devices (` + deviceColumns + `)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`},
+		{&s.insertDevice, `INSERT INTO devices (` + deviceColumns + `, attestation)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`},
 		{&s.updateDevice, `UPDATE devices SET status = $2,
-			revision = revision + 1, last_seen = $4, state = $5
+			revision = revision + 1, last_seen = $4, state = $5, attestation = $6
 			WHERE id = $1 AND revision = $3`},
 		{&s.insertEvent, `INSERT INTO events (device_id, id, at, kind, detail)
 			SELECT $1, coalesce(max(id), 0) + 1, $2, $3, $4 FROM events WHERE device_id = $1`},
