@@ -1,8 +1,6 @@
 package processor
 
 import (
-	"hash"
-
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 )
@@ -94,9 +92,9 @@ func (o *origins) sum(id suit.ComponentID, alg cose.Algorithm) (sum []byte, size
 	return n.sums[alg], n.size, true
 }
 
-func (n *origin) remember(alg cose.Algorithm, h hash.Hash) {
+func (n *origin) remember(alg cose.Algorithm, sum []byte) {
 	if n.sums == nil {
 		n.sums = map[cose.Algorithm][]byte{}
 	}
-	n.sums[alg] = h.Sum(nil)
+	n.sums[alg] = sum
 }

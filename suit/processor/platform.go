@@ -105,11 +105,19 @@ type Content interface {
 	Size() int64
 }
 
-// Writer receives new content. Nothing of it is visible before Commit.
+// Writer receives new content. Nothing of it is visible before Commit: what an aborted writer
+// received may be a forgery, and is gone. Write does not keep what it is given.
 type Writer interface {
 	io.Writer
 	Commit() error
 	Abort() error
+}
+
+// Digester is implemented by a Writer that hashes what it stores anyway. The processor then does
+// not hash it a second time.
+type Digester interface {
+	// Digest is that of the content, after Commit. Before it, its Algorithm tells what it will be.
+	Digest() suit.Digest
 }
 
 // ManifestRecord is a manifest that is installed.

@@ -2,7 +2,6 @@ package processor
 
 import (
 	"context"
-	"crypto/cipher"
 	"errors"
 	"fmt"
 	"hash"
@@ -19,57 +18,28 @@ const chunk = 256 << 10
 const kdfOther = "SUIT Payload Encryption"
 
 // store streams src into the component: decrypted if there is encryption info, bounded by
-// image-size, hashed on the way. What is stored is trusted only if an authentication tag held.
+// image-size, hashed on the way. What is stored is trusted only if an authentication tag held: of
+// what is under an AEAD nothing is committed, and so visible, before the end of the ciphertext
+// (firmware encryption §payload-integrity-validation).
 func (r *run) store(k *call, src io.Reader, info []byte) (*origin, error) {
 	if info == nil {
-		return r.receive(k, src, 0)
+		return r.receive(k, src)
 	}
 	open, err := r.unwrap(info)
 	if err != nil {
 		return nil, err
 	}
-	if !open.alg.IsAuthenticated() {
-		stream, err := cose.NewCTR(open.alg, open.key, open.iv, 0)
-		if err != nil {
-			return nil, fmt.Errorf("decrypt: %w", err)
-		}
-		return r.receive(k, &cipher.StreamReader{S: stream, R: src}, 0)
-	}
-	return r.storeAuthenticated(k, src, open)
-}
-
-// storeAuthenticated needs the whole ciphertext before it releases anything of it. What comes
-// as a stream is put down in the component first: nobody sees it there before the commit.
-func (r *run) storeAuthenticated(k *call, src io.Reader, open contentKey) (*origin, error) {
-	at, ok := src.(interface {
-		io.ReaderAt
-		Size() int64
-	})
-	if !ok {
-		if _, err := r.receive(k, src, tagSize); err != nil {
-			return nil, err
-		}
-		ciphertext, err := r.tx.Content(k.c.id)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = ciphertext.Close() }()
-		at = ciphertext
-	}
-	plaintext, err := open.reader(at, at.Size())
+	plaintext, err := cose.NewUnverifiedContentReader(open.alg, open.key, open.iv, open.aad, src)
 	if err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
-	o, err := r.receive(k, plaintext, 0)
+	o, err := r.receive(k, plaintext)
 	if err != nil {
 		return nil, err
 	}
-	o.trusted = true
+	o.trusted = open.alg.IsAuthenticated()
 	return o, nil
 }
-
-// tagSize is how much longer than its plaintext a ciphertext under an AEAD is, in bytes.
-const tagSize = 16
 
 // contentKey is an unwrapped content-encryption key and what belongs to it.
 type contentKey struct {
@@ -95,9 +65,8 @@ func (r *run) unwrap(info []byte) (contentKey, error) {
 	return contentKey{alg: m.Algorithm(), key: key, iv: m.IV(), aad: m.AAD(nil)}, nil
 }
 
-// receive writes src into new content of the component. With spare bytes it is a ciphertext that
-// is that much longer than what image-size says.
-func (r *run) receive(k *call, src io.Reader, spare int64) (*origin, error) {
+// receive writes src into new content of the component.
+func (r *run) receive(k *call, src io.Reader) (*origin, error) {
 	limit, exact := r.p.cfg.Limits.Payload, false
 	if size, ok := k.args.Size(); ok {
 		if size > uint64(limit) {
@@ -117,9 +86,13 @@ func (r *run) receive(k *call, src io.Reader, spare int64) (*origin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	n, err := r.pump(w, sum, src, limit+spare)
-	if err == nil && exact && n != limit+spare {
-		err = fmt.Errorf("the payload has %d bytes, image-size says %d", n, limit+spare)
+	digester, _ := w.(Digester)
+	if digester != nil && digester.Digest().Algorithm == alg {
+		sum = nil // it hashes for both
+	}
+	n, err := r.pump(w, sum, src, limit)
+	if err == nil && exact && n != limit {
+		err = fmt.Errorf("the payload has %d bytes, image-size says %d", n, limit)
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.Abort())
@@ -128,12 +101,17 @@ func (r *run) receive(k *call, src io.Reader, spare int64) (*origin, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	o := &origin{size: n}
-	o.remember(alg, sum)
+	if sum != nil {
+		o.remember(alg, sum.Sum(nil))
+	} else if d := digester.Digest(); len(d.Bytes) > 0 {
+		o.remember(alg, d.Bytes)
+	}
 	r.origin.set(k.c.id, o)
 	return o, nil
 }
 
-// pump copies at most limit bytes and fails when there are more.
+// pump copies at most limit bytes and fails when there are more. It hashes beside writing, because
+// for a large payload the two cost about the same.
 func (r *run) pump(w io.Writer, sum hash.Hash, src io.Reader, limit int64) (int64, error) {
 	buf := r.buffer()
 	var total int64
@@ -146,8 +124,7 @@ func (r *run) pump(w io.Writer, sum hash.Hash, src io.Reader, limit int64) (int6
 			return total, fmt.Errorf("%w: this run has stored %d bytes", ErrLimit, r.p.cfg.Limits.Total)
 		}
 		if n > 0 {
-			sum.Write(buf[:n])
-			if _, err := w.Write(buf[:n]); err != nil {
+			if err := writeHashed(w, sum, buf[:n]); err != nil {
 				return total, fmt.Errorf("store: %w", err)
 			}
 		}
@@ -161,6 +138,25 @@ func (r *run) pump(w io.Writer, sum hash.Hash, src io.Reader, limit int64) (int6
 			return total, fmt.Errorf("stopped: %w", err)
 		}
 	}
+}
+
+// writeHashed writes and hashes data; sum may be nil.
+func writeHashed(w io.Writer, sum hash.Hash, data []byte) error {
+	hashed := make(chan struct{})
+	if sum == nil {
+		close(hashed)
+	} else {
+		go func() {
+			defer close(hashed)
+			sum.Write(data)
+		}()
+	}
+	n, err := w.Write(data)
+	<-hashed
+	if err == nil && n < len(data) {
+		err = io.ErrShortWrite
+	}
+	return err
 }
 
 func (r *run) buffer() []byte {

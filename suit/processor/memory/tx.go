@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/suit/processor"
 )
@@ -91,17 +92,29 @@ func (t *tx) Adopt(id suit.ComponentID, d suit.Digest) error {
 	if err := t.use(); err != nil {
 		return err
 	}
-	for _, b := range t.p.blobs {
-		if !d.Matches(b.data) {
-			continue
-		}
-		if err := t.change(StepAdopt); err != nil {
-			return err
-		}
-		t.set(id, b)
-		return nil
+	b := t.p.find(d)
+	if b == nil {
+		return notExist("content "+d.String()+" for", id)
 	}
-	return notExist("content "+d.String()+" for", id)
+	if err := t.change(StepAdopt); err != nil {
+		return err
+	}
+	t.set(id, b)
+	return nil
+}
+
+// find looks content up by its digest; the caller holds p.mu. Content is filed by SHA-256, and
+// searched for by any other hash.
+func (p *Platform) find(d suit.Digest) *blob {
+	if d.Algorithm == cose.AlgSHA256 {
+		return p.blobs[string(d.Bytes)]
+	}
+	for _, b := range p.blobs {
+		if d.Matches(b.data) {
+			return b
+		}
+	}
+	return nil
 }
 
 func (t *tx) Copy(dst, src suit.ComponentID) error {
