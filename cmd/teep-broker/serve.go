@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -115,7 +114,7 @@ func tees(c *configuration) []broker.TEE {
 				d := net.Dialer{Timeout: 10 * time.Second}
 				conn, err := d.DialContext(ctx, "unix", t.Socket)
 				if err != nil {
-					return nil, fmt.Errorf("agent of TEE %q: %w; is teep-agent running?", t.Name, err)
+					return nil, err
 				}
 				return conn, nil
 			},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -75,7 +76,12 @@ A component identifier is written as its parts with slashes between: hello, or T
 			}
 			defer client.Close()
 			r := app.Request{Component: id, TAMURI: tamURI, MinSequence: minSequence, Requirements: device.requirements()}
-			if err := client.Request(cmd.Context(), r, progress(cmd.ErrOrStderr())); err != nil {
+			err = client.Request(cmd.Context(), r, progress(cmd.ErrOrStderr()))
+			if errors.Is(err, broker.ErrNotProvided) {
+				return fmt.Errorf("%w: it does not offer %s to this device, or not yet. "+
+					"The agent keeps asking at every policy check until 'teep app unrequest %s'", err, args[0], args[0])
+			}
+			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is installed\n", args[0])
@@ -131,7 +137,9 @@ func appInvoke() *cobra.Command {
 standard input; without it the input is empty. The output goes to standard output, byte by byte.`,
 		Example: `  teep app invoke hello greet Ada
   teep app invoke hello digest - < file`,
-		Args: cobra.RangeArgs(2, 3),
+		Args: func(c *cobra.Command, args []string) error {
+			return program.ExactArgs([]string{"COMPONENT", "COMMAND", "INPUT"}[:max(2, min(len(args), 3))]...)(c, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := componentID(args[0])
 			if err != nil {

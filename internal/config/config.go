@@ -45,7 +45,7 @@ func Parse(data []byte, into any) error {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return plain(err)
+		return Plain(err)
 	}
 	var more yaml.Node
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
@@ -54,20 +54,47 @@ func Parse(data []byte, into any) error {
 	return nil
 }
 
-// notFound is how the YAML library says that a key has no field.
-var notFound = regexp.MustCompile(`field (\S+) not found in type \S+`)
+var (
+	// notFound is how the YAML library says that a key has no field.
+	notFound = regexp.MustCompile(`field (\S+) not found in type \S+`)
+	// wrongType is how it says that a value does not fit its field.
+	wrongType = regexp.MustCompile("cannot unmarshal !!(\\w+)( `([^`]*)`)? into (\\S+)")
+)
 
-// plain rewrites the library's messages, which speak of Go types, in the user's words.
-func plain(err error) error {
+// Plain rewrites the YAML library's messages, which speak of Go types, in the user's words.
+func Plain(err error) error {
 	var typed *yaml.TypeError
 	if !errors.As(err, &typed) {
 		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	lines := make([]string, len(typed.Errors))
 	for i, line := range typed.Errors {
-		lines[i] = notFound.ReplaceAllString(line, `unknown key "$1": check its spelling, or remove it`)
+		line = notFound.ReplaceAllString(line, `unknown key "$1": check its spelling, or remove it`)
+		lines[i] = wrongType.ReplaceAllStringFunc(line, func(text string) string {
+			part := wrongType.FindStringSubmatch(text)
+			return strings.TrimSpace(part[3] + " is not " + wanted(part[4]))
+		})
 	}
 	return errors.New(strings.Join(lines, "; "))
+}
+
+// wanted says what a field takes.
+func wanted(goType string) string {
+	switch {
+	case goType == "time.Duration":
+		return `a duration such as "24h" or "1m30s"`
+	case goType == "bool":
+		return "true or false"
+	case goType == "string":
+		return "text"
+	case strings.HasPrefix(goType, "[]"):
+		return `a list: begin each entry with "- ", or write [a, b]`
+	case strings.HasPrefix(goType, "int"):
+		return "a whole number"
+	case strings.HasPrefix(goType, "uint"):
+		return "a whole number from 0"
+	}
+	return "what is expected here, which is a group of keys"
 }
 
 // Relative makes a path that a configuration file names absolute: relative ones are relative to

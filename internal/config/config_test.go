@@ -5,11 +5,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 type sample struct {
-	Listen string `yaml:"listen"`
-	Limit  int    `yaml:"limit"`
+	Listen string        `yaml:"listen"`
+	Limit  int           `yaml:"limit"`
+	Every  time.Duration `yaml:"every"`
+	Keys   []string      `yaml:"keys"`
+	On     bool          `yaml:"on"`
+	Size   uint64        `yaml:"size"`
 	Nested struct {
 		Dir string `yaml:"dir"`
 	} `yaml:"nested"`
@@ -32,7 +37,13 @@ func TestParseRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		"unknown key":        {"listen: x\nlimitt: 3\n", `line 2: unknown key "limitt"`},
 		"unknown nested key": {"nested:\n  dirr: x\n", `line 2: unknown key "dirr"`},
-		"wrong type":         {"limit: many\n", "line 1"},
+		"no number":          {"limit: many\n", "line 1: many is not a whole number"},
+		"no duration":        {"every: 5\n", "line 1: 5 is not a duration"},
+		"no list":            {"keys: a\n", "line 1: a is not a list"},
+		"no boolean":         {"'on': maybe\n", "line 1: maybe is not true or false"},
+		"negative size":      {"size: -1\n", "line 1: -1 is not a whole number from 0"},
+		"no text":            {"listen: [1]\n", "line 1: is not text"},
+		"no group":           {"nested: 1\n", "line 1: 1 is not what is expected here"},
 		"duplicate key":      {"limit: 1\nlimit: 2\n", "line 2"},
 		"not YAML":           {"limit: [1\n", "line"},
 		"two documents":      {"limit: 1\n---\nlimit: 2\n", "second YAML document"},

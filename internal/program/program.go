@@ -45,16 +45,29 @@ func Main(root *cobra.Command, args []string, stderr io.Writer) int {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &Usage{fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())}
 	})
-	err := root.ExecuteContext(ctx)
+	called, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
 	var usage *Usage
-	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+	if !errors.As(err, &usage) && misused(err) {
+		err = &Usage{fmt.Errorf("%w; see '%s --help'", err, called.CommandPath())}
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
+	if errors.As(err, &usage) {
 		return ExitUsage
 	}
 	return ExitError
+}
+
+// misused tells the command library's own complaints, which have no type.
+func misused(err error) bool {
+	for _, prefix := range []string{"unknown command", "required flag(s)", "accepts "} {
+		if strings.HasPrefix(err.Error(), prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // LogFlags are the logging flags of a daemon.

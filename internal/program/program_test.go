@@ -13,8 +13,13 @@ func command(run func() error) *cobra.Command {
 	root := &cobra.Command{Use: "prog"}
 	sub := &cobra.Command{Use: "do FILE", Args: ExactArgs("FILE"), RunE: func(*cobra.Command, []string) error { return run() }}
 	sub.Flags().Int("n", 0, "")
+	needs := &cobra.Command{Use: "needs", RunE: func(*cobra.Command, []string) error { return nil }}
+	needs.Flags().String("config", "", "")
+	if err := needs.MarkFlagRequired("config"); err != nil {
+		panic(err)
+	}
 	none := &cobra.Command{Use: "none", Args: NoArgs, RunE: func(*cobra.Command, []string) error { return nil }}
-	root.AddCommand(sub, none)
+	root.AddCommand(sub, none, needs)
 	return root
 }
 
@@ -32,6 +37,7 @@ func TestMainExitCodes(t *testing.T) {
 		"unknown command":  {[]string{"bogus"}, nil, ExitUsage, "unknown command"},
 		"missing argument": {[]string{"do"}, nil, ExitUsage, "FILE is missing"},
 		"extra argument":   {[]string{"do", "x", "y"}, nil, ExitUsage, `unexpected argument "y"`},
+		"missing flag":     {[]string{"needs"}, nil, ExitUsage, "\"config\" not set; see 'prog needs --help'"},
 		"no arguments":     {[]string{"none", "y"}, nil, ExitUsage, "takes no argument"},
 	} {
 		t.Run(name, func(t *testing.T) {
