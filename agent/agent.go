@@ -40,6 +40,7 @@ type Agent struct {
 	record   *state.Record // immutable; see change
 	gen      uint64
 	anchors  *trust.Set // immutable
+	crls     [][]byte   // immutable
 	sessions map[uint64]*session
 	run      *run // the Update in progress, nil if none
 	// handed tells which TAMs' finished replies were given to the broker. They are dropped
@@ -71,6 +72,9 @@ func New(cfg Config) (*Agent, error) {
 		boot: map[string]*suit.Report{},
 	}
 	a.life, a.end = context.WithCancel(context.Background())
+	if err := a.ReplaceRevocationLists(cfg.RevocationLists); err != nil {
+		return nil, err
+	}
 	if err := a.loadKeys(); err != nil {
 		return nil, err
 	}
@@ -97,6 +101,14 @@ func (a *Agent) loadKeys() error {
 	}
 	if a.message.Public().Equal(a.report.Public()) {
 		return errors.New("agent: the TEE has the same key for messages and for SUIT Reports; TEEP §4.5 wants two")
+	}
+	if a.cfg.InsecureOlderPeers {
+		a.log.Warn("insecure: ES256 and EdDSA, which leave the curve open, are accepted from TAMs")
+	}
+	if len(a.cfg.Certificates) > 0 {
+		if a.message, err = cose.NewCertified(a.message, a.cfg.Certificates); err != nil {
+			return fmt.Errorf("agent: certificates of the agent's key: %w", err)
+		}
 	}
 	a.suite = teep.CipherSuiteSign1(a.message.Algorithm())
 	for _, mandatory := range teep.MandatoryCipherSuites() {

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/tee"
 )
 
 // authority is a certificate authority that certifies TAMs.
@@ -31,7 +33,7 @@ func newAuthority(t *testing.T, from time.Time) *authority {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, NotBefore: from, NotAfter: from.AddDate(10, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -72,6 +74,9 @@ func TestTAMByCertificate(t *testing.T) {
 	if _, err := w.tryStart([]byte(set)); err != nil {
 		t.Fatal(err)
 	}
+	if w.agent.ReplaceRevocationLists([][]byte{[]byte("no list")}) == nil {
+		t.Error("a revocation list that is none was accepted")
+	}
 	later := w.device.now.AddDate(1, 0, 0)
 	send := func(chain ...[]byte) teep.Message {
 		t.Helper()
@@ -83,7 +88,7 @@ func TestTAMByCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := cose.Sign1(rand.Reader, payload, signer, cose.SignOptions{X5Chain: chain})
+		raw, err := cose.Sign1(rand.Reader, payload, signer, cose.SignOptions{X5Chain: chain}) // not NewCertified, which would notice
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,5 +116,159 @@ func TestTAMByCertificate(t *testing.T) {
 				t.Fatalf("got %#v", e)
 			}
 		})
+	}
+	good := ca.certify(t, "tam.carrier.example", carrier.p256, later)
+	t.Run("offered in several suites", func(t *testing.T) {
+		var signers []cose.Signer
+		for _, k := range []*cose.Key{carrier.ed, carrier.p256} {
+			plain, err := k.Signer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := cose.NewCertified(plain, [][]byte{ca.certify(t, "tam.carrier.example", k, later)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			signers = append(signers, s)
+		}
+		raw, err := teep.Protect(rand.Reader, query(t, teep.DataTrustedComponents), signers...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask, err := w.agent.ProcessTeepMessage(t.Context(), w.connect(carrier).Session, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := w.decode(ask).(*teep.QueryResponse); !ok {
+			t.Fatalf("got %#v", m)
+		}
+	})
+	now := w.device.now
+	for _, step := range []struct {
+		name   string
+		issuer *authority
+		at     time.Time
+		serial int64
+		code   teep.ErrorCode // 0: accepted
+		older  bool
+	}{
+		{"another certificate revoked", ca, now, 99, 0, false},
+		{"list that another signed in its name", otherCA, now, 99, teep.ErrBadCertificate, false},
+		{"revoked", ca, now.Add(time.Hour), 2, teep.ErrBadCertificate, false},
+		{"an older list takes nothing back", ca, now, 99, teep.ErrBadCertificate, true},
+		{"a newer list does", ca, now.Add(2 * time.Hour), 99, 0, false},
+		{"outdated list", ca, now.Add(3 * time.Hour), 98, teep.ErrBadCertificate, false},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			if step.name == "outdated list" {
+				defer func(before time.Time) { w.device.now = before }(w.device.now)
+				w.device.now = now.AddDate(0, 1, 0)
+			}
+			list := step.issuer.revoke(t, step.at, step.serial)
+			data := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})
+			if err := w.agent.ReplaceRevocationLists([][]byte{data}); (err != nil) != step.older {
+				t.Fatal(err)
+			}
+			switch m := send(good).(type) {
+			case *teep.QueryResponse:
+				if step.code != 0 {
+					t.Fatal("accepted")
+				}
+			case *teep.Error:
+				if m.Code != step.code {
+					t.Fatalf("got %#v", m)
+				}
+			}
+		})
+	}
+}
+
+// revoke makes a list of revoked certificates that is good for a week.
+func (a *authority) revoke(t *testing.T, at time.Time, serial int64) []byte {
+	t.Helper()
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(at.Unix()), ThisUpdate: at, NextUpdate: at.AddDate(0, 0, 7),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(serial), RevocationTime: at}},
+	}, a.cert, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// TestAgentCertificate: the agent's own certificates go along, and must be those of its key.
+func TestAgentCertificate(t *testing.T) {
+	w := newWorld(t)
+	ca := newAuthority(t, w.device.now.AddDate(-1, 0, 0))
+	cert := ca.certify(t, "agent", w.device.keys[tee.KeyAgent], w.device.now.AddDate(1, 0, 0))
+	w.cfg.Certificates = [][]byte{cert}
+	w.start()
+	ask, err := w.agent.ProcessTeepMessage(t.Context(), 0, w.protect(w.one, query(t, teep.DataTrustedComponents)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _, err := cose.UnverifiedHeaders(ask.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if chain, err := h.X5Chain(); err != nil || len(chain) != 1 || !bytes.Equal(chain[0], cert) {
+		t.Fatalf("chain %x, %v", chain, err)
+	}
+	w.cfg.Certificates = [][]byte{ca.cert.Raw}
+	if _, err := w.tryStart(w.trust()); err == nil {
+		t.Error("a certificate of another key was accepted")
+	}
+}
+
+// TestOlderPeers: ES256 is accepted and answered alike in the mode for it, and in no other.
+func TestOlderPeers(t *testing.T) {
+	for _, insecure := range []bool{false, true} {
+		w := newWorld(t)
+		w.cfg.InsecureOlderPeers = insecure
+		w.start()
+		es256, err := w.one.p256.SignerFor(cose.AlgES256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		session := w.connect(w.one).Session
+		exchange := func(m teep.Message) (cose.Algorithm, teep.Message) {
+			t.Helper()
+			raw, err := teep.Protect(rand.Reader, m, es256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ask, err := w.agent.ProcessTeepMessage(t.Context(), session, raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, err := cose.NewKeySet(w.device.keys[tee.KeyAgent].Public())
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := teep.Open(ask.Message, keys, teep.OpenOptions{InsecureOlderPeers: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return o.Algorithm, o.Message
+		}
+		q := query(t, teep.DataTrustedComponents)
+		q.CipherSuites = []teep.CipherSuite{teep.CipherSuiteSign1(cose.AlgES256)}
+		alg, m := exchange(q)
+		if !insecure {
+			// The answer is in a suite that every TAM has (TEEP §8.1).
+			if e, ok := m.(*teep.Error); !ok || e.Code != teep.ErrUnsupportedCipherSuites || alg != cose.AlgESP256 || len(e.CipherSuites) != 1 {
+				t.Fatalf("%v %#v", alg, m)
+			}
+			continue
+		}
+		if _, ok := m.(*teep.QueryResponse); !ok || alg != cose.AlgES256 {
+			t.Fatalf("%v %#v", alg, m)
+		}
+		if alg, m = exchange(install(t, w.hello(1, "app"))); alg != cose.AlgES256 {
+			t.Fatalf("%v %#v", alg, m)
+		}
+		if _, ok := m.(*teep.Success); !ok {
+			t.Fatalf("%#v", m)
+		}
 	}
 }

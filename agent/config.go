@@ -30,6 +30,15 @@ type Config struct {
 	Trust []byte
 	// ReadTrustFile reads what a set in YAML names; nil if its keys stand in place.
 	ReadTrustFile trust.ReadFile
+	// RevocationLists are X.509 CRLs, each file with one in DER or several in PEM, for TAMs that
+	// are anchored by a certificate authority. See [Agent.ReplaceRevocationLists].
+	RevocationLists [][]byte
+	// Certificates certify the agent's message key, in DER, end entity first; they go into its
+	// messages as x5chain. Empty where TAMs learn the key from the Evidence.
+	Certificates [][]byte
+	// InsecureOlderPeers also accepts messages signed with ES256 (-7) or EdDSA (-8), which TAMs of
+	// earlier drafts send, by keys that are trusted anyway.
+	InsecureOlderPeers bool
 	// EvidenceVerifier appraises Evidence that a TAM sends instead of a result; nil if only
 	// Attestation Results are accepted, which the verifiers of the trust anchors sign.
 	EvidenceVerifier attest.Verifier

@@ -20,6 +20,8 @@ type received struct {
 	opened  *teep.Opened
 	tam     *trust.TAM
 	expires time.Time // of the key that signed; zero for a raw key
+	// signer protects the answer: in the selected suite, which is the agent's (TEEP §8.1).
+	signer cose.Signer
 }
 
 // ProcessTeepMessage implements link.Agent (TEEP §7.2). Session 0 is a message that came by
@@ -30,7 +32,7 @@ func (a *Agent) ProcessTeepMessage(ctx context.Context, session uint64, message 
 	}
 	a.mu.Lock()
 	s, err := a.sessionOfLocked(session)
-	set := a.anchors
+	set, crls := a.anchors, a.crls
 	a.mu.Unlock()
 	if err != nil {
 		return link.Ask{}, err
@@ -39,8 +41,8 @@ func (a *Agent) ProcessTeepMessage(ctx context.Context, session uint64, message 
 		a.endSession(session)
 		return link.Ask{}, nil
 	}
-	keys := set.TAMKeys(a.now())
-	opened, err := teep.Open(message, keys, teep.OpenOptions{MaxSize: a.cfg.Limits.Message})
+	keys := set.TAMKeys(a.now(), crls)
+	opened, err := teep.Open(message, keys, a.openOptions())
 	if err != nil {
 		return a.refuse(s, message, keys, err)
 	}
@@ -83,7 +85,9 @@ func (a *Agent) identify(s *session, keys *trust.TAMKeys, opened *teep.Opened) (
 		a.log.Warn("message of one TAM in the session of another", "session with", s.tam, "message of", tam.Name)
 		return nil, ErrWrongTAM
 	}
-	return &received{session: s.id, uri: s.uri, opened: opened, tam: tam, expires: expires}, nil
+	return &received{
+		session: s.id, uri: s.uri, opened: opened, tam: tam, expires: expires, signer: a.signerFor(opened.Algorithm),
+	}, nil
 }
 
 // dispatch does what the message says. Every error that has a place in the protocol becomes an
@@ -119,7 +123,44 @@ func (a *Agent) dispatch(ctx context.Context, m *received) (link.Ask, error) {
 		e.Token = teep.TokenOf(m.opened.Message)
 		reply = e
 	}
-	return a.send(m.session, m.uri, reply)
+	return a.send(m.session, m.uri, reply, m.signer)
+}
+
+// olderSigner signs with the agent's key under the name that its algorithm had in earlier drafts.
+// The signature is the same; what is not is that the name leaves the curve open.
+type olderSigner struct {
+	cose.Signer
+	alg cose.Algorithm
+}
+
+func (s olderSigner) Algorithm() cose.Algorithm { return s.alg }
+
+// olderName is the name of the agent's algorithm in earlier drafts, 0 if it had none.
+func (a *Agent) olderName() cose.Algorithm {
+	switch alg := a.message.Algorithm(); {
+	case !a.cfg.InsecureOlderPeers:
+	case alg == cose.AlgESP256:
+		return cose.AlgES256
+	case alg == cose.AlgEd25519:
+		return cose.AlgEdDSA
+	}
+	return 0
+}
+
+// signerFor returns the signer for answers to a message of that algorithm.
+func (a *Agent) signerFor(alg cose.Algorithm) cose.Signer {
+	if older := a.olderName(); older != 0 && alg == older {
+		return olderSigner{a.message, older}
+	}
+	return a.message
+}
+
+// suites are the cipher suites that the agent supports, preferred first.
+func (a *Agent) suites() []teep.CipherSuite {
+	if older := a.olderName(); older != 0 {
+		return []teep.CipherSuite{a.suite, teep.CipherSuiteSign1(older)}
+	}
+	return []teep.CipherSuite{a.suite}
 }
 
 // giveUp tells whether an error is the caller's: the call was given up, or the agent is closed.
@@ -131,8 +172,8 @@ func giveUp(ctx context.Context, err error) error {
 }
 
 // send protects a reply with the agent's key, whose suite is the selected one (TEEP §8.1).
-func (a *Agent) send(session uint64, uri string, reply teep.Message) (link.Ask, error) {
-	data, err := teep.Protect(a.cfg.Rand, reply, a.message)
+func (a *Agent) send(session uint64, uri string, reply teep.Message, signer cose.Signer) (link.Ask, error) {
+	data, err := teep.Protect(a.cfg.Rand, reply, signer)
 	if err != nil {
 		return link.Ask{}, fmt.Errorf("agent: %v: %w", reply.Type(), err)
 	}
@@ -164,7 +205,7 @@ func (a *Agent) refuse(s *session, message []byte, keys *trust.TAMKeys, cause er
 	if over {
 		return link.Ask{}, fmt.Errorf("%w: more than %d invalid messages in one session", ErrLimit, a.cfg.Limits.BadMessages)
 	}
-	return a.send(id, uri, teep.AsErrorMessage(a.refusal(invalid, keys.ChainError())))
+	return a.send(id, uri, teep.AsErrorMessage(a.refusal(invalid, keys.ChainError())), a.message)
 }
 
 // refusal chooses the error code for a message that failed validation.
@@ -176,7 +217,7 @@ func (a *Agent) refusal(invalid *teep.ValidationError, chain error) error {
 	case errors.Is(chain, trust.ErrCertificateExpired):
 		return teep.NewProtocolError(teep.ErrCertificateExpired, "the certificate chain of the message is expired or not yet valid", chain)
 	case chain != nil:
-		return teep.NewProtocolError(teep.ErrBadCertificate, "the certificate chain of the message leads to no trust anchor", chain)
+		return teep.NewProtocolError(teep.ErrBadCertificate, chainFault(chain), chain)
 	}
 	if errors.Is(invalid.Err, cose.ErrAlgorithm) {
 		return a.wrongSuite("no signature of a supported cipher suite")
@@ -191,10 +232,26 @@ func (a *Agent) refusal(invalid *teep.ValidationError, chain error) error {
 	return teep.NewProtocolError(teep.ErrPermanentError, fmt.Sprintf("%s (validation step %d)", text, invalid.Step), invalid)
 }
 
+// chainFault says what is wrong with a certificate chain, in words about the TAM's own certificates.
+func chainFault(err error) string {
+	switch {
+	case errors.Is(err, cose.ErrCertificateRevoked):
+		return "a certificate of the message's chain is revoked"
+	case errors.Is(err, cose.ErrRevocationList):
+		return "the revocation list for the message's certificate chain is outdated or not its issuer's"
+	}
+	return "the certificate chain of the message leads to no trust anchor"
+}
+
+// openOptions are what the agent accepts of messages.
+func (a *Agent) openOptions() teep.OpenOptions {
+	return teep.OpenOptions{MaxSize: a.cfg.Limits.Message, InsecureOlderPeers: a.cfg.InsecureOlderPeers}
+}
+
 // wrongSuite is ERR_UNSUPPORTED_CIPHER_SUITES with what it must carry (TEEP §4.6).
 func (a *Agent) wrongSuite(text string) error {
 	e := teep.NewProtocolError(teep.ErrUnsupportedCipherSuites, text, nil)
-	e.CipherSuites = []teep.CipherSuite{a.suite}
+	e.CipherSuites = a.suites()
 	return e
 }
 

@@ -117,3 +117,24 @@ func (a *Agent) ReplaceTrust(signed []byte) error {
 	a.log.Info("trust anchors replaced", "version", set.Version, "before", before)
 	return nil
 }
+
+// ReplaceRevocationLists puts the X.509 CRLs in force that the certificate chains of TAMs are held
+// against: files with one list in DER or several in PEM. They come from outside and are believed as
+// far as their issuers signed them; none may be older than the list of its issuer that it replaces.
+func (a *Agent) ReplaceRevocationLists(files [][]byte) error {
+	var lists [][]byte
+	for _, data := range files {
+		more, err := trust.ParseRevocationLists(data)
+		if err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
+		lists = append(lists, more...)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := trust.CheckNewer(a.crls, lists); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	a.crls = lists
+	return nil
+}

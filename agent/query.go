@@ -22,8 +22,12 @@ func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryReque
 	if err != nil {
 		return nil, err
 	}
-	if _, err := teep.ChooseCipherSuite(q.CipherSuites, []teep.CipherSuite{a.suite}); err != nil {
+	suite, err := teep.ChooseCipherSuite(q.CipherSuites, a.suites())
+	if err != nil {
 		return nil, err
+	}
+	if alg, ok := suite.Sign1Algorithm(); ok {
+		m.signer = a.signerFor(alg)
 	}
 	// Before anything is told of the device, the TAM proves what it has to prove.
 	if err := a.checkTAM(ctx, m, q); err != nil {

@@ -133,7 +133,7 @@ func (a *Agent) unsolicited(ctx context.Context, ask link.Ask, tam *trust.TAM) (
 		a.log.Info("no unsolicited QueryResponse", "tam", tam.Name, "error", err)
 		return ask, nil
 	}
-	return a.send(ask.Session, ask.TAMURI, r)
+	return a.send(ask.Session, ask.TAMURI, r, a.message)
 }
 
 func (a *Agent) keyHolds(tam *trust.TAM, q *state.Query) bool {

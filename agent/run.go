@@ -10,6 +10,7 @@ import (
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/agent/state"
 	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/suit/processor"
@@ -20,6 +21,7 @@ import (
 type run struct {
 	agent    *Agent
 	tam      *trust.TAM
+	signer   cose.Signer // of the answer
 	update   *teep.Update
 	id       []byte
 	exchange *exchange
@@ -32,8 +34,8 @@ type run struct {
 	session uint64
 }
 
-func newRun(a *Agent, tam *trust.TAM, session uint64, u *teep.Update, id []byte) *run {
-	r := &run{agent: a, tam: tam, session: session, update: u, id: id, exchange: newExchange(), ended: make(chan struct{})}
+func newRun(a *Agent, m *received, session uint64, u *teep.Update, id []byte) *run {
+	r := &run{agent: a, tam: m.tam, signer: m.signer, session: session, update: u, id: id, exchange: newExchange(), ended: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(a.life)
 	return r
 }
@@ -154,7 +156,7 @@ func (r *run) finish(reply teep.Message) *link.Ask {
 }
 
 func (r *run) protect(reply teep.Message) ([]byte, error) {
-	data, err := teep.Protect(r.agent.cfg.Rand, reply, r.agent.message)
+	data, err := teep.Protect(r.agent.cfg.Rand, reply, r.signer)
 	if err != nil || len(data) <= maxReply {
 		return data, err
 	}
@@ -165,7 +167,7 @@ func (r *run) protect(reply teep.Message) ([]byte, error) {
 	case *teep.Error:
 		m.SUITReports = nil
 	}
-	return teep.Protect(r.agent.cfg.Rand, reply, r.agent.message)
+	return teep.Protect(r.agent.cfg.Rand, reply, r.signer)
 }
 
 func (r *run) record(reply []byte) error {

@@ -34,7 +34,7 @@ var (
 // was finished before is a replay, which sequence numbers catch only in part (an uninstall has
 // none); it is answered with the answer it had, if that may have been lost, and refused otherwise.
 func (a *Agent) acceptUpdate(ctx context.Context, m *received, u *teep.Update) (*link.Ask, teep.Message, error) {
-	if !m.opened.Suite.Equal(a.suite) || m.opened.Multiple {
+	if !slices.ContainsFunc(a.suites(), m.opened.Suite.Equal) || m.opened.Multiple {
 		return nil, nil, a.wrongSuite("an Update has to be of the selected cipher suite")
 	}
 	if err := a.checkAttested(m); err != nil {
@@ -153,7 +153,7 @@ func (a *Agent) claim(m *received, u *teep.Update, id []byte) (*run, <-chan stru
 	if a.closed {
 		return nil, nil, ErrClosed
 	}
-	r := newRun(a, m.tam, m.session, u, id)
+	r := newRun(a, m, m.session, u, id)
 	if now := a.run; now != nil {
 		if now.tam.Name == m.tam.Name && slices.Equal(now.id, id) {
 			now.session = m.session
@@ -321,7 +321,7 @@ func (a *Agent) reviveLocked() (*run, error) {
 		return nil, err
 	}
 	a.log.Info("pending Update goes on", "tam", m.tam.Name, "attempt", p.Attempts+1)
-	r := newRun(a, m.tam, s.id, u, updateID(m.raw))
+	r := newRun(a, m, s.id, u, updateID(m.raw))
 	a.beginLocked(r)
 	return r, nil
 }
@@ -336,8 +336,8 @@ func (a *Agent) pendingLocked(p *state.Pending) (*received, *teep.Update, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	keys := a.anchors.TAMKeys(a.now())
-	opened, err := teep.Open(raw, keys, teep.OpenOptions{MaxSize: a.cfg.Limits.Message})
+	keys := a.anchors.TAMKeys(a.now(), a.crls)
+	opened, err := teep.Open(raw, keys, a.openOptions())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -346,5 +346,5 @@ func (a *Agent) pendingLocked(p *state.Pending) (*received, *teep.Update, error)
 	if !ok || !isUpdate || tam.Name != p.TAM {
 		return nil, nil, ErrUntrusted
 	}
-	return &received{raw: raw, opened: opened, tam: tam, expires: expires}, u, nil
+	return &received{raw: raw, opened: opened, tam: tam, expires: expires, signer: a.signerFor(opened.Algorithm)}, u, nil
 }

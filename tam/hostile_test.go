@@ -348,6 +348,10 @@ func TestErrorsForUpdates(t *testing.T) {
 		{teep.ErrCertificateExpired, time.Hour},
 		{teep.ErrTemporaryError, time.Minute},
 		{teep.ErrManifestProcessingFailed, time.Hour},
+		{teep.ErrUnsupportedCipherSuites, time.Hour}, // the text has no Update answered with these four
+		{teep.ErrUnsupportedFreshnessMechanisms, time.Hour},
+		{teep.ErrUnsupportedMsgVersion, time.Hour},
+		{teep.ErrUnsupportedSUITReport, time.Hour},
 		{teep.ErrorCode(22), time.Hour},  // not assigned
 		{teep.ErrorCode(999), time.Hour}, // beyond the range: handled all the same
 	} {
@@ -356,7 +360,12 @@ func TestErrorsForUpdates(t *testing.T) {
 			w.publish(release{name: "app", sequence: 1, payload: "one"})
 			w.publish(release{name: "other", sequence: 1, payload: "one"})
 			a := w.agent(cose.AlgESP256).requests(componentID("app"))
-			a.send(&teep.Error{Token: a.update().Token, Code: test.code, Message: "why"})
+			failure := &teep.Error{
+				Token: a.update().Token, Code: test.code, Message: "why",
+				CipherSuites: teep.MandatoryCipherSuites(), SUITProfiles: teep.MandatorySUITProfiles(),
+				FreshnessMechanisms: []teep.FreshnessMechanism{teep.FreshnessNonce}, Versions: []teep.Version{0},
+			}
+			a.send(failure)
 			a.expect()
 			w.clock.advance(test.after - time.Second)
 			if a.session() != nil {
@@ -367,7 +376,8 @@ func TestErrorsForUpdates(t *testing.T) {
 			}
 			w.clock.advance(time.Second)
 			u := a.requests(componentID("app")).update()
-			a.send(&teep.Error{Token: u.Token, Code: test.code})
+			failure.Token = u.Token
+			a.send(failure)
 			w.clock.advance(2*test.after - time.Second)
 			if a.session() != nil {
 				t.Fatal("the pause did not double")
@@ -376,6 +386,26 @@ func TestErrorsForUpdates(t *testing.T) {
 			a.succeed(a.update()) // another version is another matter
 			a.expect(tam.Installed{Manifest: manifestID("app"), Sequence: 2})
 		})
+	}
+}
+
+// TestAttestationRequiredForAnUpdate: that the TAM has to attest itself before its Update is no
+// failure of what is in it (TEEP §7.1.2).
+func TestAttestationRequiredForAnUpdate(t *testing.T) {
+	w := newWorld(t, func(c *tam.Config) { c.Attester = &tamAttester{} })
+	w.publish(release{name: "app", sequence: 1, payload: "one"})
+	a := w.agent(cose.AlgESP256).requests(componentID("app"))
+	u := a.update()
+	demand := &teep.Error{Token: u.Token, Code: teep.ErrAttestationRequired, Challenge: []byte("12345678")}
+	q, ok := a.send(demand).(*teep.QueryRequest)
+	if !ok || string(q.AttestationPayload) != "evidence of the TAM" {
+		t.Fatalf("answered with %+v", q)
+	}
+	if u, ok := a.send(a.response(q)).(*teep.Update); !ok || len(u.Manifests) != 1 {
+		t.Fatalf("not offered again: %+v", u)
+	}
+	if a.device().Failures != nil {
+		t.Fatalf("failures %+v", a.device().Failures)
 	}
 }
 

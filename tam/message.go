@@ -58,6 +58,9 @@ func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error
 	if keys.err != nil {
 		return nil, keys.err
 	}
+	if keys.chain != nil {
+		return t.drop(ctx, nil, "certificate", keys.chain)
+	}
 	if err != nil {
 		if errors.Is(err, cose.ErrUnknownSigner) {
 			return t.strangersMessage(ctx, msg, keys.keyID, err)
@@ -113,6 +116,7 @@ type agentKeys struct {
 	keyID   []byte // as claimed
 	device  *Device
 	payload attestationPayload
+	chain   error // the certificate chain is not acceptable
 	err     error // the store failed
 }
 
@@ -123,6 +127,14 @@ func (a *agentKeys) VerifiersFor(alg cose.Algorithm, h cose.Headers) []cose.Veri
 		a.tam.log.DebugContext(a.ctx, "attestation payload could not be read", "err", err)
 	}
 	candidate := a.payload.agentKey
+	certified, err := a.certifiedKey(h)
+	if err != nil {
+		a.chain = err
+		return nil
+	}
+	if certified != nil {
+		candidate = certified
+	}
 	thumbprint := a.keyID
 	if len(thumbprint) != 32 && candidate != nil {
 		thumbprint = candidate.Thumbprint()
@@ -142,6 +154,22 @@ func (a *agentKeys) VerifiersFor(alg cose.Algorithm, h cose.Headers) []cose.Veri
 		return nil
 	}
 	return []cose.Verifier{v}
+}
+
+// certifiedKey is the key that the message's certificate chain leads to; nil without a chain.
+func (a *agentKeys) certifiedKey(h cose.Headers) (*cose.Key, error) {
+	if a.tam.certs == nil {
+		return nil, nil
+	}
+	chain, err := h.X5Chain()
+	if err != nil || chain == nil {
+		return nil, err
+	}
+	leaf, err := a.tam.certs.Validate(chain)
+	if err != nil {
+		return nil, err
+	}
+	return cose.NewPublicKey(leaf.PublicKey)
 }
 
 // knownKey looks the device up; nil when there is none.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/suit"
@@ -42,7 +43,12 @@ func (t *TAM) agentError(ctx context.Context, s *sender, m *teep.Error) ([]byte,
 	t.logAgentError(ctx, s, m)
 	if m.Token != nil {
 		if _, err := t.tokens.check(ctx, m.Token, purposeUpdate, s.key.Thumbprint()); err == nil {
-			return t.updateFailed(ctx, s, m)
+			reply, err := t.updateFailed(ctx, s, m)
+			if err != nil || m.Code != teep.ErrAttestationRequired {
+				return reply, err
+			}
+			// Nothing failed. The agent wants to know first who sends it Updates.
+			return t.negotiate(ctx, s.alg, s.key.Thumbprint(), m)
 		}
 		if _, err := t.tokens.check(ctx, m.Token, purposeQuery, nil); err != nil {
 			return t.drop(ctx, s, "Error without a request of this TAM", err)
@@ -72,10 +78,7 @@ func (t *TAM) logAgentError(ctx context.Context, s *sender, m *teep.Error) {
 func (t *TAM) updateFailed(ctx context.Context, s *sender, m *teep.Error) ([]byte, error) {
 	return t.outcome(ctx, s, m.Token, m.SUITReports, func(d *Device, p PendingUpdate, reports []*suit.Report) (EventKind, string) {
 		now := t.clock()
-		pause := t.policy.PermanentPause
-		if m.Code == teep.ErrTemporaryError {
-			pause = t.policy.TemporaryPause
-		}
+		pause := t.pause(m.Code)
 		why := m.Code.String()
 		if m.Message != "" {
 			why += ": " + m.Message
@@ -89,18 +92,31 @@ func (t *TAM) updateFailed(ctx context.Context, s *sender, m *teep.Error) ([]byt
 			case succeeded(reports, i.Digest):
 				d.setInstalled(i)
 				d.clearFailure(i.Manifest, i.Sequence)
-			case len(failed) == 0:
+			case len(failed) == 0 && pause > 0:
 				// Nothing says which one it was.
 				d.recordFailure(i.Manifest, i.Sequence, now, pause, why)
 			}
 		}
-		if len(p.Offered) == 0 {
+		if len(p.Offered) == 0 && pause > 0 {
 			for _, id := range p.Unlinked {
 				d.recordFailure(id, 0, now, pause, why)
 			}
 		}
 		return EventFailed, why
 	})
+}
+
+// pause is how long what failed with that code is held back (TEEP §4.6): long where nothing suggests
+// that it will go better soon, shortly where the agent calls it temporary, not at all where it is
+// the TAM that has to do something else first.
+func (t *TAM) pause(code teep.ErrorCode) time.Duration {
+	switch code {
+	case teep.ErrTemporaryError:
+		return t.policy.TemporaryPause
+	case teep.ErrAttestationRequired:
+		return 0
+	}
+	return t.policy.PermanentPause
 }
 
 // outcome handles what answers an Update: it finds the Update by its token, uses the token up, and

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,10 +19,18 @@ import (
 
 // Config is what a TAM is made of. Fields without a default named here are required.
 type Config struct {
-	// Signers sign the TAM's messages, one per algorithm. ESP256 and Ed25519 are mandatory for
-	// a TAM (TEEP §8.1); these two make up the offer in a QueryRequest, further ones are used
-	// with agents that ask for them.
+	// Signers sign the TAM's messages, one per algorithm; a [cose.Certified] one sends its
+	// certificates along. ESP256 and Ed25519 are mandatory for a TAM (TEEP §8.1); these two make
+	// up the offer in a QueryRequest, further ones are used with agents that ask for them, or
+	// offered too where Policy.OfferAll says so.
 	Signers []cose.Signer
+	// AgentCertificates validates the x5chain of agents that send one: it tells a new agent's key
+	// where the attestation payload does not. nil: chains are not looked at. A chain that is not
+	// acceptable makes the message invalid. It does not replace attestation.
+	AgentCertificates *cose.CertificateKeys
+	// InsecureOlderPeers allows signers for ES256 (-7) and EdDSA (-8), and accepts messages signed
+	// so, for agents of earlier drafts. These algorithms leave the curve open.
+	InsecureOlderPeers bool
 	// DecryptionKeys are the private ECDH keys that agents encrypt Evidence and SUIT Reports
 	// to, the current one first. Empty: encrypted ones are refused.
 	DecryptionKeys []*cose.Key
@@ -91,6 +100,9 @@ type Policy struct {
 	// MaxResultAge bounds the age of Attestation Results that agents present under no nonce; they
 	// say themselves when they expire, which may be sooner. Default 1 hour.
 	MaxResultAge time.Duration
+	// OfferAll offers the cipher suite of every signer in the first QueryRequest, which costs a
+	// signature each, and not only the two that are mandatory.
+	OfferAll bool
 	// AskExtensions and AskSUITReports also ask for the extensions that agents support and for the
 	// SUIT Reports of their last start (TEEP §4.2).
 	AskExtensions, AskSUITReports bool
@@ -134,6 +146,7 @@ type TAM struct {
 	offered  []cose.Signer // ESP256 and Ed25519: what a first QueryRequest is signed with
 	accepted []cose.Algorithm
 	decrypt  []*cose.Key
+	certs    *cose.CertificateKeys
 	verifier attest.Verifier
 	results  attest.Verifier
 	attester attest.Attester
@@ -169,7 +182,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 	}
 	t := &TAM{
 		signers: make(map[cose.Algorithm]cose.Signer), decrypt: c.DecryptionKeys,
-		verifier: c.Verifier, results: c.Results, attester: c.Attester,
+		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester,
 		store: c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
 		clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
@@ -192,6 +205,15 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 			return nil, fmt.Errorf("tam: no signer for %v: a TAM needs one for ESP256 and one for Ed25519 (TEEP §8.1)", alg)
 		}
 		t.offered = append(t.offered, s)
+	}
+	if c.InsecureOlderPeers {
+		t.log.Warn("insecure: ES256 and EdDSA, which leave the curve open, are accepted from agents")
+	}
+	for _, s := range c.Signers {
+		// Agents of earlier drafts can read nothing else.
+		if (t.policy.OfferAll || olderPeers(s.Algorithm())) && !slices.Contains(t.offered, s) {
+			t.offered = append(t.offered, s)
+		}
 	}
 	if _, err := t.tokens.current(ctx, t.clock()); err != nil {
 		return nil, err
@@ -217,9 +239,15 @@ func (c *Config) check() error {
 		if s == nil {
 			return fmt.Errorf("tam: Config.Signers[%d] is nil", i)
 		}
+		if olderPeers(s.Algorithm()) && !c.InsecureOlderPeers {
+			return fmt.Errorf("tam: Config.Signers[%d] is for %v, which leaves the curve open: use the fully specified algorithm, or set InsecureOlderPeers for agents of earlier drafts", i, s.Algorithm())
+		}
 	}
 	return nil
 }
+
+// olderPeers tells the algorithms that only implementations of earlier drafts use.
+func olderPeers(a cose.Algorithm) bool { return a == cose.AlgES256 || a == cose.AlgEdDSA }
 
 // Sweep removes what expired from the store: used tokens, and history older than keepEvents. It
 // works in small steps until all is gone or ctx ends, and is meant to be called every few minutes,

@@ -18,14 +18,12 @@ var (
 	ErrCertificateExpired = errors.New("trust: certificate is expired or not yet valid")
 )
 
-// maxChain bounds an x5chain in certificates.
-const maxChain = 8
-
 // TAMKeys finds the keys that may have signed one TEEP message, and afterwards which TAM it was.
 // It is a cose.KeySource for one message; one goroutine uses it.
 type TAMKeys struct {
 	set      *Set
 	now      time.Time
+	crls     [][]byte
 	chained  []chained
 	chainErr error
 }
@@ -36,8 +34,11 @@ type chained struct {
 	expires time.Time
 }
 
-// TAMKeys returns the key source for one message that is received at now.
-func (s *Set) TAMKeys(now time.Time) *TAMKeys { return &TAMKeys{set: s, now: now} }
+// TAMKeys returns the key source for one message that is received at now. crls are X.509 revocation
+// lists in DER, see [ParseRevocationLists].
+func (s *Set) TAMKeys(now time.Time, crls [][]byte) *TAMKeys {
+	return &TAMKeys{set: s, now: now, crls: crls}
+}
 
 // VerifiersFor implements cose.KeySource: raw keys by kid or algorithm, and the key of a
 // certificate whose chain leads to a TAM's authority.
@@ -96,60 +97,57 @@ func (k *TAMKeys) fromChain(h cose.Headers) *cose.Key {
 }
 
 // verifyChain validates the whole path (RFC 5280 §6): every certificate up to the authority that
-// a TAM's anchor names, and the DNS name that the anchor asks for.
+// a TAM's anchor names, none of them revoked, and the DNS name that the anchor asks for.
 func (k *TAMKeys) verifyChain(raw [][]byte) (chained, error) {
-	if len(raw) > maxChain {
-		return chained{}, fmt.Errorf("%w: %d certificates, at most %d", ErrBadCertificate, len(raw), maxChain)
-	}
-	certs := make([]*x509.Certificate, len(raw))
-	between := x509.NewCertPool()
-	for i, der := range raw {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return chained{}, fmt.Errorf("%w: certificate %d: %w", ErrBadCertificate, i, err)
-		}
-		certs[i] = cert
-		if i > 0 {
-			between.AddCert(cert)
-		}
-	}
 	failure := fmt.Errorf("%w: no TAM is anchored by a certificate authority", ErrBadCertificate)
 	for i := range k.set.TAMs {
 		t := &k.set.TAMs[i]
 		if t.Authority == nil {
 			continue
 		}
-		roots := x509.NewCertPool()
-		roots.AddCert(t.Authority)
-		chains, err := certs[0].Verify(x509.VerifyOptions{
-			DNSName: t.Subject, Roots: roots, Intermediates: between, CurrentTime: k.now,
-			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-		})
+		leaf, err := k.validate(raw, t)
 		if err != nil {
 			failure = certificateError(err)
 			continue
 		}
-		key, err := cose.NewPublicKey(certs[0].PublicKey)
+		key, err := cose.NewPublicKey(leaf.PublicKey)
 		if err != nil {
 			return chained{}, fmt.Errorf("%w: %w", ErrBadCertificate, err)
 		}
-		return chained{key: key, tam: t, expires: earliestEnd(chains[0])}, nil
+		return chained{key: key, tam: t, expires: earliestEnd(t.Authority, raw)}, nil
 	}
 	return chained{}, failure
 }
 
+func (k *TAMKeys) validate(chain [][]byte, t *TAM) (*x509.Certificate, error) {
+	roots := x509.NewCertPool()
+	roots.AddCert(t.Authority)
+	keys, err := cose.NewCertificateKeys(cose.CertificateOptions{
+		Roots: roots, Now: func() time.Time { return k.now }, RevocationLists: k.crls,
+	})
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := keys.Validate(chain)
+	if err != nil {
+		return nil, err
+	}
+	return leaf, leaf.VerifyHostname(t.Subject)
+}
+
 func certificateError(err error) error {
-	var bad x509.CertificateInvalidError
-	if errors.As(err, &bad) && bad.Reason == x509.Expired {
+	if errors.Is(err, cose.ErrCertificateExpired) {
 		return fmt.Errorf("%w: %w", ErrCertificateExpired, err)
 	}
 	return fmt.Errorf("%w: %w", ErrBadCertificate, err)
 }
 
-func earliestEnd(chain []*x509.Certificate) time.Time {
-	end := chain[0].NotAfter
-	for _, c := range chain[1:] {
-		if c.NotAfter.Before(end) {
+// earliestEnd is when the first of the certificates ends. One that the path did not need counts too:
+// whoever sends it wants it looked at.
+func earliestEnd(authority *x509.Certificate, chain [][]byte) time.Time {
+	end := authority.NotAfter
+	for _, der := range chain {
+		if c, err := x509.ParseCertificate(der); err == nil && c.NotAfter.Before(end) {
 			end = c.NotAfter
 		}
 	}

@@ -256,7 +256,7 @@ func TestSigned(t *testing.T) {
 
 func TestKeysByKid(t *testing.T) {
 	s := parse(t, newFiles(t), complete)
-	keys := s.TAMKeys(time.Now())
+	keys := s.TAMKeys(time.Now(), nil)
 	var h cose.Headers
 	if got := keys.VerifiersFor(cose.AlgESP256, h); len(got) != 2 {
 		t.Errorf("without kid: %d keys", len(got))
