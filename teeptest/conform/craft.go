@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 
+	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
 )
@@ -141,11 +142,20 @@ func (m *message) set(label uint64, value any) {
 	m.options = append(m.options, [2]cbor.RawMessage{key, encoded})
 }
 
-// indefinite encodes the options with indefinite length.
-func (m *message) indefinite() []byte {
+// indefinite makes an authentic message whose options have indefinite length, which is CBOR, and
+// which TEEP neither forbids nor asks anybody to read.
+func indefinite(m teep.Message, s cose.Signer) ([]byte, error) {
+	payload, err := teep.EncodeUnchecked(m)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := takeApart(payload)
+	if err != nil {
+		return nil, err
+	}
 	options := []byte{0xbf}
-	for _, o := range m.options {
+	for _, o := range taken.options {
 		options = append(append(options, o[0]...), o[1]...)
 	}
-	return m.encodeWith(append(options, 0xff))
+	return honest(taken.encodeWith(append(options, 0xff)), s).sign(s)
 }

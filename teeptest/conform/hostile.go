@@ -48,6 +48,7 @@ func content(change func(m *message) []byte) func([]byte, cose.Signer) ([]byte, 
 
 const (
 	labelToken     = 20
+	labelErrCode   = 23
 	labelExtension = 4711 // of nothing
 )
 

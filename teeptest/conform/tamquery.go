@@ -183,6 +183,21 @@ func tamMessageChecks() []check[*tamRun] {
 			}
 			return nil
 		}},
+		check[*tamRun]{"message-indefinite", "§4", Must, "options of indefinite length are taken or refused, and the TAM does not fail", func(ctx context.Context, r *tamRun) error {
+			m, err := r.question(ctx)
+			if err != nil {
+				return err
+			}
+			msg, err := indefinite(m, r.signer)
+			if err != nil {
+				return err
+			}
+			p, err := r.send(ctx, msg)
+			if err == nil && p.status/100 == 5 {
+				err = fmt.Errorf("HTTP status %d", p.status)
+			}
+			return err
+		}},
 		check[*tamRun]{"message-untagged", "§4.1.2", Should, "a COSE_Sign1 without tag is accepted", func(ctx context.Context, r *tamRun) error {
 			return r.accepted(ctx, func(p *parts) { p.tag = 0 })
 		}},
