@@ -1,8 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-teep/teep/cose"
@@ -88,10 +93,13 @@ func (c *configuration) check() error {
 		return fmt.Errorf("%s: signing-keys is empty: name one ESP256 and one Ed25519 key file ('teep-tam init' makes them)", c.path)
 	case c.Verifier.Key == "":
 		return fmt.Errorf("%s: verifier.key is missing: name the key that signs Attestation Results", c.path)
-	case len(c.TEEP.Path) == 0 || c.TEEP.Path[0] != '/':
-		return fmt.Errorf("%s: teep.path %q does not begin with a slash", c.path, c.TEEP.Path)
+	case !plainPath.MatchString(c.TEEP.Path):
+		return fmt.Errorf("%s: teep.path %q is no plain path: write a slash and then letters, digits, and - . _ ~ /, such as /tam", c.path, c.TEEP.Path)
 	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):
 		return fmt.Errorf("%s: tls needs both certificate and key", c.path)
+	}
+	if err := errors.Join(checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen)); err != nil {
+		return fmt.Errorf("%s: %w", c.path, err)
 	}
 	_, err := c.policy()
 	return err
@@ -112,6 +120,33 @@ func (c *configuration) policy() (tam.Policy, error) {
 		return p, fmt.Errorf("%s: policy.admission is %q: write attested or manual", c.path, c.Policy.Admission)
 	}
 	return p, nil
+}
+
+// plainPath is a path that is the same in a URI and in a multiplexer's pattern.
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
+
+// checkListen refuses a listen address that cannot be one.
+func checkListen(key, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %q is no address: write HOST:PORT, such as 127.0.0.1:8080", key, address)
+	}
+	return nil
+}
+
+// publicURI is uri, for those who have to reach it from elsewhere.
+func (c *configuration) publicURI() (string, error) {
+	host, _, err := net.SplitHostPort(c.TEEP.Listen)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", c.path, checkListen("teep.listen", c.TEEP.Listen))
+	}
+	if ip := net.ParseIP(host); c.TEEP.URI == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return "", fmt.Errorf("%s: teep.listen %q is every address of this host: say in teep.uri where agents reach it", c.path, c.TEEP.Listen)
+	}
+	return c.uri(), nil
 }
 
 // uri is where agents reach the TAM.
@@ -155,6 +190,26 @@ func privateKeys(paths []string) ([]*cose.Key, error) {
 		var err error
 		if keys[i], err = privateKey(p); err != nil {
 			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+// decryptionKeys reads the keys that agents encrypt to. One key has one use (RFC 9397 §5): a key
+// that signs is refused.
+func (c *configuration) decryptionKeys() ([]*cose.Key, error) {
+	keys, err := privateKeys(c.DecryptKey)
+	if err != nil {
+		return nil, err
+	}
+	signing, err := privateKeys(append(slices.Clone(c.SignKeys), c.Verifier.Key))
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		if k.Curve() == cose.CurveEd25519 || slices.ContainsFunc(signing, k.Equal) {
+			return nil, fmt.Errorf("%s: decryption-keys: %s is a signing key: make one for ECDH with 'teep key generate --alg ECDH-ES+A128KW'",
+				c.path, c.DecryptKey[i])
 		}
 	}
 	return keys, nil

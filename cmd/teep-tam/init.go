@@ -37,6 +37,9 @@ ESP256 for its verifier's Attestation Results) and tam.yaml. Nothing that exists
   teep-tam init ./tam --name example --listen 0.0.0.0:8080 --uri https://tam.example.com/tam`,
 		Args: program.ExactArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := errors.Join(checkListen("--listen", c.TEEP.Listen), checkListen("--api-listen", c.API.Listen)); err != nil {
+				return &program.Usage{Err: err}
+			}
 			if err := initialize(args[0], &c); err != nil {
 				return err
 			}
@@ -70,12 +73,12 @@ func initialize(dir string, c *configuration) error {
 		}
 	}
 	text := fmt.Sprintf(`# Configuration of teep-tam. Paths are relative to this file.
-name: %s
+name: %q
 teep:
-  listen: %s
+  listen: %q
   path: %s
 %sapi:
-  listen: %s
+  listen: %q
 store: %s
 blobs: %s
 signing-keys: [%s, %s]
@@ -87,7 +90,7 @@ verifier:
 policy:
   # attested: every device whose Evidence is good is served. manual: an operator accepts each first.
   admission: %s
-`, c.Name, c.TEEP.Listen, c.TEEP.Path, optional("  uri: %s\n", c.TEEP.URI), c.API.Listen, c.Store, c.Blobs,
+`, c.Name, c.TEEP.Listen, c.TEEP.Path, optional("  uri: %q\n", c.TEEP.URI), c.API.Listen, c.Store, c.Blobs,
 		newKeys[0].file, newKeys[1].file, newKeys[2].file, newKeys[3].file, c.Policy.Admission)
 	return writeNew(filepath.Join(dir, "tam.yaml"), []byte(text), 0o600)
 }
@@ -145,7 +148,11 @@ type anchor struct {
 }
 
 func anchors(c *configuration) ([]byte, error) {
-	a := anchor{Name: c.Name, URIs: []string{c.uri()}}
+	uri, err := c.publicURI()
+	if err != nil {
+		return nil, err
+	}
+	a := anchor{Name: c.Name, URIs: []string{uri}}
 	keys, err := privateKeys(c.SignKeys)
 	if err != nil {
 		return nil, err

@@ -97,7 +97,7 @@ func newTAM(ctx context.Context, c *configuration, store *sqlite.Store, known *c
 	if err != nil {
 		return nil, err
 	}
-	decryption, err := privateKeys(c.DecryptKey)
+	decryption, err := c.decryptionKeys()
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func newTAM(ctx context.Context, c *configuration, store *sqlite.Store, known *c
 func listen(ctx context.Context, g *errgroup.Group, address string, t tls, h http.Handler) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("%w; is another teep-tam running?", err)
+		return fmt.Errorf("listening for agents or operators: %w", err)
 	}
 	server := transport.NewServer(h)
 	g.Go(func() error {
