@@ -1,0 +1,147 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/postgres"
+	"github.com/go-teep/teep/tam/postgres/pgtest"
+	"github.com/go-teep/teep/tam/storetest"
+)
+
+func open(t *testing.T, url string) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), url, postgres.Options{MaxConnections: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// TestStore runs the suites at PostgreSQL's own isolation level, and at the level at which it refuses
+// what it cannot serialize, as CockroachDB does.
+func TestStore(t *testing.T) {
+	server := pgtest.Start(t)
+	for _, level := range []string{"read committed", "serializable"} {
+		fresh := func(t *testing.T) storetest.Backend {
+			url := server.Database(t) + "&default_transaction_isolation=" + strings.ReplaceAll(level, " ", "%20")
+			return storetest.Backend{Open: func(t *testing.T) tam.Store { return open(t, url) }}
+		}
+		t.Run(level, func(t *testing.T) {
+			storetest.Run(t, fresh)
+			storetest.RunOperations(t, fresh)
+		})
+	}
+	t.Run("replicas start together", func(t *testing.T) { startTogether(t, server.Database(t)) })
+	t.Run("texts that are none", func(t *testing.T) { oddTexts(t, server.Database(t)) })
+	// Last, because it stops the server.
+	t.Run("server crashes", func(t *testing.T) { survivesCrash(t, server) })
+}
+
+func startTogether(t *testing.T, url string) {
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			s, err := postgres.Open(context.Background(), url, postgres.Options{MaxConnections: 2})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// oddTexts: what a TEXT column cannot hold is not found, and is no failure of the database.
+func oddTexts(t *testing.T, url string) {
+	s, ctx := open(t, url), t.Context()
+	for _, name := range []string{"\x00", "\xff", "a\x00b"} {
+		if _, err := s.Device(ctx, name); !errors.Is(err, tam.ErrNotFound) {
+			t.Errorf("device %q: %v", name, err)
+		}
+		if _, err := s.Publisher(ctx, name); !errors.Is(err, tam.ErrNotFound) {
+			t.Errorf("publisher %q: %v", name, err)
+		}
+	}
+	detail := "said: \x00 \xff \xc3("
+	if err := s.CommitExchange(ctx, tam.Exchange{Event: &tam.Event{DeviceID: "a", At: time.Now(), Kind: tam.EventFailed, Detail: detail}}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.Events(ctx, "a", 0, 1)
+	if err != nil || len(list) != 1 || list[0].Detail != detail {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// survivesCrash: while the server is gone calls fail and nothing is lost; once it is back, the same
+// store works again.
+func survivesCrash(t *testing.T, server *pgtest.Server) {
+	s, ctx := open(t, server.Database(t)), t.Context()
+	used := func(n byte) tam.Exchange {
+		return tam.Exchange{Consume: &tam.Consumption{ID: [16]byte{n}, Expires: time.Now().Add(time.Hour)}}
+	}
+	if err := s.CommitExchange(ctx, used(1)); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop(t)
+	down, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := s.CommitExchange(down, used(2)); err == nil || errors.Is(err, tam.ErrConsumed) {
+		t.Fatalf("without a server: %v", err)
+	}
+	server.Run(t)
+	if err := s.CommitExchange(ctx, used(1)); !errors.Is(err, tam.ErrConsumed) {
+		t.Errorf("what was acknowledged before the crash: %v", err)
+	}
+	if err := s.CommitExchange(ctx, used(2)); err != nil {
+		t.Errorf("after the crash: %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	const secret = "hunter2-very-secret"
+	for name, test := range map[string]struct {
+		url      string
+		insecure bool
+		want     error
+	}{
+		"no TLS":                  {url: "postgres://tam:" + secret + "@192.0.2.1/tam?sslmode=disable", want: postgres.ErrInsecure},
+		"TLS if it happens":       {url: "postgres://tam:" + secret + "@192.0.2.1/tam", want: postgres.ErrInsecure},
+		"TLS with anyone":         {url: "postgres://tam:" + secret + "@192.0.2.1/tam?sslmode=require", want: postgres.ErrInsecure},
+		"the second host, no TLS": {url: "postgres://tam:" + secret + "@localhost,192.0.2.1/tam?sslmode=disable", want: postgres.ErrInsecure},
+		"bad port":                {url: "postgres://tam:" + secret + "@localhost:x/tam"},
+		"unescaped password":      {url: "postgres://tam:%zz" + secret + "@localhost/tam"},
+		"nobody there":            {url: "postgres://tam:" + secret + "@127.0.0.1:1/tam"},
+		"no socket":               {url: "postgres:///tam?host=/nonexistent&user=tam&password=" + secret},
+		"allowed, but no server":  {url: "postgres://tam:" + secret + "@127.0.0.1:1/tam?sslmode=disable", insecure: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			s, err := postgres.Open(ctx, test.url, postgres.Options{InsecurePlaintext: test.insecure})
+			if err == nil {
+				s.Close()
+				t.Fatal("opened")
+			}
+			if test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("got %v", err)
+			}
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("the password is in the error: %v", err)
+			}
+		})
+	}
+}
