@@ -77,7 +77,7 @@ func (d *Device) start() {
 	w, o := d.world, d.world.options
 	vendor := suit.NewVendorID(VendorDomain)
 	environment, err := sandbox.Open(context.Background(), sandbox.Config{
-		Disk: d.disk, Rand: rand.Reader, Now: w.Clock.Now, Logger: o.Logger,
+		Disk: d.disk, AgentAlgorithm: o.AgentAlgorithm, Rand: rand.Reader, Now: w.Clock.Now, Logger: o.Logger,
 		Measure: func() ([]byte, error) { sum := sha256.Sum256([]byte("the agent of teeptest")); return sum[:], nil },
 		Identity: sandbox.Identity{
 			OEMID: []byte{0x43, 0x89, 0x48, 0x23}, HWModel: []byte("teeptest device"), HWVersion: "1",

@@ -40,6 +40,8 @@ type Options struct {
 	// AgentPolicy and AgentLimits are those of every agent.
 	AgentPolicy agent.Policy
 	AgentLimits agent.Limits
+	// AgentAlgorithm is that of the key with which agents sign messages; 0 means ESP256.
+	AgentAlgorithm cose.Algorithm
 	// MustAttest lets agents demand that the TAM attests itself first.
 	MustAttest bool
 	// TAMConfig and AgentConfig, if not nil, change the configuration of the TAM and of every agent

@@ -244,6 +244,32 @@ func (r *tamRun) sendMessage(ctx context.Context, m teep.Message, s cose.Signer)
 	return r.send(ctx, msg)
 }
 
+// introduce makes the device known to a TAM that asks for attestation only once in a while: it goes on
+// answering until the TAM asks no more. What comes of it shows in the checks.
+func (r *tamRun) introduce(ctx context.Context) error {
+	const rounds = 3
+	q, _, err := r.connect(ctx)
+	for range rounds {
+		if err != nil {
+			return err
+		}
+		m, err := r.response(ctx, q, r.Device.Agent)
+		if err != nil {
+			return err
+		}
+		p, err := r.sendMessage(ctx, m, r.signer)
+		if err != nil {
+			return err
+		}
+		again, ok := p.message.(*teep.QueryRequest)
+		if !ok {
+			return nil
+		}
+		q = again
+	}
+	return nil
+}
+
 // question is a fresh QueryResponse that a TAM answers with an Update: the honest one where the TAM
 // offers a component, else one that lacks what was asked for, which has to be answered too
 // (TEEP §7.1.1).
@@ -275,7 +301,11 @@ func incomplete(q *teep.QueryRequest, m *teep.QueryResponse) error {
 // damaged one without answer would prove nothing.
 func (r *tamRun) answers(ctx context.Context) error {
 	r.control.Do(func() {
-		m, err := r.question(ctx)
+		err := r.introduce(ctx)
+		var m *teep.QueryResponse
+		if err == nil {
+			m, err = r.question(ctx)
+		}
 		if err == nil {
 			var p *reply
 			if p, err = r.sendMessage(ctx, m, r.signer); err == nil && p.update() == nil {

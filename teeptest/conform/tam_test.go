@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/teeptest"
 	"github.com/go-teep/teep/teeptest/conform"
 )
@@ -80,6 +81,27 @@ func TestThisTAM(t *testing.T) {
 		if want, listed := mayBe[r.ID]; r.Outcome != conform.Pass && (!listed || r.Outcome != want) {
 			t.Errorf("%s: %s: %s (%s)", r.ID, r.Outcome, r.Requirement, r.Detail)
 		}
+	}
+}
+
+// TestThisTAMWithTokens does so with the policy that asks for attestation only when it is old.
+func TestThisTAMWithTokens(t *testing.T) {
+	w := teeptest.New(t, teeptest.Options{TAMPolicy: tam.Policy{Query: tam.QueryToken}})
+	w.Publish(w.Component("hello", 1, "hello"))
+	to := target(t, w)
+	to.Component = teep.ComponentID{[]byte("hello")}
+	known, err := to.Device.Collateral(w.Clock.Now().AddDate(1, 0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Endorse(known)
+	results, err := conform.CheckTAM(t.Context(), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	show(t, results)
+	if conform.Failed(results) {
+		t.Error("a MUST is not met")
 	}
 }
 

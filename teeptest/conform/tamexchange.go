@@ -166,7 +166,8 @@ var tamExchangeChecks = []check[*tamRun]{
 }
 
 // probe sends a QueryResponse that lacks what was asked for, of an agent key, and returns the Update
-// that has to answer it. change adjusts the message.
+// that has to answer it. A TAM may first ask again, with a challenge, whom it does not know. change
+// adjusts the last message.
 func (r *tamRun) probe(ctx context.Context, key *cose.Key, change func(*teep.QueryRequest, *teep.QueryResponse) error) (*teep.Update, error) {
 	signer, err := key.Signer()
 	if err != nil {
@@ -176,19 +177,14 @@ func (r *tamRun) probe(ctx context.Context, key *cose.Key, change func(*teep.Que
 	if err != nil {
 		return nil, err
 	}
-	m, err := r.response(ctx, q, key)
-	if err == nil {
-		err = incomplete(q, m)
-	}
-	if err == nil && change != nil {
-		err = change(q, m)
-	}
+	p, err := r.respondIncompletely(ctx, q, key, signer, change)
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.sendMessage(ctx, m, signer)
-	if err != nil {
-		return nil, err
+	if again, ok := p.message.(*teep.QueryRequest); ok {
+		if p, err = r.respondIncompletely(ctx, again, key, signer, change); err != nil {
+			return nil, err
+		}
 	}
 	u := p.update()
 	switch {
@@ -200,6 +196,20 @@ func (r *tamRun) probe(ctx context.Context, key *cose.Key, change func(*teep.Que
 		return nil, fmt.Errorf("the Update is protected with %v, the agent uses %v", p.opened.Suite, signer.Algorithm())
 	}
 	return u, nil
+}
+
+func (r *tamRun) respondIncompletely(ctx context.Context, q *teep.QueryRequest, key *cose.Key, s cose.Signer, change func(*teep.QueryRequest, *teep.QueryResponse) error) (*reply, error) {
+	m, err := r.response(ctx, q, key)
+	if err == nil {
+		err = incomplete(q, m)
+	}
+	if err == nil && change != nil {
+		err = change(q, m)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.sendMessage(ctx, m, s)
 }
 
 // sameSuite lets an agent of another key come; probe compares the suites.
@@ -222,13 +232,18 @@ func encrypted(alg cose.Algorithm) func(context.Context, *tamRun) error {
 		if err != nil {
 			return err
 		}
+		done := false
 		_, err = r.probe(ctx, key, func(_ *teep.QueryRequest, m *teep.QueryResponse) error {
 			if m.AttestationPayload == nil {
-				return skip("the TAM does not ask for attestation")
+				return nil // the TAM asks again
 			}
+			done = true
 			m.AttestationPayload, err = eat.Encrypt(rand.Reader, m.AttestationPayload, r.Encryption, alg)
 			return err
 		})
+		if !done && err == nil {
+			return skip("the TAM does not ask for attestation")
+		}
 		return err
 	}
 }
