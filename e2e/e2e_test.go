@@ -211,6 +211,26 @@ func openGate(ts *testscript.TestScript, _ bool, args []string) {
 	g.(*gate).onceOpen.Do(func() { close(g.(*gate).open) })
 }
 
+// fetched NAME COUNT: the payload was asked for from its beginning so many times.
+func fetched(ts *testscript.TestScript, _ bool, args []string) {
+	g, ok := gates.Load(args[0])
+	if !ok {
+		ts.Fatalf("no server %s", args[0])
+	}
+	server := g.(*gate)
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	n := 0
+	for _, r := range server.requests {
+		if r == "" || strings.HasPrefix(r, "bytes=0-") {
+			n++
+		}
+	}
+	if strconv.Itoa(n) != args[1] {
+		ts.Fatalf("%s was asked for %d times: %q", args[0], n, server.requests)
+	}
+}
+
 // flip FILE: flips one bit in the middle of a file.
 func flip(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])

@@ -117,7 +117,7 @@ var forbidden = []struct {
 }{
 	{[]string{"agent", "cmd/teep-agent"}, []string{"net/http", "database/sql", module + "/transport", module + "/broker", module + "/tam"},
 		"the agent lives in the TEE and never calls out"},
-	{[]string{"broker", "transport"}, []string{module, module + "/suit", module + "/cose", module + "/attest", module + "/tee", module + "/agent"},
+	{[]string{"broker", "broker/app", "transport", "link", "link/frame", "cmd/teep-broker"}, []string{module, module + "/suit", module + "/cose", module + "/attest", module + "/tee", module + "/agent"},
 		"the broker sees bytes only and holds no keys"},
 	{[]string{"tam"}, []string{"net/http", "database/sql", "modernc.org/sqlite"},
 		"the TAM's core does no I/O"},
