@@ -46,6 +46,8 @@ type Agent struct {
 	// handed tells which TAMs' finished replies were given to the broker. They are dropped
 	// from the record when it is replaced the next time.
 	handed map[string]bool
+	// round are the TAMs that RequestPolicyCheck named since it last named none, and when.
+	round map[string]time.Time
 	// leftover is the TAM whose failed Updates left finished blobs behind that its next Update may
 	// adopt, and failures how many Updates that were.
 	leftover string
@@ -68,7 +70,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, store: cfg.TEE.Store(),
-		sessions: map[uint64]*session{}, handed: map[string]bool{}, apps: map[uint64]*application{},
+		sessions: map[uint64]*session{}, handed: map[string]bool{}, round: map[string]time.Time{}, apps: map[uint64]*application{},
 		boot: map[string]*suit.Report{},
 	}
 	a.life, a.end = context.WithCancel(context.Background())

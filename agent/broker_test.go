@@ -245,8 +245,38 @@ func TestRequestNobodyMayServe(t *testing.T) {
 	}
 }
 
+// TestPolicyRoundEnds: however short the interval, a round of policy checks names each TAM once.
+func TestPolicyRoundEnds(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Policy.Interval = time.Nanosecond
+	w.start()
+	check := func() string {
+		t.Helper()
+		w.device.now = w.device.now.Add(time.Second)
+		ask, err := w.agent.RequestPolicyCheck(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ask.TAMURI
+	}
+	for range 3 {
+		if got := []string{check(), check(), check()}; !slices.Equal(got, []string{w.one.uri, w.two.uri, ""}) {
+			t.Fatalf("a round of %q", got)
+		}
+	}
+	// A round that the broker gave up does not keep a TAM waiting for long.
+	if check() != w.one.uri {
+		t.Fatal("no new round")
+	}
+	w.device.now = w.device.now.Add(time.Minute)
+	if check() != w.one.uri {
+		t.Error("the round that was given up goes on for ever")
+	}
+}
+
 func TestPolicyCheckOneTAMAfterAnother(t *testing.T) {
 	w := newWorld(t)
+	w.cfg.Policy.Interval = 24 * time.Hour
 	w.start()
 	round := func() (uris []string) {
 		t.Helper()

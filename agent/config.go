@@ -59,7 +59,8 @@ type Config struct {
 
 // Policy says when the agent contacts TAMs.
 type Policy struct {
-	// Interval is the time between two contacts with the same TAM that nothing special calls for.
+	// Interval is the least time between two contacts with the same TAM that nothing special calls
+	// for. It bounds what a broker can cause; how often policy is checked is the broker's choice.
 	Interval time.Duration
 	// RetryMin and RetryMax bound the time before a TAM is contacted again after a failure; it
 	// doubles with each.
@@ -72,9 +73,9 @@ type Policy struct {
 	PassportAge time.Duration
 }
 
-// DefaultPolicy checks once a day.
+// DefaultPolicy lets a broker check as often as every ten seconds.
 func DefaultPolicy() Policy {
-	return Policy{Interval: 24 * time.Hour, RetryMin: time.Minute, RetryMax: 6 * time.Hour}
+	return Policy{Interval: 10 * time.Second, RetryMin: time.Minute, RetryMax: 6 * time.Hour}
 }
 
 // Limits bound what the world outside can make the agent do. All are inclusive.

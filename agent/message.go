@@ -215,7 +215,7 @@ func (a *Agent) refusal(invalid *teep.ValidationError, chain error) error {
 	case invalid.Step == teep.StepMessage && errors.As(invalid.Err, &protocol):
 		return protocol
 	case errors.Is(chain, trust.ErrCertificateExpired):
-		return teep.NewProtocolError(teep.ErrCertificateExpired, "the certificate chain of the message is expired or not yet valid", chain)
+		return teep.NewProtocolError(teep.ErrCertificateExpired, chainFault(chain), chain)
 	case chain != nil:
 		return teep.NewProtocolError(teep.ErrBadCertificate, chainFault(chain), chain)
 	}
@@ -232,15 +232,23 @@ func (a *Agent) refusal(invalid *teep.ValidationError, chain error) error {
 	return teep.NewProtocolError(teep.ErrPermanentError, fmt.Sprintf("%s (validation step %d)", text, invalid.Step), invalid)
 }
 
-// chainFault says what is wrong with a certificate chain, in words about the TAM's own certificates.
+// chainFault says what is wrong with a certificate chain, and which certificate it begins with, in
+// words about the TAM's own certificates (TEEP §4.6).
 func chainFault(err error) string {
+	what := "leads to no trust anchor"
 	switch {
+	case errors.Is(err, trust.ErrCertificateExpired):
+		what = "is expired or not yet valid"
 	case errors.Is(err, cose.ErrCertificateRevoked):
-		return "a certificate of the message's chain is revoked"
+		what = "is revoked"
 	case errors.Is(err, cose.ErrRevocationList):
-		return "the revocation list for the message's certificate chain is outdated or not its issuer's"
+		what = "cannot be held against its revocation list"
 	}
-	return "the certificate chain of the message leads to no trust anchor"
+	var chain *trust.ChainError
+	if !errors.As(err, &chain) || chain.Subject == "" {
+		return "the certificate chain of the message " + what
+	}
+	return fmt.Sprintf("certificate chain %s: serial %s of %s", what, chain.Serial, chain.Subject)
 }
 
 // openOptions are what the agent accepts of messages.

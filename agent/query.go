@@ -33,6 +33,9 @@ func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryReque
 	if err := a.checkTAM(ctx, m, q); err != nil {
 		return nil, err
 	}
+	if err := a.checkReports(q); err != nil {
+		return nil, err
+	}
 	profile, err := teep.ChooseSUITProfile(q.SUITProfiles, a.suitProfiles())
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func (a *Agent) heardFrom(name string, q state.Query) error {
 }
 
 // checkTAM demands and checks the TAM's own attestation where its trust anchor says so
-// (TEEP §7.2.1). SUIT Reports of the TAM are not looked at: nothing here depends on them.
+// (TEEP §7.2.1).
 func (a *Agent) checkTAM(ctx context.Context, m *received, q *teep.QueryRequest) error {
 	if !m.tam.MustAttest {
 		return nil

@@ -223,10 +223,16 @@ func (a *Agent) RequestPolicyCheck(ctx context.Context) (link.Ask, error) {
 		if err != nil {
 			return link.Ask{}, err
 		}
+		a.round[t.Name] = a.now()
 		return a.connectLocked(t)
 	}
+	clear(a.round)
 	return link.Ask{}, nil
 }
+
+// roundPause is how long a TAM that was named in a round of policy checks is not named again, unless
+// the round ends before. A broker that gives a round up ends none.
+const roundPause = time.Minute
 
 // undeliveredLocked returns an Ask with a finished answer that the broker did not get, or could
 // not deliver.
@@ -252,6 +258,9 @@ func (a *Agent) dueLocked(tam *trust.TAM) bool {
 	t := a.record.TAMs[tam.Name]
 	now := a.now()
 	if now.Before(t.NotBefore) || a.run != nil && a.run.tam.Name == tam.Name {
+		return false
+	}
+	if named, ok := a.round[tam.Name]; ok && now.Sub(named) < roundPause && !now.Before(named) {
 		return false
 	}
 	if t.Failed && t.LastContact.Before(t.NotBefore) {

@@ -64,7 +64,7 @@ func (a *Agent) response(ctx context.Context, tam *trust.TAM, q question) (*teep
 
 // attest puts the attestation payload in: an Attestation Result, where the request has the form for
 // it, or else new Evidence. Either goes only to a TAM that is authentic and trusted, and encrypted
-// where its key is known (TEEP §11).
+// where its key is known (TEEP §13).
 func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state.Record, tam *trust.TAM, q question) error {
 	request := attest.Request{
 		Nonce: q.challenge, AgentKey: a.message.Public(), Components: attestedComponents(record, tam.Name),

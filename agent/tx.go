@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-teep/teep/agent/state"
 	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/suit/processor"
 	"github.com/go-teep/teep/tee"
@@ -113,9 +114,13 @@ func (t *tx) Create(id suit.ComponentID) (processor.Writer, error) {
 
 type writer struct {
 	tee.BlobWriter
-	t  *tx
-	id suit.ComponentID
+	t   *tx
+	id  suit.ComponentID
+	sum []byte // once it is known
 }
+
+// Digest implements processor.Digester: the store names blobs by their digest.
+func (w *writer) Digest() suit.Digest { return suit.Digest{Algorithm: cose.AlgSHA256, Bytes: w.sum} }
 
 // Commit makes the blob durable, and the component's content within the transaction.
 func (w *writer) Commit() error {
@@ -123,6 +128,7 @@ func (w *writer) Commit() error {
 	if err != nil {
 		return err
 	}
+	w.sum = sum[:]
 	return w.t.stage(w.id, &state.Content{SHA256: sum, Size: size})
 }
 

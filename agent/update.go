@@ -104,7 +104,7 @@ func (a *Agent) noteUpdate(name string, u *teep.Update) error {
 		return nil
 	}
 	if u.ErrorCode != 0 {
-		a.log.Warn("the TAM reports an error", "tam", name, "code", u.ErrorCode.String(), "text", brief(u.ErrorMessage))
+		a.log.Warn("the TAM reports an error", "tam", name, "code", u.ErrorCode.String(), "text", brief(u.ErrorMessage), "language", u.ErrorLanguage)
 	}
 	now := a.now()
 	return a.change(func(next *state.Record) error {

@@ -28,6 +28,24 @@ type TAMKeys struct {
 	chainErr error
 }
 
+// ChainError says which chain was not accepted, and wraps why.
+type ChainError struct {
+	// Serial and Subject are those of its first certificate; empty if it cannot be read.
+	Serial, Subject string
+	err             error
+}
+
+func (e *ChainError) Error() string { return e.err.Error() }
+func (e *ChainError) Unwrap() error { return e.err }
+
+func newChainError(chain [][]byte, err error) error {
+	e := &ChainError{err: err}
+	if leaf, perr := x509.ParseCertificate(chain[0]); perr == nil {
+		e.Serial, e.Subject = leaf.SerialNumber.Text(16), leaf.Subject.String()
+	}
+	return e
+}
+
 type chained struct {
 	key     *cose.Key
 	tam     *TAM
@@ -89,7 +107,7 @@ func (k *TAMKeys) fromChain(h cose.Headers) *cose.Key {
 	}
 	c, err := k.verifyChain(raw)
 	if err != nil {
-		k.chainErr = err
+		k.chainErr = newChainError(raw, err)
 		return nil
 	}
 	k.chained = append(k.chained, c)
