@@ -43,6 +43,8 @@ const (
 	ExecutablesVulnerable    int8 = 32 // genuine, but with known vulnerabilities
 	ExecutablesUnrecognized  int8 = 33
 	ExecutablesRefused       int8 = 96
+	HardwareUnsafe           int8 = 32 // genuine, but with known vulnerabilities
+	HardwareContraindicated  int8 = 96 // genuine, but not to be trusted
 	HardwareUnrecognized     int8 = 97
 )
 
