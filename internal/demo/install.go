@@ -147,11 +147,11 @@ func (s *story) checkOutcome(all []message, install, unlink int) error {
 	if len(success.SUITReports) == 0 {
 		return errors.New("the Success carries no SUIT Report")
 	}
-	what := "manifest-list"
+	what := "a manifest-list"
 	if unlink > 0 {
-		what = "unneeded-manifest-list"
+		what = "an unneeded-manifest-list"
 	}
-	s.tell("TAM → agent: Update with a %s; agent → TAM: Success, with %d SUIT Report whose nonce is the Update's token", what, len(success.SUITReports))
+	s.tell("TAM → agent: Update with %s; agent → TAM: Success, with %d SUIT Report whose nonce is the Update's token", what, len(success.SUITReports))
 	return nil
 }
 
