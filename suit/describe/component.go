@@ -3,6 +3,7 @@ package describe
 import (
 	"bytes"
 	"path"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -17,11 +18,12 @@ type component struct {
 	id       suit.ComponentID
 	identity identity
 
-	image    *image // the plaintext, for digest and size
-	uri      string // to fetch from
+	image    *image   // the plaintext, for digest and size
+	uri      string   // to fetch from
+	mirrors  []string // to fetch from instead, when uri is not reachable, in this order
 	slots    []slot
 	content  []byte // to write, encrypted or not
-	info     []byte // encryption info of what is fetched or written
+	info     []byte // encryption info of what is fetched or written, if it is in the manifest
 	staging  *component
 	copyFrom suit.ComponentID
 	swapWith suit.ComponentID
@@ -44,6 +46,14 @@ type slot struct {
 	image  *image
 	uri    string
 }
+
+var (
+	payloadKeys = []string{"file", "uri", "uris", "integrated", "digest", "size", "encrypt"}
+	slotKeys    = []string{"slot", "file", "uri", "integrated", "digest", "size"}
+	imageKeys   = []string{"file", "digest", "size"}
+	encryptKeys = []string{"to", "algorithm", "info"}
+	infoPlaces  = []string{"manifest", "separate"}
+)
 
 var componentKeys = []string{"id", "vendor", "class", "device", "payload", "content", "slots", "copy-from",
 	"swap-with", "load-from", "image", "invoke", "text", "metadata"}
@@ -151,7 +161,7 @@ func (b *builder) readSource(c *component, n *yaml.Node, m map[string]*yaml.Node
 
 // readImage reads {file: …} or {digest: …, size: …}: content that comes from elsewhere.
 func (b *builder) readImage(n *yaml.Node) (*image, error) {
-	m, err := b.mapping(n, "image", "file", "digest", "size")
+	m, err := b.mapping(n, "image", imageKeys...)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +205,7 @@ func (b *builder) statedImage(n *yaml.Node, m map[string]*yaml.Node) (*image, er
 // readPayload reads {file: …, integrated: true} or {file: …, uri: …}, perhaps encrypted, or
 // {digest: …, size: …, uri: …} without the file at hand.
 func (b *builder) readPayload(c *component, n *yaml.Node) error {
-	m, err := b.mapping(n, "payload", "file", "uri", "integrated", "digest", "size", "encrypt")
+	m, err := b.mapping(n, "payload", payloadKeys...)
 	if err != nil {
 		return err
 	}
@@ -203,26 +213,28 @@ func (b *builder) readPayload(c *component, n *yaml.Node) error {
 	if err != nil {
 		return err
 	}
-	c.image, c.uri = p.image, p.uri
+	c.image, c.uri, c.mirrors = p.image, p.uri, p.mirrors
 	if value := m["encrypt"]; value != nil {
 		if p.data == nil {
 			return b.errorf(value, "only a file can be encrypted here: give file")
 		}
-		if p.data, c.info, err = b.encrypt(value, p.data); err != nil {
+		if p.data, p.info, err = b.encrypt(c, value, p.data); err != nil {
 			return err
 		}
 		// Decryption happens between two components (firmware encryption §3.2): the ciphertext
 		// is fetched into one of its own.
 		c.staging = &component{node: n, id: c.id.Join(suit.NewComponentID("encrypted")), identity: c.identity,
-			image: b.imageOf(p.data), uri: p.uri}
-		c.copyFrom, c.uri = c.staging.id, ""
+			image: b.imageOf(p.data), uri: p.uri, mirrors: p.mirrors}
+		c.copyFrom, c.uri, c.mirrors = c.staging.id, "", nil
 	}
-	return b.deliver(n, p, c.info != nil)
+	return b.deliver(n, p)
 }
 
 type payloadSource struct {
 	uri, file  string
+	mirrors    []string
 	data       []byte // nil if not at hand
+	info       []byte // nil if not encrypted
 	image      *image
 	integrated bool
 }
@@ -233,10 +245,8 @@ func (b *builder) payloadSource(n *yaml.Node, m map[string]*yaml.Node) (p payloa
 			return p, err
 		}
 	}
-	if m["uri"] != nil {
-		if p.uri, err = b.text(m["uri"], "uri"); err != nil {
-			return p, err
-		}
+	if err = b.readURIs(&p, m); err != nil {
+		return p, err
 	}
 	if m["file"] == nil {
 		if p.integrated {
@@ -265,11 +275,47 @@ func (b *builder) payloadSource(n *yaml.Node, m map[string]*yaml.Node) (p payloa
 	return p, nil
 }
 
+// readURIs reads uri, or uris: one place after the other where the payload may be.
+func (b *builder) readURIs(p *payloadSource, m map[string]*yaml.Node) (err error) {
+	if m["uri"] != nil {
+		if m["uris"] != nil {
+			return b.errorf(m["uris"], "uris repeats uri: list all of them in uris")
+		}
+		p.uri, err = b.text(m["uri"], "uri")
+		return err
+	}
+	if m["uris"] == nil {
+		return nil
+	}
+	list, err := b.items(m["uris"], "uris")
+	if err != nil {
+		return err
+	}
+	if p.integrated {
+		return b.errorf(m["uris"], "an integrated payload is in one place: give uri, or nothing")
+	}
+	for _, item := range list {
+		uri, err := b.text(item, "uri")
+		if err != nil {
+			return err
+		}
+		if uri == p.uri || slices.Contains(p.mirrors, uri) {
+			return b.errorf(item, "%q is listed twice", uri)
+		}
+		if p.uri == "" {
+			p.uri = uri
+			continue
+		}
+		p.mirrors = append(p.mirrors, uri)
+	}
+	return nil
+}
+
 // deliver puts the payload into the envelope or on the list of what has to be served.
-func (b *builder) deliver(n *yaml.Node, p payloadSource, encrypted bool) error {
+func (b *builder) deliver(n *yaml.Node, p payloadSource) error {
 	if !p.integrated {
 		if p.data != nil {
-			b.payloads = append(b.payloads, Payload{URI: p.uri, File: p.file, Content: p.data, Encrypted: encrypted})
+			b.payloads = append(b.payloads, Payload{URI: p.uri, File: p.file, Content: p.data, Encrypted: p.info != nil})
 		}
 		return nil
 	}
@@ -309,13 +355,15 @@ func (b *builder) readEncryptedContent(c *component, n, encrypt *yaml.Node) erro
 		return err
 	}
 	c.image = b.imageOf(data)
-	c.content, c.info, err = b.encrypt(encrypt, data)
+	c.content, _, err = b.encrypt(c, encrypt, data)
 	return err
 }
 
-// encrypt reads {to: [key files], algorithm: A128GCM} and encrypts data.
-func (b *builder) encrypt(n *yaml.Node, data []byte) (ciphertext, info []byte, err error) {
-	m, err := b.mapping(n, "encrypt", "to", "algorithm")
+// encrypt reads {to: [key files], algorithm: A128GCM, info: manifest} and encrypts data. With info:
+// separate, the encryption info stays out of the manifest: to is then who distributes the key, and
+// devices get it from a manifest of theirs (trust domains §template-override-encryption-info).
+func (b *builder) encrypt(c *component, n *yaml.Node, data []byte) (ciphertext, info []byte, err error) {
+	m, err := b.mapping(n, "encrypt", encryptKeys...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -346,7 +394,20 @@ func (b *builder) encrypt(n *yaml.Node, data []byte) (ciphertext, info []byte, e
 	if err != nil {
 		return nil, nil, b.errorf(n, "%w", err)
 	}
-	return out.Bytes(), info, nil
+	return out.Bytes(), info, b.placeInfo(c, m["info"], info)
+}
+
+// placeInfo puts the encryption info into the manifest, or on the list of what is kept out of it.
+func (b *builder) placeInfo(c *component, n *yaml.Node, info []byte) error {
+	switch {
+	case n == nil || n.Value == infoPlaces[0]:
+		c.info = info
+	case n.Value == infoPlaces[1]:
+		b.separate = append(b.separate, EncryptionInfo{Component: c.id, Info: info})
+	default:
+		return b.unknown(n, "info", infoPlaces)
+	}
+	return nil
 }
 
 // recipient reads a key file, PEM or COSE_Key.
@@ -378,7 +439,7 @@ func (b *builder) readSlots(c *component, n *yaml.Node) error {
 		return b.errorf(n, "slots need at least two entries; for one place use payload")
 	}
 	for _, item := range list {
-		m, err := b.mapping(item, "slot", "slot", "file", "uri", "integrated", "digest", "size")
+		m, err := b.mapping(item, "slot", slotKeys...)
 		if err != nil {
 			return err
 		}
@@ -398,7 +459,7 @@ func (b *builder) readSlots(c *component, n *yaml.Node) error {
 		if err != nil {
 			return err
 		}
-		if err := b.deliver(item, p, false); err != nil {
+		if err := b.deliver(item, p); err != nil {
 			return err
 		}
 		c.slots = append(c.slots, slot{number: number, image: p.image, uri: p.uri})

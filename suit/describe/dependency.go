@@ -21,6 +21,8 @@ type dependency struct {
 	parameters suit.Parameters
 }
 
+var dependencyKeys = []string{"id", "file", "uri", "integrated", "digest", "prefix", "set-parameters"}
+
 func (b *builder) readDependencies(n *yaml.Node) error {
 	list, err := b.items(n, "dependencies")
 	if err != nil {
@@ -37,7 +39,7 @@ func (b *builder) readDependencies(n *yaml.Node) error {
 }
 
 func (b *builder) readDependency(n *yaml.Node) (*dependency, error) {
-	m, err := b.mapping(n, "dependency", "id", "file", "uri", "integrated", "digest", "prefix", "set-parameters")
+	m, err := b.mapping(n, "dependency", dependencyKeys...)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +109,7 @@ func (b *builder) readDependencyFile(d *dependency, n *yaml.Node, m map[string]*
 		return b.errorf(n, "where does the dependency come from? give uri, or integrated: true")
 	}
 	p := payloadSource{uri: d.uri, file: m["file"].Value, data: bytes.Clone(data), integrated: integrated}
-	return b.deliver(n, p, false)
+	return b.deliver(n, p)
 }
 
 func (b *builder) statedDependency(d *dependency, n *yaml.Node, m map[string]*yaml.Node, integrated bool) (err error) {

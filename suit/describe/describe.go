@@ -19,7 +19,8 @@
 //
 // Vendor and class become UUIDs of version 5, checked in the shared sequence together with digest
 // and size of every payload; the install sequence fetches and checks, the validate sequence checks
-// again, the uninstall sequence unlinks. A component may also say content (data in the manifest,
+// again, the uninstall sequence unlinks. A payload may be in several places (uris), which are tried
+// one after the other, and be encrypted. A component may also say content (data in the manifest,
 // encrypted if wanted), copy-from, swap-with, load-from, slots (A/B) and invoke; dependencies are
 // envelopes that are fetched or integrated. Where templates do not reach, sequences replaces any
 // section by commands written one by one.
@@ -59,6 +60,16 @@ type Result struct {
 	Envelope *suit.Envelope
 	// Payloads are those that devices fetch from a URI: what has to be put there.
 	Payloads []Payload
+	// Separate are the encryption infos that were kept out of the manifest (info: separate), for
+	// whoever distributes the keys: see suit/distribute.
+	Separate []EncryptionInfo
+}
+
+// EncryptionInfo is a SUIT_Encryption_Info that is not in the manifest.
+type EncryptionInfo struct {
+	// Component is what it decrypts.
+	Component suit.ComponentID
+	Info      []byte
 }
 
 // Payload is content that belongs to a URI.
@@ -110,7 +121,7 @@ func Build(source []byte, o Options) (*Result, error) {
 	if err != nil {
 		return nil, b.errorf(root, "the manifest that this describes is not valid: %w", err)
 	}
-	return &Result{Envelope: e, Payloads: b.payloads}, nil
+	return &Result{Envelope: e, Payloads: b.payloads, Separate: b.separate}, nil
 }
 
 var errNoFiles = errors.New("files cannot be read here")

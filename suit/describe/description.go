@@ -25,6 +25,7 @@ type builder struct {
 	severable  []suit.Label
 	integrated map[string][]byte
 	payloads   []Payload
+	separate   []EncryptionInfo
 	untagged   bool
 }
 

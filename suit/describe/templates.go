@@ -208,6 +208,7 @@ func (b *builder) installComponent(s *section, index int, c *component) error {
 	}
 	code := suit.DirFetch
 	switch {
+	case c.mirrors != nil:
 	case c.uri != "":
 		p.SetURI(c.uri)
 	case c.content != nil:
@@ -231,11 +232,28 @@ func (b *builder) installComponent(s *section, index int, c *component) error {
 	if len(c.slots) > 0 {
 		s.seq = append(s.seq, c.tryEachSlot(func(sl slot, p *suit.Parameters) { p.SetURI(sl.uri) }))
 	}
+	if c.mirrors != nil {
+		s.seq = append(s.seq, c.fetchFromAny())
+		return nil
+	}
 	s.directive(code)
 	if c.image != nil || len(c.slots) > 0 {
 		s.condition(suit.CondImageMatch)
 	}
 	return nil
+}
+
+// fetchFromAny tries one place after the other, until one has what the digest says. A place that
+// cannot be reached, or has something else, fails its sequence only.
+func (c *component) fetchFromAny() suit.Command {
+	sequences := make([]suit.Sequence, 0, 1+len(c.mirrors))
+	for _, uri := range append([]string{c.uri}, c.mirrors...) {
+		var p suit.Parameters
+		p.SetURI(uri)
+		sequences = append(sequences, suit.Sequence{suit.OverrideParameters(p), suit.Directive(suit.DirFetch, directivePolicy),
+			suit.Condition(suit.CondImageMatch, conditionPolicy)})
+	}
+	return suit.TryEach(sequences...)
 }
 
 func (b *builder) indexOf(c *component, id suit.ComponentID) (uint64, error) {

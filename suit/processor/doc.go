@@ -37,9 +37,9 @@
 //     starts from the same parameters.
 //   - Installing the very manifest that is installed already is a success that changes nothing,
 //     if its suit-validate section holds; if it does not, the manifest is applied again.
-//   - A suit-directive-fetch whose source cannot be reached counts, inside suit-directive-try-each
-//     with soft failure, as the failure of its sequence, so that a manifest can name several
-//     mirrors. Every other failure of a directive aborts (SUIT §6.4).
+//   - A suit-directive-fetch whose source cannot be reached, or has something of another size,
+//     counts inside suit-directive-try-each with soft failure as the failure of its sequence, so
+//     that a manifest can name several mirrors. Every other failure of a directive aborts (SUIT §6.4).
 //   - A sequence that fails softly leaves no parameters behind.
 //   - suit-directive-invoke is accepted in the suit-invoke section only.
 //   - The manifest-component-id of a dependency, if it has one, names its record, so that a

@@ -44,10 +44,11 @@ func (r *run) fetch(k *call) (m suit.Parameters, err error) {
 	return m, nil
 }
 
-// soften lets try-each go on to the next mirror when the source is what failed. Nothing was
-// stored then.
+// soften lets try-each go on to the next mirror when the source is what failed: it cannot be reached,
+// or has something of another size. Nothing was stored then.
 func (r *run) soften(err error) error {
-	if err == nil || !errors.Is(err, errUnavailable) || r.ctx.Err() != nil {
+	source := errors.Is(err, errUnavailable) || errors.Is(err, errSize)
+	if !source || r.ctx.Err() != nil {
 		return err
 	}
 	f := *asFailure(err)

@@ -70,6 +70,8 @@ func TestMirrors(t *testing.T) {
 		{"the first is down", &memory.Source{Refuse: errors.New("down")}, &memory.Source{Content: []byte("good")}, true},
 		{"the first breaks off", &memory.Source{Content: []byte("good"), BreakAfter: 2, Breaks: 9}, &memory.Source{Content: []byte("good")}, true},
 		{"the first has something else", &memory.Source{Content: []byte("evil")}, &memory.Source{Content: []byte("good")}, true},
+		{"the first has less", &memory.Source{Content: []byte("goo")}, &memory.Source{Content: []byte("good")}, true},
+		{"the first has more", &memory.Source{Content: []byte("goods")}, &memory.Source{Content: []byte("good")}, true},
 		{"both have something else", &memory.Source{Content: []byte("evil")}, &memory.Source{Content: []byte("evil")}, false},
 		{"both are down", &memory.Source{Refuse: errors.New("down")}, &memory.Source{Refuse: errors.New("down")}, false},
 	} {

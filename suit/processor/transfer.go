@@ -65,6 +65,8 @@ func (r *run) unwrap(info []byte) (contentKey, error) {
 	return contentKey{alg: m.Algorithm(), key: key, iv: m.IV(), aad: m.AAD(nil)}, nil
 }
 
+var errSize = errors.New("the payload has another size than it should")
+
 // receive writes src into new content of the component.
 func (r *run) receive(k *call, src io.Reader) (*origin, error) {
 	limit, exact := r.p.cfg.Limits.Payload, false
@@ -91,8 +93,8 @@ func (r *run) receive(k *call, src io.Reader) (*origin, error) {
 		sum = nil // it hashes for both
 	}
 	n, err := r.pump(w, sum, src, limit)
-	if err == nil && exact && n != limit {
-		err = fmt.Errorf("the payload has %d bytes, image-size says %d", n, limit)
+	if exact && (n > limit || err == nil && n < limit) {
+		err = fmt.Errorf("%w: %d bytes or more came, image-size says %d", errSize, n, limit)
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.Abort())

@@ -1,0 +1,116 @@
+package distribute
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+)
+
+// Key describes a manifest that gives one device the key to a developer's payload.
+type Key struct {
+	// ID is the manifest-component-id of the new manifest; the distribution system's signer must
+	// be allowed to use it. It is the same for all versions that one device gets.
+	ID suit.ComponentID
+	// SequenceNumber rises with each version of this manifest, whatever the developer's does.
+	SequenceNumber uint64
+	// Developer is the developer's signed envelope. Nothing in it changes.
+	Developer *suit.Envelope
+	// DeveloperURI is where devices fetch it; empty puts it into the new envelope.
+	DeveloperURI string
+	// Identity says which devices the manifest is for; the zero value takes vendor and class
+	// from the developer's manifest.
+	Identity
+}
+
+// Wrap wraps the content key of the developer's payload to the recipients, which usually is the one
+// device, and makes the manifest that brings it there, not signed yet.
+func (k Key) Wrap(rand io.Reader, key *suit.PayloadKey, recipients ...*cose.Key) (*suit.Envelope, error) {
+	list := make([]cose.Recipient, len(recipients))
+	for i, r := range recipients {
+		var err error
+		if list[i], err = suit.PayloadRecipient(r); err != nil {
+			return nil, fmt.Errorf("distribute: recipient %d: %w", i, err)
+		}
+	}
+	info, err := key.EncryptionInfo(rand, list...)
+	if err != nil {
+		return nil, fmt.Errorf("distribute: %w", err)
+	}
+	return k.Build(info)
+}
+
+// Build is Wrap for an encryption info that was made elsewhere, such as in an HSM.
+func (k Key) Build(encryptionInfo []byte) (*suit.Envelope, error) {
+	if k.ID == nil {
+		return nil, errors.New("distribute: Key.ID is missing: the manifest needs a manifest-component-id of its own")
+	}
+	developer, err := newTarget(k.Developer, k.DeveloperURI)
+	if err != nil {
+		return nil, err
+	}
+	if developer.id.Equal(k.ID) {
+		return nil, fmt.Errorf("distribute: Key.ID %v is the developer's: a manifest cannot depend on itself", k.ID)
+	}
+	if k.Identity, err = orOf(k.Identity, developer.manifest); err != nil {
+		return nil, err
+	}
+	if err := consumesKey(developer.manifest); err != nil {
+		return nil, err
+	}
+	var wrapped suit.Parameters
+	if err := wrapped.SetEncryptionInfo(encryptionInfo); err != nil {
+		return nil, fmt.Errorf("distribute: %w", err)
+	}
+	d := &draft{identity: k.Identity, dependency: developer}
+	d.manifest.ComponentID, d.manifest.SequenceNumber = k.ID, k.SequenceNumber
+	d.common()
+	// Set, not override: what the developer fixed stays fixed (trust domains
+	// §suit-directive-set-parameters).
+	d.process(func(label suit.Label) []suit.Command {
+		if label != suit.LabelPayloadFetch && label != suit.LabelInstall {
+			return nil
+		}
+		return []suit.Command{suit.SetParameters(wrapped)}
+	})
+	d.unlink()
+	return d.build()
+}
+
+// orOf fills in what an identity leaves open from the manifest that it is about.
+func orOf(i Identity, m *suit.Manifest) (Identity, error) {
+	if i.complete() {
+		return i, nil
+	}
+	of, err := IdentityOf(m)
+	of.Device = i.Device
+	return of, err
+}
+
+// consumesKey finds out before any device does whether the key would be used: by a copy or a write
+// while the developer's payload is staged or installed, with no encryption info of its own.
+func consumesKey(m *suit.Manifest) error {
+	uses, fixed := false, false
+	for _, label := range []suit.Label{suit.LabelPayloadFetch, suit.LabelInstall} {
+		s := m.Section(label)
+		if s.Severed != nil && !s.Available() {
+			return nil // severed: it cannot be seen from here
+		}
+		s.Commands.Walk(func(c *suit.Command) bool {
+			uses = uses || c.Code == suit.DirCopy || c.Code == suit.DirWrite
+			fixed = fixed || c.Parameters.Has(suit.ParamEncryptionInfo)
+			return true
+		})
+	}
+	switch {
+	case fixed:
+		return errors.New("distribute: the developer's manifest sets encryption-info itself, and what it sets wins: " +
+			"have it made with info: separate")
+	case !uses:
+		return errors.New("distribute: the developer's manifest neither copies nor writes while it installs, so no key would be used: " +
+			"a payload is fetched as ciphertext and decrypted by a copy (firmware encryption §directive-copy)")
+	}
+	return nil
+}
