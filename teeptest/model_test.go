@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/go-teep/teep/broker"
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tee/seal/crashfs"
@@ -190,7 +191,17 @@ func (m *model) finish() {
 func TestFaultsEndInTheDesiredState(t *testing.T) {
 	few(t, "15")
 	rapid.Check(t, func(rt *rapid.T) {
-		w := teeptest.New(inCheck{rt, t}, teeptest.Options{Seed: rapid.Uint64().Draw(rt, "seed")})
+		o := teeptest.Options{
+			Seed:           rapid.Uint64().Draw(rt, "seed"),
+			TAMPolicy:      tam.Policy{Query: rapid.SampledFrom([]tam.Query{tam.QueryAttested, tam.QueryToken}).Draw(rt, "query")},
+			AgentAlgorithm: rapid.SampledFrom([]cose.Algorithm{cose.AlgESP256, cose.AlgEd25519}).Draw(rt, "algorithm"),
+		}
+		// A TAM that asks without attestation does not yet come to terms with an agent that demands
+		// the TAM's own: each waits for the other.
+		if demanding := rapid.Bool().Draw(rt, "must attest"); o.TAMPolicy.Query == tam.QueryAttested {
+			o.MustAttest = demanding
+		}
+		w := teeptest.New(inCheck{rt, t}, o)
 		m := &model{t: rt, w: w, d: w.Device, names: []string{"a", "b", "c"}, components: map[string]*wish{}}
 		for _, name := range m.names {
 			m.components[name] = &wish{mode: tam.ModeAvailable}
