@@ -75,7 +75,7 @@ func (a *Agent) identify(s *session, keys *trust.TAMKeys, opened *teep.Opened) (
 	defer a.mu.Unlock()
 	if s == nil {
 		var err error
-		if s, err = a.openSessionLocked(tam.Name, tam.URIs[0]); err != nil {
+		if s, err = a.inboundLocked(tam.Name, tam.URIs[0]); err != nil {
 			return nil, err
 		}
 	}

@@ -20,6 +20,9 @@ type session struct {
 	// tam is the name of the TAM that it is with; "" until a message told.
 	tam string
 	uri string
+	// inbound says that the TAM opened it, by a message that came by itself; there is one such
+	// session with each TAM, whose messages nothing but their signatures holds together.
+	inbound bool
 	// used is when the session was last heard of.
 	used time.Time
 	// challenge is what the TAM's attestation must answer; nil if none was demanded.
@@ -52,6 +55,22 @@ func (a *Agent) openSessionLocked(tam, uri string) (*session, error) {
 	}
 	a.sessions[s.id] = s
 	return s, nil
+}
+
+// inboundLocked finds or opens the session with a TAM that connects to the device.
+func (a *Agent) inboundLocked(tam, uri string) (*session, error) {
+	a.expireLocked()
+	for _, s := range a.sessions {
+		if s.inbound && s.tam == tam {
+			s.used = a.now()
+			return s, nil
+		}
+	}
+	s, err := a.openSessionLocked(tam, uri)
+	if err == nil {
+		s.inbound = true
+	}
+	return s, err
 }
 
 // useSessionLocked finds a session and keeps it alive.
