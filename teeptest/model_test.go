@@ -201,6 +201,13 @@ func TestFaultsEndInTheDesiredState(t *testing.T) {
 		if demanding := rapid.Bool().Draw(rt, "must attest"); o.TAMPolicy.Query == tam.QueryAttested {
 			o.MustAttest = demanding
 		}
+		// Attestation Results that come back are presented again while they are young.
+		if rapid.Bool().Draw(rt, "passports") {
+			o.TAMPolicy.PassResults, o.AgentPolicy.PassportAge = true, time.Hour
+		}
+		if rapid.Bool().Draw(rt, "timestamps") {
+			o.TAMPolicy.AcceptTimestamps, o.AgentPolicy.Timestamps = true, true
+		}
 		w := teeptest.New(inCheck{rt, t}, o)
 		m := &model{t: rt, w: w, d: w.Device, names: []string{"a", "b", "c"}, components: map[string]*wish{}}
 		for _, name := range m.names {
