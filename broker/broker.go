@@ -103,6 +103,8 @@ func (t *managedTEE) give() { <-t.turn }
 // Request is an app's notification that it depends on a component (TEEP/HTTP §5.1).
 type Request struct {
 	Component link.ComponentID
+	// App says who asks; see [Needs]. "" is an app like any other.
+	App string
 	// TAMURI is a hint; the agent's configuration decides.
 	TAMURI string
 	// MinSequence is the smallest acceptable manifest sequence number; 0 for any.
@@ -130,6 +132,9 @@ func (b *Broker) Request(ctx context.Context, r Request, progress func(Progress)
 		return err
 	}
 	t := fitting[0]
+	if err := b.options.Needs.add(t.Name, r.Component, r.App); err != nil {
+		return err
+	}
 	request := link.Request{Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence}
 	if !t.tryTake() {
 		// Another session is under way, perhaps for long. Who needs what is there already need
@@ -166,25 +171,36 @@ func (b *Broker) Request(ctx context.Context, r Request, progress func(Progress)
 
 func isNone(a link.Ask) bool { return a.TAMURI == "" && a.Fetch == nil }
 
-// Unrequest is an app's notification that it no longer depends on a component (TEEP/HTTP §5.2). It
-// goes to every TEE that fits; one that does not have the component does nothing.
+// Unrequest is the notification of the app "" that it no longer depends on a component; see
+// [Broker.UnrequestFor].
 func (b *Broker) Unrequest(ctx context.Context, component link.ComponentID, r Requirements) error {
+	return b.UnrequestFor(ctx, "", component, r)
+}
+
+// UnrequestFor is an app's notification that it no longer depends on a component (TEEP/HTTP §5.2). It
+// concerns every TEE that fits. An agent is told when no other app needs the component there; one
+// that does not have it does nothing.
+func (b *Broker) UnrequestFor(ctx context.Context, app string, component link.ComponentID, r Requirements) error {
 	fitting, err := b.pick(r)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, t := range fitting {
-		errs = append(errs, b.unrequest(ctx, t, component))
+		errs = append(errs, b.unrequest(ctx, t, app, component))
 	}
 	return errors.Join(errs...)
 }
 
-func (b *Broker) unrequest(ctx context.Context, t *managedTEE, component link.ComponentID) error {
+func (b *Broker) unrequest(ctx context.Context, t *managedTEE, app string, component link.ComponentID) error {
 	if err := t.take(ctx); err != nil {
 		return err
 	}
 	defer t.give()
+	needed, err := b.options.Needs.remove(t.Name, component, app)
+	if err != nil || needed {
+		return err
+	}
 	ask, err := t.Agent.UnrequestTA(ctx, component)
 	if err != nil {
 		return b.agentFailed(t, 0, err)

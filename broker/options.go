@@ -56,6 +56,8 @@ type Options struct {
 	TEEs    []TEE
 	Poster  Poster
 	Fetcher Fetcher
+	// Needs remembers which app needs which component; nil keeps that in memory.
+	Needs *Needs
 	// PolicyInterval is the time between policy checks of [Broker.Run]; 0 means none by timer.
 	PolicyInterval time.Duration
 	// PolicyJitter is the part of the interval, 0 to 1, by which it varies at random, so that a
@@ -96,6 +98,12 @@ func (o *Options) complete() error {
 	}
 	if o.PolicyJitter < 0 || o.PolicyJitter > 1 || o.PolicyInterval < 0 {
 		return errors.New("broker: PolicyInterval must not be negative, and PolicyJitter between 0 and 1")
+	}
+	if o.Needs == nil {
+		var err error
+		if o.Needs, err = OpenNeeds(""); err != nil {
+			return err
+		}
 	}
 	if o.PolicyJitter == 0 {
 		o.PolicyJitter = 0.1

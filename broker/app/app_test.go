@@ -55,8 +55,8 @@ func (b *fakeBackend) Request(_ context.Context, r Request, progress func(Progre
 	}
 	return b.record(r)
 }
-func (b *fakeBackend) Unrequest(_ context.Context, c ComponentID, r Requirements) error {
-	return b.record([]any{"unrequest", c, r})
+func (b *fakeBackend) UnrequestFor(_ context.Context, app string, c ComponentID, r Requirements) error {
+	return b.record([]any{"unrequest", app, c, r})
 }
 func (b *fakeBackend) Open(_ context.Context, c ComponentID, r Requirements) (uint64, error) {
 	err := b.record([]any{"open", c, r})
@@ -103,9 +103,10 @@ func TestCalls(t *testing.T) {
 	requirements := Requirements{TEE: "one", Properties: map[string]string{"type": "sandbox"}}
 	request := Request{Component: component(), TAMURI: "https://tam.example", MinSequence: 3, Requirements: requirements}
 	var progress []Progress
-	if err := c.Request(ctx, request, func(p Progress) { progress = append(progress, p) }); err != nil {
+	if err := c.As("calendar").Request(ctx, request, func(p Progress) { progress = append(progress, p) }); err != nil {
 		t.Error(err)
 	}
+	request.App = "calendar"
 	if calls := b.take(); !reflect.DeepEqual(calls, []any{request}) {
 		t.Errorf("%+v", calls)
 	}
@@ -118,7 +119,7 @@ func TestCalls(t *testing.T) {
 		t.Errorf("without progress: %v", err)
 	}
 	b.take()
-	if err := c.Unrequest(ctx, component(), requirements); err != nil {
+	if err := c.As("mail").Unrequest(ctx, component(), requirements); err != nil {
 		t.Error(err)
 	}
 	session, err := c.Open(ctx, component(), Requirements{})
@@ -134,7 +135,7 @@ func TestCalls(t *testing.T) {
 	if err := c.PolicyCheck(ctx); err != nil {
 		t.Error(err)
 	}
-	want := []any{[]any{"unrequest", component(), requirements}, []any{"open", component(), Requirements{}}, "invoke 1 greet you", "close 1", "policy"}
+	want := []any{[]any{"unrequest", "mail", component(), requirements}, []any{"open", component(), Requirements{}}, "invoke 1 greet you", "close 1", "policy"}
 	if calls := b.take(); !reflect.DeepEqual(calls, want) {
 		t.Errorf("%+v", calls)
 	}
@@ -192,12 +193,14 @@ func TestServeRefuses(t *testing.T) {
 		"too few":             {methodRequest, []any{any1}, frame.CodeUnknown},
 		"too many":            {methodStatus, []any{1}, frame.CodeUnknown},
 		"policy with some":    {methodPolicyCheck, []any{1}, frame.CodeUnknown},
-		"no component":        {methodRequest, []any{[][]byte{}, "", 0, noReq}, codeInvalid},
+		"no component":        {methodRequest, []any{[][]byte{}, "", 0, noReq, ""}, codeInvalid},
 		"large component":     {methodOpen, []any{[][]byte{make([]byte, link.MaxComponentID+1)}, noReq}, codeInvalid},
-		"long URI":            {methodRequest, []any{any1, long, 0, noReq}, codeInvalid},
-		"long TEE":            {methodUnrequest, []any{any1, []any{long, map[string]string{}}}, codeInvalid},
+		"long URI":            {methodRequest, []any{any1, long, 0, noReq, ""}, codeInvalid},
+		"long TEE":            {methodUnrequest, []any{any1, []any{long, map[string]string{}}, ""}, codeInvalid},
+		"long name":           {methodUnrequest, []any{any1, noReq, long}, codeInvalid},
+		"long name, request":  {methodRequest, []any{any1, "", 0, noReq, long}, codeInvalid},
 		"long property":       {methodOpen, []any{any1, []any{"", map[string]string{"a": long}}}, codeInvalid},
-		"many requirements":   {methodRequest, []any{any1, "", 0, []any{"", many}}, codeInvalid},
+		"many requirements":   {methodRequest, []any{any1, "", 0, []any{"", many}, ""}, codeInvalid},
 		"foreign session":     {methodInvoke, []any{1, "x", []byte{}}, codeNoSession},
 		"close of no session": {methodClose, []any{1}, codeNoSession},
 		"long command":        {methodInvoke, []any{1, long, []byte{}}, codeInvalid},

@@ -31,9 +31,9 @@ const MaxFrame = link.MaxFrame
 
 // The calls, in frames of package link/frame:
 //
-//	request      = 1  args: [ component-id, tam-uri: tstr, min-sequence: uint, requirements ]
+//	request      = 1  args: [ component-id, tam-uri: tstr, min-sequence: uint, requirements, app: tstr ]
 //	                  notes: [ tee: tstr, kind: tstr, uri: tstr, bytes: uint ]          result: null
-//	unrequest    = 2  args: [ component-id, requirements ]                              result: null
+//	unrequest    = 2  args: [ component-id, requirements, app: tstr ]                   result: null
 //	open         = 3  args: [ component-id, requirements ]                              result: uint
 //	invoke       = 4  args: [ session: uint, command: tstr, input: bstr ]               result: bstr
 //	close        = 5  args: [ session: uint ]                                           result: null
@@ -67,6 +67,14 @@ type requestArgs struct {
 	TAMURI       string
 	MinSequence  uint64
 	Requirements wireRequirements
+	App          string
+}
+
+type unrequestArgs struct {
+	_            struct{} `cbor:",toarray"`
+	Component    ComponentID
+	Requirements wireRequirements
+	App          string
 }
 
 type componentArgs struct {

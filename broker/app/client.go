@@ -17,7 +17,12 @@ import (
 // and [ErrClosed]; use errors.Is and errors.As.
 type Client struct {
 	caller *frame.Caller
+	name   string
 }
+
+// As returns the same connection for an app of that name. The broker tells the apps of one user of
+// the device from each other by their names: what one of them needs stays when another leaves.
+func (c *Client) As(name string) *Client { return &Client{c.caller, name} }
 
 // Dial connects to a broker's socket.
 func Dial(ctx context.Context, path string) (*Client, error) {
@@ -30,7 +35,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 
 // NewClient uses a connection that was made otherwise, which it owns from now on.
 func NewClient(conn io.ReadWriteCloser) *Client {
-	return &Client{frame.NewCaller(conn, frame.CallerOptions{MaxFrame: MaxFrame})}
+	return &Client{caller: frame.NewCaller(conn, frame.CallerOptions{MaxFrame: MaxFrame})}
 }
 
 // Close ends the connection, and with it every session.
@@ -41,10 +46,11 @@ func (c *Client) call(ctx context.Context, method uint64, args, result any) erro
 }
 
 // Request says that the app depends on a component, and returns when it is installed or cannot be.
+// r.App is not looked at; see [Client.As].
 // progress may be nil; it is called from this goroutine, and may miss some steps.
 func (c *Client) Request(ctx context.Context, r Request, progress func(Progress)) error {
 	args := requestArgs{
-		Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence, Requirements: requirementsToWire(r.Requirements),
+		Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence, Requirements: requirementsToWire(r.Requirements), App: c.name,
 	}
 	var note func(cbor.RawMessage)
 	if progress != nil {
@@ -60,7 +66,7 @@ func (c *Client) Request(ctx context.Context, r Request, progress func(Progress)
 
 // Unrequest says that the app no longer depends on a component.
 func (c *Client) Unrequest(ctx context.Context, component ComponentID, r Requirements) error {
-	return c.call(ctx, methodUnrequest, componentArgs{Component: component, Requirements: requirementsToWire(r)}, nil)
+	return c.call(ctx, methodUnrequest, unrequestArgs{Component: component, Requirements: requirementsToWire(r), App: c.name}, nil)
 }
 
 // Open starts a session with an installed Trusted Application.

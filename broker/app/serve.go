@@ -3,8 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"sync"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 // Backend is what apps are served from; a *broker.Broker is one.
 type Backend interface {
 	Request(ctx context.Context, r Request, progress func(Progress)) error
-	Unrequest(ctx context.Context, component ComponentID, r Requirements) error
+	UnrequestFor(ctx context.Context, app string, component ComponentID, r Requirements) error
 	Open(ctx context.Context, component ComponentID, r Requirements) (uint64, error)
 	Invoke(ctx context.Context, session uint64, command string, input []byte) ([]byte, error)
 	Close(ctx context.Context, session uint64) error
@@ -30,8 +28,13 @@ type ServeOptions struct {
 	// Where the system tells none, or for other streams than Unix sockets, it is not asked and
 	// the connection is refused.
 	Authorize func(Peer) error
-	// MaxConns bounds the connections; more are closed at once. 0 means 64.
-	MaxConns int
+	// MaxConns bounds the connections, and MaxConnsPerUser those of one user of the device where
+	// the system tells whose they are; more are answered link.ErrBusy. 0 means 64, and a
+	// quarter of MaxConns.
+	MaxConns, MaxConnsPerUser int
+	// IdleTimeout closes connections on which nothing came for so long, no call is under way and
+	// no session is open. 0 means 10 minutes.
+	IdleTimeout time.Duration
 	// MaxSessions bounds the application sessions of one connection; 0 means 16.
 	MaxSessions int
 	// MaxCalls bounds the calls in flight of one connection; 0 means 16.
@@ -50,102 +53,29 @@ type Peer struct {
 // ErrNoCredentials says that the system does not tell who connected.
 var ErrNoCredentials = errors.New("app: no credentials of the peer")
 
-// closeTimeout bounds the closing of sessions that an app left open.
-const closeTimeout = 10 * time.Second
-
-// ServeListener serves every connection of ln until ctx ends or ln fails. It closes ln, and returns
-// after every connection was served to its end: nil when ctx ended.
-func ServeListener(ctx context.Context, ln net.Listener, b Backend, o ServeOptions) error {
-	if o.MaxConns == 0 {
-		o.MaxConns = 64
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { ln.Close() }) //nolint:errcheck // ends Accept below
-	defer stop()
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	defer cancel()
-	slots := make(chan struct{}, o.MaxConns)
-	for {
-		conn, err := ln.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				conn.Close() //nolint:errcheck // came too late
-			}
-			return nil
-		}
-		var temporary interface{ Temporary() bool }
-		if errors.As(err, &temporary) && temporary.Temporary() {
-			o.report(err)
-			time.Sleep(50 * time.Millisecond)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			conn.Close() //nolint:errcheck // over the limit
-			o.report(errors.New("app: too many connections; one was refused"))
-			continue
-		}
-		conns.Add(1)
-		go func() {
-			defer conns.Done()
-			defer func() { <-slots }()
-			if err := serveConn(ctx, conn, b, o); err != nil && ctx.Err() == nil {
-				o.report(err)
-			}
-		}()
-	}
-}
-
 func (o ServeOptions) report(err error) {
 	if o.OnError != nil {
 		o.OnError(err)
 	}
 }
 
-func serveConn(ctx context.Context, conn net.Conn, b Backend, o ServeOptions) error {
-	if o.Authorize != nil {
-		peer, err := peerOf(conn)
-		if err == nil {
-			err = o.Authorize(peer)
-		}
-		if err != nil {
-			conn.Close() //nolint:errcheck // is refused
-			return err
-		}
-	}
-	return Serve(ctx, conn, b, o)
-}
-
-// Serve serves one connection, which it owns, until it or ctx ends, and closes the sessions that the
-// app left open. It does not ask [ServeOptions.Authorize].
-func Serve(ctx context.Context, conn io.ReadWriteCloser, b Backend, o ServeOptions) error {
-	if o.MaxSessions == 0 {
-		o.MaxSessions = 16
-	}
-	if o.MaxCalls == 0 {
-		o.MaxCalls = 16
-	}
-	s := &server{backend: b, options: o, sessions: make(map[uint64]bool)}
-	err := frame.Serve(ctx, conn, s.handle, frame.ServeOptions{MaxFrame: MaxFrame, MaxCalls: o.MaxCalls})
-	s.closeAll(context.WithoutCancel(ctx))
-	return err
-}
-
 type server struct {
 	backend Backend
 	options ServeOptions
+	// owner is whose apps they are, as far as the system tells: one user cannot speak for the apps
+	// of another.
+	owner string
 
 	mu       sync.Mutex
 	sessions map[uint64]bool
 	opening  int
+	calls    int
+	used     time.Time // when a call last began or ended
 }
 
 func (s *server) handle(ctx context.Context, method uint64, body cbor.RawMessage, note func(any) error) (any, error) {
+	s.begin(1)
+	defer s.begin(-1)
 	result, err := s.dispatch(ctx, method, body, note)
 	if err == nil {
 		return result, nil
@@ -163,11 +93,7 @@ func (s *server) dispatch(ctx context.Context, method uint64, body cbor.RawMessa
 	case methodRequest:
 		return nil, s.request(ctx, body, note)
 	case methodUnrequest:
-		args, err := decodeComponent(body)
-		if err != nil {
-			return nil, err
-		}
-		return nil, s.backend.Unrequest(ctx, args.Component, requirementsFromWire(args.Requirements))
+		return nil, s.unrequest(ctx, body)
 	case methodOpen:
 		return s.open(ctx, body)
 	case methodInvoke:
@@ -214,19 +140,36 @@ func (s *server) request(ctx context.Context, body cbor.RawMessage, note func(an
 		err = checkRequirements(args.Requirements)
 	}
 	if err == nil {
-		err = checkTexts(args.TAMURI)
+		err = checkTexts(args.TAMURI, args.App)
 	}
 	if err != nil {
 		return err
 	}
 	r := Request{
 		Component: args.Component, TAMURI: args.TAMURI, MinSequence: args.MinSequence,
-		Requirements: requirementsFromWire(args.Requirements),
+		Requirements: requirementsFromWire(args.Requirements), App: s.owner + args.App,
 	}
 	return s.backend.Request(ctx, r, func(p Progress) {
 		// An app that went away ends the context; the note has nobody to miss it.
 		note(progressNote{TEE: p.TEE, Kind: string(p.Kind), URI: p.URI, Bytes: p.Bytes}) //nolint:errcheck // see above
 	})
+}
+
+func (s *server) unrequest(ctx context.Context, body cbor.RawMessage) error {
+	args, err := decode[unrequestArgs](body)
+	if err == nil {
+		err = checkComponent(args.Component)
+	}
+	if err == nil {
+		err = checkRequirements(args.Requirements)
+	}
+	if err == nil {
+		err = checkTexts(args.App)
+	}
+	if err != nil {
+		return err
+	}
+	return s.backend.UnrequestFor(ctx, s.owner+args.App, args.Component, requirementsFromWire(args.Requirements))
 }
 
 func (s *server) open(ctx context.Context, body cbor.RawMessage) (any, error) {
