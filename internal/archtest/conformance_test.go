@@ -195,6 +195,8 @@ func checkExists(name string) string {
 var specifications = map[string]string{
 	"TEEP": "../shared/spec/teep-protocol.md",
 	"HTTP": "../shared/spec/teep-over-http.md",
+
+	"SUIT-REPORT": "../shared/spec/suit-report.md",
 }
 
 // TestConformanceTableIsComplete: each sentence of a text with a key word has a row in its section.
@@ -250,7 +252,7 @@ func sentencesBySection(text string) map[string]int {
 	for _, line := range strings.Split(text, "\n") {
 		depth := len(line) - len(strings.TrimLeft(line, "#"))
 		switch {
-		case strings.HasPrefix(line, "~~~~"):
+		case strings.HasPrefix(line, "~~~") || strings.HasPrefix(line, "```"):
 			fenced = !fenced
 			flush()
 		case fenced:
@@ -272,4 +274,25 @@ func sentencesBySection(text string) map[string]int {
 	}
 	flush()
 	return counts
+}
+
+// TestNamesThatDoNotExistAreNoticed: the checks above are checked themselves.
+func TestNamesThatDoNotExistAreNoticed(t *testing.T) {
+	for name, exists := range map[string]bool{
+		"open.go": true, "open.go:Open": true, "open.go:Opened": true, "open.go:StepCBOR": true,
+		"opened.go": false, "open.go:Close": false, "open.go:open": false,
+	} {
+		if (codeExists(name) == "") != exists {
+			t.Errorf("code %s: %q", name, codeExists(name))
+		}
+	}
+	for name, exists := range map[string]bool{
+		"teep.TestValidationSteps": true, "attest/eat.TestPassport": true, suiteFolder + ".TestThisTAM/query-token": true,
+		suiteFolder + ".TestThisTAM/message-crit": true, suiteFolder + ".TestThisTAM/message-nothing": false,
+		"teep.TestNothing": false, "nowhere.TestValidationSteps": false, "teep.TestValidationSteps/step": false, "TestValidationSteps": false,
+	} {
+		if (testExists(name) == "") != exists {
+			t.Errorf("test %s: %q", name, testExists(name))
+		}
+	}
 }
