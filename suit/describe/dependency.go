@@ -21,8 +21,6 @@ type dependency struct {
 	parameters suit.Parameters
 }
 
-var dependencyKeys = []string{"id", "file", "uri", "integrated", "digest", "prefix", "set-parameters"}
-
 func (b *builder) readDependencies(n *yaml.Node) error {
 	list, err := b.items(n, "dependencies")
 	if err != nil {

@@ -29,12 +29,6 @@ type builder struct {
 	untagged   bool
 }
 
-var topLevel = []string{
-	"manifest-component-id", "sequence-number", "version", "vendor", "class", "device", "components",
-	"dependencies", "text", "reference-uri", "coswid", "severable", "digest-algorithm", "uninstall",
-	"sequences", "untagged",
-}
-
 func (b *builder) readDescription(root *yaml.Node) error {
 	m, err := b.mapping(root, "description", topLevel...)
 	if err != nil {
@@ -85,7 +79,7 @@ func (b *builder) readHash(n *yaml.Node) error {
 	}
 	alg, ok := hashes[n.Value]
 	if !ok {
-		return b.unknown(n, "digest-algorithm", []string{"sha-256", "sha-384", "sha-512"})
+		return b.unknown(n, "digest-algorithm", hashNames)
 	}
 	b.hash = alg
 	return nil
@@ -119,7 +113,7 @@ func (b *builder) readReferenceURI(n *yaml.Node) error {
 }
 
 func (b *builder) readCoSWID(n *yaml.Node) error {
-	_, value, err := b.choice(n, "coswid", "file")
+	_, value, err := b.choice(n, "coswid", coswidForms...)
 	if err != nil {
 		return err
 	}
@@ -143,30 +137,21 @@ func (b *builder) readSeverable(n *yaml.Node) error {
 	if err != nil {
 		return err
 	}
-	known := []suit.Label{suit.LabelText, suit.LabelInstall, suit.LabelPayloadFetch,
-		suit.LabelDependencyResolution, suit.LabelCandidateVerification, suit.LabelCoSWID}
 	for _, item := range list {
-		i := slices.IndexFunc(known, func(l suit.Label) bool { return l.String() == item.Value })
+		i := slices.IndexFunc(severable, func(l suit.Label) bool { return l.String() == item.Value })
 		if i < 0 {
-			names := make([]string, len(known))
-			for j, l := range known {
-				names[j] = l.String()
-			}
-			return b.unknown(item, "severable", names)
+			return b.unknown(item, "severable", labelNames(severable))
 		}
-		if slices.Contains(b.severable, known[i]) {
+		if slices.Contains(b.severable, severable[i]) {
 			return b.errorf(item, "%s is listed twice", item.Value)
 		}
-		b.severable = append(b.severable, known[i])
+		b.severable = append(b.severable, severable[i])
 	}
 	return nil
 }
 
 func (b *builder) readSequences(n *yaml.Node) error {
-	names := []string{"shared"}
-	for _, l := range suit.SectionLabels() {
-		names = append(names, l.String())
-	}
+	names := sequenceNames()
 	list, err := b.fields(n, "sequences")
 	if err != nil {
 		return err
@@ -204,10 +189,6 @@ var componentTextKeys = map[string]suit.ComponentTextLabel{
 	"component-version": suit.TextComponentVersion, "version-required": suit.TextVersionRequired,
 	"current-version": suit.TextCurrentVersion,
 }
-
-var allTextKeys = []string{"description", "update-description", "json-source", "yaml-source", "vendor-name",
-	"model-name", "vendor-domain", "model-info", "component-description", "component-version",
-	"version-required", "current-version"}
 
 // readText reads text of the manifest. What is about components counts for each of them, unless
 // the component has text of its own.
@@ -248,7 +229,7 @@ func (b *builder) readComponentText(n *yaml.Node, c *component) error {
 		return err
 	}
 	for _, f := range languages {
-		m, err := b.mapping(f.value, "text of a component", allTextKeys[len(textKeys):]...)
+		m, err := b.mapping(f.value, "text of a component", componentTextKeyList()...)
 		if err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ func (b *builder) uuid(n *yaml.Node) (suit.UUID, error) {
 
 // vendor reads {domain: …}, {uuid: …} or {pen: …} (SUIT §8.4.8.2).
 func (b *builder) vendor(n *yaml.Node) (*suit.VendorID, error) {
-	form, value, err := b.choice(n, "vendor", "domain", "uuid", "pen")
+	form, value, err := b.choice(n, "vendor", vendorForms...)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (b *builder) vendor(n *yaml.Node) (*suit.VendorID, error) {
 
 // class reads {name: …}, which needs a vendor, or {uuid: …}.
 func (b *builder) class(n *yaml.Node, vendor *suit.VendorID) (*suit.UUID, error) {
-	form, value, err := b.choice(n, "class", "name", "uuid")
+	form, value, err := b.choice(n, "class", classForms...)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (b *builder) identity(m map[string]*yaml.Node, inherited identity) (id iden
 		}
 	}
 	if n := m["device"]; n != nil {
-		_, value, err := b.choice(n, "device", "uuid")
+		_, value, err := b.choice(n, "device", deviceForms...)
 		if err != nil {
 			return id, err
 		}
@@ -127,7 +127,7 @@ func (b *builder) componentID(n *yaml.Node, what string) (suit.ComponentID, erro
 
 // digest reads {file: …}, {sha-256: hex}, {sha-384: hex} or {sha-512: hex}.
 func (b *builder) digest(n *yaml.Node) (suit.Digest, error) {
-	form, value, err := b.choice(n, "digest", "file", "sha-256", "sha-384", "sha-512")
+	form, value, err := b.choice(n, "digest", digestForms...)
 	if err != nil {
 		return suit.Digest{}, err
 	}

@@ -220,7 +220,7 @@ func (b *builder) bytes(n *yaml.Node, what string) ([]byte, error) {
 		s, err := b.text(n, what)
 		return []byte(s), err
 	}
-	form, value, err := b.choice(n, what, "text", "hex", "uuid", "file")
+	form, value, err := b.choice(n, what, bytesForms...)
 	if err != nil {
 		return nil, err
 	}

@@ -218,8 +218,7 @@ func (b *builder) waitParameter(p *suit.Parameters, n *yaml.Node) error {
 		"time": &w.Time, "time-of-day": &w.TimeOfDay, "day-of-week": &w.DayOfWeek,
 		"time-of-day-utc": &w.TimeOfDayUTC, "day-of-week-utc": &w.DayOfWeekUTC,
 	}
-	m, err := b.mapping(n, "wait-info", "authorization", "power", "network", "other-device-version", "time",
-		"time-of-day", "day-of-week", "time-of-day-utc", "day-of-week-utc")
+	m, err := b.mapping(n, "wait-info", waitKeys...)
 	if err != nil {
 		return err
 	}
@@ -250,7 +249,7 @@ func (b *builder) waitParameter(p *suit.Parameters, n *yaml.Node) error {
 }
 
 func (b *builder) otherDevice(n *yaml.Node) (*suit.OtherDeviceVersion, error) {
-	m, err := b.mapping(n, "other-device-version", "device", "versions")
+	m, err := b.mapping(n, "other-device-version", otherDeviceKeys...)
 	if err != nil {
 		return nil, err
 	}
@@ -275,12 +274,9 @@ func (b *builder) otherDevice(n *yaml.Node) (*suit.OtherDeviceVersion, error) {
 	return o, nil
 }
 
-var fileTypes = []string{"regular", "directory", "symlink"}
-
 // metadataParameter reads the members that a file system needs; actors are text or numbers.
 func (b *builder) metadataParameter(p *suit.Parameters, n *yaml.Node) error {
-	m, err := b.mapping(n, "component-metadata", "default-permissions", "user-permissions", "group-permissions",
-		"role-permissions", "file-type", "modification-time", "creation-time", "creator")
+	m, err := b.mapping(n, "component-metadata", metadataKeys...)
 	if err != nil {
 		return err
 	}
@@ -358,7 +354,7 @@ func (b *builder) actor(n *yaml.Node) (suit.ActorID, error) {
 	} else if n.Kind == yaml.ScalarNode {
 		v, err = b.text(n, "actor")
 	} else {
-		form, value, err := b.choice(n, "actor", "hex", "uuid")
+		form, value, err := b.choice(n, "actor", actorForms...)
 		if err != nil {
 			return nil, err
 		}
