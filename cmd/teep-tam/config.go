@@ -30,11 +30,14 @@ type configuration struct {
 		Listen string `yaml:"listen"`
 		TLS    tls    `yaml:"tls"`
 	} `yaml:"api"`
-	Store      string   `yaml:"store"`
-	Blobs      string   `yaml:"blobs"`
-	SignKeys   []string `yaml:"signing-keys"`
-	DecryptKey []string `yaml:"decryption-keys"`
-	Verifier   struct {
+	// Store is the path of a SQLite file, or the URL of a PostgreSQL database.
+	Store string `yaml:"store"`
+	// InsecureStore lets the connection to PostgreSQL cross a network unprotected.
+	InsecureStore bool     `yaml:"insecure-store-connection"`
+	Blobs         string   `yaml:"blobs"`
+	SignKeys      []string `yaml:"signing-keys"`
+	DecryptKey    []string `yaml:"decryption-keys"`
+	Verifier      struct {
 		Key        string   `yaml:"key"`
 		Collateral []string `yaml:"collateral"`
 	} `yaml:"verifier"`
@@ -74,10 +77,13 @@ func load(path string) (*configuration, error) {
 	}
 	c.path = path
 	for _, p := range []*string{
-		&c.Store, &c.Blobs, &c.Verifier.Key,
+		&c.Blobs, &c.Verifier.Key,
 		&c.TEEP.TLS.Certificate, &c.TEEP.TLS.Key, &c.API.TLS.Certificate, &c.API.TLS.Key,
 	} {
 		*p = config.Relative(path, *p)
+	}
+	if !isPostgres(c.Store) {
+		c.Store = config.Relative(path, c.Store)
 	}
 	for _, list := range [][]string{c.SignKeys, c.DecryptKey, c.Verifier.Collateral} {
 		for i := range list {

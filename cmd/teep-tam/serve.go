@@ -19,7 +19,6 @@ import (
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/blobfs"
-	"github.com/go-teep/teep/tam/sqlite"
 	"github.com/go-teep/teep/transport"
 )
 
@@ -55,11 +54,14 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	if err != nil {
 		return err
 	}
-	store, err := sqlite.Open(ctx, c.Store, sqlite.Options{})
+	store, err := openStore(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
+	if c.InsecureStore {
+		log.Warn("insecure-store-connection is set: whoever sits between here and the database can read token keys and change what devices get")
+	}
 	known, err := openCollateral(c.Verifier.Collateral, log)
 	if err != nil {
 		return err
@@ -92,7 +94,7 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	return nil
 }
 
-func newTAM(ctx context.Context, c *configuration, store *sqlite.Store, known *collateral, log *slog.Logger) (*tam.TAM, error) {
+func newTAM(ctx context.Context, c *configuration, store store, known *collateral, log *slog.Logger) (*tam.TAM, error) {
 	messages, err := signers(c.SignKeys)
 	if err != nil {
 		return nil, err

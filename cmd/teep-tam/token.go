@@ -3,13 +3,14 @@ package main
 import (
 	"crypto/rand"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tam/api"
-	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/audit"
 )
 
 func tokenCommand() *cobra.Command {
@@ -20,6 +21,11 @@ func tokenCommand() *cobra.Command {
 	}
 	c.AddCommand(tokenCreate())
 	return c
+}
+
+// commandLine is who acts here, for the audit log.
+func commandLine() audit.Actor {
+	return audit.Actor{Via: "command-line", Name: fmt.Sprintf("user %d", os.Getuid())}
 }
 
 func tokenCreate() *cobra.Command {
@@ -40,7 +46,7 @@ Scopes: administrator, operator, publisher, auditor. Every token expires.`,
 			if err != nil {
 				return err
 			}
-			store, err := sqlite.Open(cmd.Context(), c.Store, sqlite.Options{})
+			store, err := openStore(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -49,7 +55,7 @@ Scopes: administrator, operator, publisher, auditor. Every token expires.`,
 				r.Scopes = append(r.Scopes, api.Scope(s))
 			}
 			r.Publisher = publisher
-			secret, _, err := api.IssueToken(cmd.Context(), store, r, time.Now(), rand.Reader)
+			secret, _, err := api.IssueToken(audit.WithActor(cmd.Context(), commandLine()), store, r, time.Now(), rand.Reader)
 			if err != nil {
 				return err
 			}
