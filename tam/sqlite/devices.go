@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/audit"
@@ -63,8 +62,12 @@ func scanDevices(rows *sql.Rows, err error) ([]tam.Device, error) {
 
 // UpdateDevice implements [tam.Devices].
 func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		err := s.putDevice(ctx, tx, d)
+	state, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("sqlite: state of device %s: %w", d.ID, err)
+	}
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		err := s.putDevice(ctx, tx, d, string(state))
 		if err == nil {
 			return s.record(ctx, tx, audit.ActionDeviceUpdate, d.ID, "status "+string(d.Status))
 		}
@@ -85,18 +88,15 @@ func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
 }
 
 // putDevice inserts a device of revision 0 and replaces any other.
-func (s *Store) putDevice(ctx context.Context, tx *sql.Tx, d *tam.Device) error {
-	state, err := json.Marshal(d)
-	if err != nil {
-		return fmt.Errorf("sqlite: state of device %s: %w", d.ID, err)
-	}
+func (s *Store) putDevice(ctx context.Context, tx *sql.Tx, d *tam.Device, state string) error {
 	var res sql.Result
+	var err error
 	if d.Revision == 0 {
 		res, err = tx.StmtContext(ctx, s.stmts.insertDevice).ExecContext(ctx, d.ID, d.KeyThumbprint, d.AgentKey,
-			string(d.Status), 1, millis(d.FirstSeen), millis(d.LastSeen), string(state), d.Attestation.Status.String())
+			string(d.Status), 1, millis(d.FirstSeen), millis(d.LastSeen), state, d.Attestation.Status.String())
 	} else {
 		res, err = tx.StmtContext(ctx, s.stmts.updateDevice).ExecContext(ctx, d.ID,
-			string(d.Status), d.Revision, millis(d.LastSeen), string(state), d.Attestation.Status.String())
+			string(d.Status), d.Revision, millis(d.LastSeen), state, d.Attestation.Status.String())
 	}
 	return oneRow(res, err, tam.ErrConflict)
 }
@@ -137,59 +137,4 @@ func (s *Store) Events(ctx context.Context, deviceID string, before int64, limit
 		list = append(list, e)
 	}
 	return list, wrap(rows.Err())
-}
-
-// CommitExchange implements [tam.Exchanges].
-func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		if c := x.Consume; c != nil {
-			res, err := tx.StmtContext(ctx, s.stmts.consume).ExecContext(ctx, c.ID[:], millis(c.Expires))
-			if err := oneRow(res, err, tam.ErrConsumed); err != nil {
-				return err
-			}
-		}
-		if x.Device != nil {
-			if err := s.putDevice(ctx, tx, x.Device); err != nil {
-				return err
-			}
-		}
-		if e := x.Event; e != nil {
-			_, err := tx.StmtContext(ctx, s.stmts.insertEvent).ExecContext(ctx,
-				e.DeviceID, millis(e.At), string(e.Kind), e.Detail)
-			if err != nil {
-				return wrap(err)
-			}
-			if e.Kind == tam.EventStatus { // the one kind of event that a person causes
-				return s.record(ctx, tx, audit.ActionDeviceStatus, e.DeviceID, e.Detail)
-			}
-		}
-		return nil
-	})
-	if err == nil && x.Device != nil {
-		x.Device.Revision++
-	}
-	return err
-}
-
-// Sweep implements [tam.Exchanges].
-func (s *Store) Sweep(ctx context.Context, now, eventsBefore time.Time, limit int) (int, error) {
-	gone := 0
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		for _, sweep := range []struct {
-			stmt   *sql.Stmt
-			before time.Time
-		}{{s.stmts.sweepConsumptions, now}, {s.stmts.sweepEvents, eventsBefore}} {
-			res, err := tx.StmtContext(ctx, sweep.stmt).ExecContext(ctx, millis(sweep.before), limit)
-			if err != nil {
-				return wrap(err)
-			}
-			n, err := res.RowsAffected()
-			if err != nil {
-				return wrap(err)
-			}
-			gone += int(n)
-		}
-		return nil
-	})
-	return gone, err
 }

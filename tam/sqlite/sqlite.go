@@ -51,6 +51,7 @@ type Store struct {
 	// prepared statements in one place; readers have connections of their own.
 	writer, reader *sql.DB
 	stmts          statements
+	commits        commits
 	clock          func() time.Time
 }
 

@@ -13,7 +13,8 @@ type statements struct {
 	publisher, listPublishers, tokenByHash, listTokens *sql.Stmt
 	tokenKeys                                          *sql.Stmt
 	// writer
-	insertDevice, updateDevice, insertEvent, consume     *sql.Stmt
+	insertDevice, updateDevice, insertEvent              *sql.Stmt
+	consume, release                                     *sql.Stmt
 	sweepConsumptions, sweepEvents                       *sql.Stmt
 	bumpCatalogue, newestVersion, insertVersion          *sql.Stmt
 	versionForUpdate, updateVersion                      *sql.Stmt
@@ -51,6 +52,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		{&s.insertEvent, `INSERT INTO events (device_id, id, at, kind, detail)
 			SELECT $1, coalesce(max(id), 0) + 1, $2, $3, $4 FROM events WHERE device_id = $1`},
 		{&s.consume, `INSERT INTO consumptions (id, expires) VALUES ($1, $2) ON CONFLICT DO NOTHING`},
+		{&s.release, `DELETE FROM consumptions WHERE id = $1`},
 		{&s.sweepConsumptions, `DELETE FROM consumptions WHERE id IN
 			(SELECT id FROM consumptions WHERE expires < $1 LIMIT $2)`},
 		{&s.sweepEvents, `DELETE FROM events WHERE (device_id, id) IN
