@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"serve":       servePayload,
 			"await-fetch": awaitFetch,
 			"open-gate":   openGate,
+			"fetched":     fetched,
 			"flip":        flip,
 			"expand":      expand,
 			"expose":      expose,
