@@ -33,7 +33,7 @@ demo: build ## the main job: author, publish, attest, install, run, update, refu
 	$(BIN)/teep demo $(ARGS)
 
 .PHONY: test
-test: prerequisites ## every test, with the race detector, in random order
+test: prerequisites-test ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 
 .PHONY: check
@@ -47,16 +47,18 @@ check: prerequisites ## what CI runs before the tests
 	CGO_ENABLED=0 GOOS=linux GOARCH=riscv64 $(GO) build -o /dev/null ./cmd/teep-agent
 
 .PHONY: fuzz
-fuzz: prerequisites ## each fuzz target for FUZZTIME (default 60s)
+fuzz: prerequisites-test ## each fuzz target for FUZZTIME (default 60s)
 	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" .ci/fuzz
 
 .PHONY: bench
 bench: prerequisites ## the numbers in the README, each beside its floor
 	$(GO) test -run '^$$' -bench . -benchmem ./bench/...
 
-.PHONY: prerequisites
+.PHONY: prerequisites prerequisites-test
 prerequisites:
-	@GO="$(GO)" .ci/prerequisites
+	@GO="$(GO)" .ci/prerequisites build
+prerequisites-test:
+	@GO="$(GO)" .ci/prerequisites test
 
 .PHONY: clean
 clean: ## remove what was built
