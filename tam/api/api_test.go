@@ -197,8 +197,8 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 			}
 		})
 	}
-	if public != 1 {
-		t.Errorf("%d public routes, want healthz alone", public)
+	if public != 4 {
+		t.Errorf("%d public routes, want health and the document alone", public)
 	}
 	if strings.Contains(s.log.String(), good) {
 		t.Error("a token is in the log")

@@ -35,12 +35,12 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	h.audit(r, "version published", "manifest", v.Manifest.String(), "sequence", v.Sequence)
+	h.log(r, "version published", "manifest", v.Manifest.String(), "sequence", v.Sequence)
 	return writeJSON(w, http.StatusCreated, viewVersion(v))
 }
 
-// audit logs who changed what.
-func (h *handler) audit(r *http.Request, what string, attrs ...any) {
+// log tells the log of the process what the audit log has for good.
+func (h *handler) log(r *http.Request, what string, attrs ...any) {
 	t := caller(r.Context())
 	h.Logger.InfoContext(r.Context(), what, append(attrs, "token", t.ID, "token-name", t.Name)...)
 }
@@ -99,7 +99,7 @@ func (h *handler) withdraw(w http.ResponseWriter, r *http.Request) error {
 	if err := h.Store.WithdrawVersion(r.Context(), id, sequence, body.Reason, h.Clock()); err != nil {
 		return err
 	}
-	h.audit(r, "version withdrawn", "manifest", id.String(), "sequence", sequence, "reason", body.Reason)
+	h.log(r, "version withdrawn", "manifest", id.String(), "sequence", sequence, "reason", body.Reason)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -133,7 +133,7 @@ func (h *handler) addPublisher(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	h.audit(r, "publisher added", "name", p.Name)
+	h.log(r, "publisher added", "name", p.Name)
 	return writeJSON(w, http.StatusCreated, viewPublisher(p))
 }
 
@@ -154,7 +154,7 @@ func (h *handler) revokePublisher(w http.ResponseWriter, r *http.Request) error 
 	if err := h.Store.RevokePublisher(r.Context(), name, h.Clock()); err != nil {
 		return err
 	}
-	h.audit(r, "publisher revoked", "name", name)
+	h.log(r, "publisher revoked", "name", name)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -17,22 +16,24 @@ func (h *handler) listDevices(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := h.Store.ListDevices(r.Context(), after, limit+1)
+	filter, err := deviceFilter(r)
+	if err != nil {
+		return err
+	}
+	list, err := h.Store.FindDevices(r.Context(), filter, after, limit+1)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, newPage(list, limit, viewDevice, func(d *tam.Device) string { return d.ID }))
 }
 
-func etag(d *tam.Device) string { return strconv.Quote(strconv.FormatInt(d.Revision, 10)) }
-
 func (h *handler) device(w http.ResponseWriter, r *http.Request) error {
 	d, err := h.Store.Device(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	w.Header().Set("ETag", etag(d))
-	if r.Header.Get("If-None-Match") == etag(d) {
+	w.Header().Set("ETag", deviceETag(d))
+	if lists(preconditionOf(r).noneMatch, deviceETag(d)) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -59,8 +60,8 @@ func (h *handler) changeDevice(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		insists := r.Header.Get("If-Match")
-		if insists != "" && insists != etag(d) {
+		condition := preconditionOf(r)
+		if !condition.holds(deviceETag(d)) {
 			return tam.ErrConflict
 		}
 		was := d.Status
@@ -69,14 +70,14 @@ func (h *handler) changeDevice(w http.ResponseWriter, r *http.Request) error {
 			DeviceID: d.ID, At: h.Clock(), Kind: tam.EventStatus,
 			Detail: fmt.Sprintf("%s → %s by %s", was, d.Status, caller(r.Context()).Name),
 		}})
-		if errors.Is(err, tam.ErrConflict) && insists == "" {
+		if errors.Is(err, tam.ErrConflict) && !condition.given() {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		h.audit(r, "device status changed", "device", d.ID, "from", was, "to", d.Status)
-		w.Header().Set("ETag", etag(d))
+		h.log(r, "device status changed", "device", d.ID, "from", was, "to", d.Status)
+		w.Header().Set("ETag", deviceETag(d))
 		return writeJSON(w, http.StatusOK, viewDevice(d))
 	}
 	return tam.ErrConflict
@@ -105,57 +106,6 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) error {
 	}))
 }
 
-func (h *handler) listPolicy(w http.ResponseWriter, r *http.Request) error {
-	list, err := h.Store.Assignments(r.Context())
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, newPage(list, len(list), viewPolicy, nil))
-}
-
-// NewPolicy is what devices should have of the manifest in the path.
-type NewPolicy struct {
-	Mode    tam.Mode `json:"mode"`
-	Devices []string `json:"devices,omitempty"`
-}
-
-func (h *handler) putPolicy(w http.ResponseWriter, r *http.Request) error {
-	id, err := parseID(r.PathValue("manifest"))
-	if err != nil {
-		return err
-	}
-	var body NewPolicy
-	if err := readJSON(r, &body); err != nil {
-		return err
-	}
-	if !body.Mode.Valid() {
-		return badRequest("mode", fmt.Sprintf("%q is not a mode.", body.Mode), "Use available, required or forbidden.")
-	}
-	if len(body.Devices) > maxPage {
-		return badRequest("devices", "More than 1000 devices are listed.", "List fewer, or none for all.")
-	}
-	slices.Sort(body.Devices)
-	a := tam.Assignment{Manifest: id, Mode: body.Mode, Devices: slices.Compact(body.Devices)}
-	if err := h.Store.PutAssignment(r.Context(), a); err != nil {
-		return err
-	}
-	h.audit(r, "policy changed", "manifest", id.String(), "mode", body.Mode, "devices", len(a.Devices))
-	return writeJSON(w, http.StatusOK, viewPolicy(&a))
-}
-
-func (h *handler) deletePolicy(w http.ResponseWriter, r *http.Request) error {
-	id, err := parseID(r.PathValue("manifest"))
-	if err != nil {
-		return err
-	}
-	if err := h.Store.DeleteAssignment(r.Context(), id); err != nil {
-		return err
-	}
-	h.audit(r, "policy removed", "manifest", id.String())
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
 func (h *handler) addToken(w http.ResponseWriter, r *http.Request) error {
 	var body NewToken
 	if err := readJSON(r, &body); err != nil {
@@ -170,7 +120,7 @@ func (h *handler) addToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	h.audit(r, "token made", "id", t.ID, "name", t.Name, "scopes", t.Scopes)
+	h.log(r, "token made", "id", t.ID, "name", t.Name, "scopes", t.Scopes)
 	view := viewToken(t)
 	view.Secret = secret
 	return writeJSON(w, http.StatusCreated, view)
@@ -193,7 +143,7 @@ func (h *handler) revokeToken(w http.ResponseWriter, r *http.Request) error {
 	if err := h.Store.RevokeAPIToken(r.Context(), id, h.Clock()); err != nil {
 		return err
 	}
-	h.audit(r, "token revoked", "id", id)
+	h.log(r, "token revoked", "id", id)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/audit"
 )
 
 // Publishing is the part of a [tam.TAM] that this API needs.
@@ -22,7 +23,7 @@ type Publishing interface {
 // Config is what the API works on. TAM and Store are required.
 type Config struct {
 	TAM   Publishing
-	Store tam.Store
+	Store Store
 	// MaxEnvelope bounds an upload in bytes; 0 means 64 MiB.
 	MaxEnvelope int64
 	// Clock defaults to time.Now, Logger to slog.Default().
@@ -51,46 +52,10 @@ const (
 	defaultMaxBody = 64 << 20
 )
 
-// route is one operation of the API.
-type route struct {
-	pattern string // of http.ServeMux
-	// scopes may use it, beside administrator. public routes need no token.
-	scopes []Scope
-	public bool
-	// maxBody bounds the request; 0 means that there is none.
-	maxBody int64
-	handle  func(*handler, http.ResponseWriter, *http.Request) error
-}
-
-// routes is the whole API. The tests go through it, so that none can be forgotten.
-func (c Config) routes() []route {
-	operators := []Scope{ScopeOperator}
-	readers := []Scope{ScopeOperator, ScopeAuditor}
-	everyone := []Scope{ScopeOperator, ScopeAuditor, ScopePublisher}
-	return []route{
-		{pattern: "GET /v1/healthz", public: true, handle: (*handler).health},
-		{pattern: "POST /v1/components", scopes: []Scope{ScopePublisher}, maxBody: c.MaxEnvelope, handle: (*handler).publish},
-		{pattern: "GET /v1/components", scopes: everyone, handle: (*handler).listVersions},
-		{pattern: "POST /v1/components/{manifest}/{sequence}/withdraw", scopes: operators, maxBody: maxJSON, handle: (*handler).withdraw},
-		{pattern: "GET /v1/devices", scopes: readers, handle: (*handler).listDevices},
-		{pattern: "GET /v1/devices/{id}", scopes: readers, handle: (*handler).device},
-		{pattern: "PATCH /v1/devices/{id}", scopes: operators, maxBody: maxJSON, handle: (*handler).changeDevice},
-		{pattern: "GET /v1/devices/{id}/events", scopes: readers, handle: (*handler).events},
-		{pattern: "GET /v1/policy", scopes: everyone, handle: (*handler).listPolicy},
-		{pattern: "PUT /v1/policy/{manifest}", scopes: operators, maxBody: maxJSON, handle: (*handler).putPolicy},
-		{pattern: "DELETE /v1/policy/{manifest}", scopes: operators, handle: (*handler).deletePolicy},
-		{pattern: "POST /v1/publishers", maxBody: maxJSON, handle: (*handler).addPublisher},
-		{pattern: "GET /v1/publishers", scopes: everyone, handle: (*handler).listPublishers},
-		{pattern: "POST /v1/publishers/{name}/revoke", handle: (*handler).revokePublisher},
-		{pattern: "POST /v1/tokens", maxBody: maxJSON, handle: (*handler).addToken},
-		{pattern: "GET /v1/tokens", scopes: []Scope{ScopeAuditor}, handle: (*handler).listTokens},
-		{pattern: "POST /v1/tokens/{id}/revoke", handle: (*handler).revokeToken},
-	}
-}
-
 // handler serves the routes.
 type handler struct {
 	Config
+	document []byte // OpenAPI
 }
 
 // NewHandler makes the API's handler, for paths below /v1/.
@@ -107,7 +72,11 @@ func NewHandler(c Config) (http.Handler, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	h := &handler{c}
+	document, err := c.document()
+	if err != nil {
+		return nil, err
+	}
+	h := &handler{c, document}
 	mux := http.NewServeMux()
 	for _, r := range c.routes() {
 		mux.Handle(r.pattern, h.serve(r))
@@ -183,9 +152,18 @@ func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) 
 			return &Problem{Status: http.StatusForbidden, Code: "scope",
 				Detail: "The token's scopes do not allow this.", Next: "Use a token with one of the scopes: " + r.needs() + "."}
 		}
-		req = req.WithContext(context.WithValue(req.Context(), callerKey{}, t))
+		ctx := audit.WithActor(req.Context(), audit.Actor{Via: "api", ID: t.ID, Name: t.Name})
+		req = req.WithContext(context.WithValue(ctx, callerKey{}, t))
+	}
+	if !r.conditional {
+		if err := unconditional(req); err != nil {
+			return err
+		}
 	}
 	req.Body = http.MaxBytesReader(w, req.Body, r.maxBody)
+	if req.Method == http.MethodPost && req.Header.Get(idempotencyHeader) != "" {
+		return h.once(w, req, func(w http.ResponseWriter, req *http.Request) error { return r.handle(h, w, req) })
+	}
 	return r.handle(h, w, req)
 }
 
@@ -201,13 +179,4 @@ func (r route) needs() string {
 		list += ", " + string(s)
 	}
 	return list
-}
-
-func (h *handler) health(w http.ResponseWriter, r *http.Request) error {
-	if _, err := h.Store.CatalogueRevision(r.Context()); err != nil {
-		h.Logger.ErrorContext(r.Context(), "store is not available", "err", err)
-		return &Problem{Status: http.StatusServiceUnavailable, Code: "store", Detail: "The store cannot be read.",
-			Next: "See the TAM's log."}
-	}
-	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }

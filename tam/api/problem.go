@@ -32,9 +32,12 @@ func (p *Problem) Error() string {
 	return s
 }
 
+// problemMediaType is that of problem details (RFC 9457).
+const problemMediaType = "application/problem+json"
+
 func (p *Problem) write(w http.ResponseWriter) {
 	p.Title = http.StatusText(p.Status)
-	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Type", problemMediaType)
 	w.WriteHeader(p.Status)
 	// The connection may be gone; there is nobody to tell.
 	_ = json.NewEncoder(w).Encode(struct {

@@ -1,0 +1,114 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam"
+)
+
+func (h *handler) listPolicy(w http.ResponseWriter, r *http.Request) error {
+	list, err := h.Store.Assignments(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, newPage(list, len(list), viewPolicy, nil))
+}
+
+func (h *handler) getPolicy(w http.ResponseWriter, r *http.Request) error {
+	id, err := parseID(r.PathValue("manifest"))
+	if err != nil {
+		return err
+	}
+	a, err := h.Store.Assignment(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return writePolicy(w, r, a)
+}
+
+func writePolicy(w http.ResponseWriter, r *http.Request, a *tam.Assignment) error {
+	tag, err := policyETag(a)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", tag)
+	if r.Method == http.MethodGet && lists(preconditionOf(r).noneMatch, tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return writeJSON(w, http.StatusOK, viewPolicy(a))
+}
+
+// NewPolicy is what devices should have of the manifest in the path.
+type NewPolicy struct {
+	Mode    tam.Mode `json:"mode"`
+	Devices []string `json:"devices,omitempty"`
+}
+
+func (h *handler) putPolicy(w http.ResponseWriter, r *http.Request) error {
+	id, err := parseID(r.PathValue("manifest"))
+	if err != nil {
+		return err
+	}
+	var body NewPolicy
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	if !body.Mode.Valid() {
+		return badRequest("mode", fmt.Sprintf("%q is not a mode.", body.Mode), "Use available, required or forbidden.")
+	}
+	if len(body.Devices) > maxPage {
+		return badRequest("devices", "More than 1000 devices are listed.", "List fewer, or none for all.")
+	}
+	slices.Sort(body.Devices)
+	a := tam.Assignment{Manifest: id, Mode: body.Mode, Devices: slices.Compact(body.Devices)}
+	if err := h.swapPolicy(r, id, &a); err != nil {
+		return err
+	}
+	h.log(r, "policy changed", "manifest", id.String(), "mode", body.Mode, "devices", len(a.Devices))
+	return writePolicy(w, r, &a)
+}
+
+func (h *handler) deletePolicy(w http.ResponseWriter, r *http.Request) error {
+	id, err := parseID(r.PathValue("manifest"))
+	if err != nil {
+		return err
+	}
+	if err := h.swapPolicy(r, id, nil); err != nil {
+		return err
+	}
+	h.log(r, "policy removed", "manifest", id.String())
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// swapPolicy makes the assignment new, or removes it, under the request's condition. Without one it
+// replaces whatever is there.
+func (h *handler) swapPolicy(r *http.Request, id suit.ComponentID, new *tam.Assignment) error {
+	condition := preconditionOf(r)
+	if !condition.given() {
+		if new == nil {
+			return h.Store.DeleteAssignment(r.Context(), id)
+		}
+		return h.Store.PutAssignment(r.Context(), *new)
+	}
+	old, err := h.Store.Assignment(r.Context(), id)
+	if errors.Is(err, tam.ErrNotFound) {
+		old, err = nil, nil
+	}
+	if err != nil {
+		return err
+	}
+	tag, err := policyETag(old)
+	if err != nil {
+		return err
+	}
+	if !condition.holds(tag) {
+		return tam.ErrConflict
+	}
+	return h.Store.SwapAssignment(r.Context(), id, old, new)
+}

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/audit"
+)
+
+// route is one operation of the API. The multiplexer, the authorization and the OpenAPI document are all
+// made of it, so that none of them can tell another story.
+type route struct {
+	pattern string // of http.ServeMux
+	summary string
+	// scopes may use it, beside administrator. public routes need no token.
+	scopes []Scope
+	public bool
+	// maxBody bounds the request; 0 means that there is none.
+	maxBody int64
+	// in and out are values of the types of the bodies; nil: none. inMedia and outMedia are their media
+	// types where they are not JSON; then in and out are nil.
+	in, out           any
+	inMedia, outMedia string
+	// status is that of success; 0 means 200.
+	status int
+	// query names the query parameters.
+	query []string
+	// conditional routes evaluate If-Match and If-None-Match. The others refuse them: a condition
+	// that is not looked at must not pass for one that held.
+	conditional bool
+	handle      func(*handler, http.ResponseWriter, *http.Request) error
+}
+
+// The query parameters.
+const (
+	queryAfter       = "after"
+	queryLimit       = "limit"
+	queryStatus      = "status"
+	queryAttestation = "attestation"
+)
+
+// routes is the whole API. The tests go through it, so that none can be forgotten.
+func (c Config) routes() []route {
+	operators := []Scope{ScopeOperator}
+	readers := []Scope{ScopeOperator, ScopeAuditor}
+	everyone := []Scope{ScopeOperator, ScopeAuditor, ScopePublisher}
+	auditors := []Scope{ScopeAuditor}
+	pages := []string{queryAfter, queryLimit}
+	return []route{
+		{pattern: "GET /v1/livez", summary: "Whether the process runs", public: true, out: Health{}, handle: (*handler).live},
+		{pattern: "GET /v1/readyz", summary: "Whether requests can be served: the store answers", public: true, out: Health{}, handle: (*handler).health},
+		{pattern: "GET /v1/healthz", summary: "The same as readyz", public: true, out: Health{}, handle: (*handler).health},
+		{pattern: "GET /v1/openapi.json", summary: "This document", public: true, outMedia: "application/json", handle: (*handler).openAPI},
+
+		{pattern: "POST /v1/components", summary: "Publish a SUIT envelope", scopes: []Scope{ScopePublisher}, maxBody: c.MaxEnvelope,
+			inMedia: EnvelopeMediaType, out: Version{}, status: http.StatusCreated, handle: (*handler).publish},
+		{pattern: "GET /v1/components", summary: "Published versions", scopes: everyone, query: pages, out: Page[Version]{}, handle: (*handler).listVersions},
+		{pattern: "POST /v1/components/{manifest}/{sequence}/withdraw", summary: "Withdraw a version, for good", scopes: operators, maxBody: maxJSON,
+			in: Withdrawal{}, status: http.StatusNoContent, handle: (*handler).withdraw},
+
+		{pattern: "GET /v1/overview", summary: "The fleet in numbers", scopes: readers, out: Overview{}, handle: (*handler).overview},
+		{pattern: "GET /v1/devices", summary: "Devices", scopes: readers, query: []string{queryAfter, queryLimit, queryStatus, queryAttestation},
+			out: Page[Device]{}, handle: (*handler).listDevices},
+		{pattern: "GET /v1/devices/{id}", summary: "A device", scopes: readers, out: Device{}, conditional: true, handle: (*handler).device},
+		{pattern: "PATCH /v1/devices/{id}", summary: "Accept, block or retire a device", scopes: operators, maxBody: maxJSON,
+			in: DeviceChange{}, out: Device{}, conditional: true, handle: (*handler).changeDevice},
+		{pattern: "GET /v1/devices/{id}/events", summary: "A device's history, newest first", scopes: readers, query: pages, out: Page[Event]{}, handle: (*handler).events},
+
+		{pattern: "GET /v1/policy", summary: "What devices should have", scopes: everyone, out: Page[Policy]{}, handle: (*handler).listPolicy},
+		{pattern: "GET /v1/policy/{manifest}", summary: "What devices should have of one manifest", scopes: everyone, out: Policy{}, conditional: true, handle: (*handler).getPolicy},
+		{pattern: "PUT /v1/policy/{manifest}", summary: "Say what devices should have of one manifest", scopes: operators, maxBody: maxJSON,
+			in: NewPolicy{}, out: Policy{}, conditional: true, handle: (*handler).putPolicy},
+		{pattern: "DELETE /v1/policy/{manifest}", summary: "Return a manifest to the default, which is to be available", scopes: operators,
+			status: http.StatusNoContent, conditional: true, handle: (*handler).deletePolicy},
+
+		{pattern: "POST /v1/publishers", summary: "Trust a publisher", maxBody: maxJSON, in: NewPublisher{}, out: Publisher{}, status: http.StatusCreated, handle: (*handler).addPublisher},
+		{pattern: "GET /v1/publishers", summary: "Publishers", scopes: everyone, query: pages, out: Page[Publisher]{}, handle: (*handler).listPublishers},
+		{pattern: "POST /v1/publishers/{name}/revoke", summary: "Trust a publisher no longer, for good", status: http.StatusNoContent, handle: (*handler).revokePublisher},
+
+		{pattern: "POST /v1/tokens", summary: "Make a token for this API", maxBody: maxJSON, in: NewToken{}, out: Token{}, status: http.StatusCreated, handle: (*handler).addToken},
+		{pattern: "GET /v1/tokens", summary: "Tokens, without their secrets", scopes: auditors, query: pages, out: Page[Token]{}, handle: (*handler).listTokens},
+		{pattern: "POST /v1/tokens/{id}/revoke", summary: "Revoke a token, for good", status: http.StatusNoContent, handle: (*handler).revokeToken},
+
+		{pattern: "GET /v1/audit", summary: "Who changed what, oldest first", scopes: auditors, query: pages, out: Page[audit.Entry]{}, handle: (*handler).listAudit},
+		{pattern: "GET /v1/audit/head", summary: "The end of the audit log, to keep elsewhere", scopes: auditors, out: audit.Head{}, handle: (*handler).auditHead},
+		{pattern: "GET /v1/audit/export", summary: "The audit log, one entry a line, for teep audit verify", scopes: auditors, query: []string{queryAfter},
+			outMedia: auditMediaType, handle: (*handler).exportAudit},
+	}
+}
+
+// Store is what the API needs of a store.
+type Store interface {
+	tam.Store
+	tam.Assigning
+	tam.Overview
+	tam.Idempotency
+	audit.Log
+}
