@@ -33,7 +33,7 @@ func keyGenerate() *cobra.Command {
 		Long: `Makes a private key and writes it to a new file that only its owner can read.
 
 Algorithms: ESP256 (the default), ESP384 and Ed25519 sign; ECDH-ES+A128KW makes a P-256 key that
-content keys are wrapped to.`,
+content keys are wrapped to; A128KW and A256KW make a shared key, which is written as a COSE_Key.`,
 		Example: `  teep key generate -o dev.pem
   teep key generate --alg Ed25519 -o tam-ed25519.pem`,
 		Args: program.NoArgs,
@@ -46,7 +46,7 @@ content keys are wrapped to.`,
 			if err != nil {
 				return err
 			}
-			data, err := key.MarshalPEM()
+			data, err := encodePrivate(key)
 			if err != nil {
 				return err
 			}
@@ -58,6 +58,14 @@ content keys are wrapped to.`,
 	return c
 }
 
+// encodePrivate is PEM for what has such a form, and a COSE_Key for symmetric keys.
+func encodePrivate(key *cose.Key) ([]byte, error) {
+	if key.Type() == cose.KeyTypeSymmetric {
+		return key.MarshalCBOR()
+	}
+	return key.MarshalPEM()
+}
+
 func keyPublic() *cobra.Command {
 	var out string
 	c := &cobra.Command{
@@ -66,11 +74,11 @@ func keyPublic() *cobra.Command {
 		Example: `  teep key public dev.pem -o dev.pub.pem`,
 		Args:    program.ExactArgs("KEY"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := readKey(args[0])
+			key, err := readPublicKey(args[0])
 			if err != nil {
 				return err
 			}
-			data, err := key.Public().MarshalPEM()
+			data, err := key.MarshalPEM()
 			if err != nil {
 				return err
 			}
@@ -121,6 +129,19 @@ func readKey(path string) (*cose.Key, error) {
 		return nil, fmt.Errorf("%s is neither a PEM key (%v) nor a COSE_Key (%v)", path, pemErr, err)
 	}
 	return key, nil
+}
+
+// readPublicKey is readKey for the public part. A shared key has none.
+func readPublicKey(path string) (*cose.Key, error) {
+	key, err := readKey(path)
+	if err != nil {
+		return nil, err
+	}
+	public := key.Public()
+	if public == nil {
+		return nil, fmt.Errorf("%s is a symmetric key, which has no public part: name a key pair, or its public key", path)
+	}
+	return public, nil
 }
 
 // writeNew writes a file that must not exist yet: keys are never overwritten.

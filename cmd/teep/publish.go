@@ -151,11 +151,11 @@ func publisherAdd() *cobra.Command {
 				return err
 			}
 			for _, f := range keyFiles {
-				key, err := readKey(f)
+				key, err := readPublicKey(f)
 				if err != nil {
 					return err
 				}
-				data, err := key.Public().MarshalPEM()
+				data, err := key.MarshalPEM()
 				if err != nil {
 					return err
 				}

@@ -23,7 +23,8 @@ func suitCommand() *cobra.Command {
   teep suit verify --key dev.pub.pem hello.suit
   teep suit show hello.suit`,
 	}
-	c.AddCommand(suitCreate(), suitSign(), suitVerify(), suitShow(), suitDiff(), suitExplain(), suitSever(), suitAddPayload())
+	c.AddCommand(suitCreate(), suitSign(), suitVerify(), suitShow(), suitDiff(), suitExplain(), suitSever(), suitAddPayload(),
+		suitRun(), suitEncrypt(), suitPersonalize())
 	return c
 }
 
@@ -118,11 +119,11 @@ func require(c *cobra.Command, flags ...string) *cobra.Command {
 func readKeySet(files []string) (cose.KeySet, error) {
 	keys := make([]*cose.Key, len(files))
 	for i, f := range files {
-		key, err := readKey(f)
+		key, err := readPublicKey(f)
 		if err != nil {
 			return nil, err
 		}
-		keys[i] = key.Public()
+		keys[i] = key
 	}
 	return cose.NewKeySet(keys...)
 }
