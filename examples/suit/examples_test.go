@@ -225,21 +225,9 @@ func TestExamples(t *testing.T) {
 	for _, file := range names {
 		name := strings.TrimSuffix(file, ".yaml")
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t)
-			if name == "staged" {
-				l.device.Put(suit.NewComponentID("app"), []byte("the version before"))
-			}
-			envelope := l.envelope(name)
-			if name == "separate" {
-				envelope = l.forDevice(envelope)
-			}
+			l, envelope := ready(t, name)
 			var trail strings.Builder
 			tell := func(s processor.Step) { fmt.Fprintln(&trail, s) }
-			before := len(l.device.State().Content)
-			// A rehearsal changes nothing and comes to the same end.
-			if _, err := l.p.Update(t.Context(), envelope, processor.UpdateOptions{DryRun: true}); err != nil || len(l.device.State().Content) != before {
-				t.Fatalf("rehearsal: %v", err)
-			}
 			if _, err := l.p.Update(t.Context(), envelope, processor.UpdateOptions{Trail: tell}); err != nil {
 				t.Fatalf("%v\n%s", err, trail.String())
 			}
@@ -259,6 +247,95 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// ready is a device before the example, and the example's envelope.
+func ready(t *testing.T, name string) (*lab, []byte) {
+	t.Helper()
+	l := newLab(t)
+	if name == "staged" {
+		l.device.Put(suit.NewComponentID("app"), []byte("the version before"))
+	}
+	envelope := l.envelope(name)
+	if name == "separate" {
+		envelope = l.forDevice(envelope)
+	}
+	return l, envelope
+}
+
+// A rehearsal of any of them succeeds and changes nothing.
+func TestExamplesRehearsed(t *testing.T) {
+	for name := range outcomes {
+		l, envelope := ready(t, name)
+		before := len(l.device.State().Content)
+		if _, err := l.p.Update(t.Context(), envelope, processor.UpdateOptions{DryRun: true}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s := l.device.State(); len(s.Content) != before || len(s.Manifests) != 0 {
+			t.Errorf("%s: a rehearsal changed the device", name)
+		}
+	}
+}
+
+// A runtime and the script that it loads are installed, updated and removed in the order of their
+// dependency, and never apart.
+func TestRuntimeAndScript(t *testing.T) {
+	l := newLab(t)
+	runtime, script := suit.NewComponentID("runtime", "manifest"), suit.NewComponentID("script", "manifest")
+	oldRuntime, oldScript := l.envelope("runtime"), l.envelope("script")
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, processor.ErrReferenced) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	run := func(envelopes ...[]byte) error {
+		_, err := l.p.UpdateAll(t.Context(), envelopes, processor.UpdateOptions{})
+		return err
+	}
+	if err := run(oldScript); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.p.Uninstall(t.Context(), runtime, processor.Options{})
+	refused("removing the runtime of a script", err)
+
+	// The next versions: first of the runtime, then of the script that is made for it.
+	next := func(name, content, file string) []byte {
+		t.Helper()
+		contents[file] = content
+		t.Cleanup(func() { contents[file] = map[string]string{"interpreter.wasm": "interpreter", "main.script": "print hello"}[file] })
+		source, err := os.ReadFile(name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.build(name, bytes.Replace(source, []byte("sequence-number: 1"), []byte("sequence-number: 2"), 1))
+	}
+	newRuntime := next("runtime", "interpreter 2", "interpreter.wasm")
+	refused("updating the runtime under its script", run(newRuntime))
+	newScript := next("script", "print hello again", "main.script")
+	if err := run(newScript, newRuntime); err != nil { // in any order
+		t.Fatal(err)
+	}
+	l.check(outcome{content: map[string]string{"runtime": "interpreter 2", "script": "print hello again"}})
+	if err := run(oldRuntime); !errors.Is(err, processor.ErrDowngrade) {
+		t.Errorf("the old runtime: %v", err)
+	}
+	if _, err := l.p.Invoke(t.Context(), script, processor.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	l.check(outcome{started: []string{"script main"}})
+
+	// The runtime was asked for by itself in the last update, so it stays; and then it may go.
+	if _, err := l.p.Uninstall(t.Context(), script, processor.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	l.check(outcome{content: map[string]string{"runtime": "interpreter 2", "script": ""}, started: []string{"script main"}})
+	if _, err := l.p.Uninstall(t.Context(), runtime, processor.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.device.State(); len(s.Manifests) != 0 {
+		t.Errorf("left behind: %+v", s.Manifests)
+	}
+}
+
 func (l *lab) check(want outcome) {
 	l.t.Helper()
 	state := l.device.State().Content
@@ -271,7 +348,7 @@ func (l *lab) check(want outcome) {
 	for _, i := range l.device.Invocations() {
 		started = append(started, strings.TrimSpace(fmt.Sprintf("%s %s", i.ID[len(i.ID)-1], i.Args)))
 	}
-	if !slices.Equal(started, want.started) {
+	if want.started != nil && !slices.Equal(started, want.started) || want.started == nil && len(started) > 0 {
 		l.t.Errorf("started %q, want %q", started, want.started)
 	}
 }
