@@ -91,7 +91,6 @@ func newLab(t *testing.T) *lab {
 	}
 	d.Clock = func() time.Time { return time.Unix(1_800_000_000, 0) }
 	d.OnInvoke = func(context.Context, suit.ComponentID, []byte) error { return nil }
-	d.Put(suit.NewComponentID("boot"), []byte("application"))
 	d.ServeSource("https://down.example.com/app.bin", &memory.Source{Refuse: errors.New("down")})
 	for name, content := range contents {
 		d.Serve("https://example.com/"+name, []byte(content))
@@ -251,7 +250,10 @@ func TestExamples(t *testing.T) {
 func ready(t *testing.T, name string) (*lab, []byte) {
 	t.Helper()
 	l := newLab(t)
-	if name == "staged" {
+	switch name { // what the factory put there
+	case "boot":
+		l.device.Put(suit.NewComponentID("boot"), []byte("application"))
+	case "staged":
 		l.device.Put(suit.NewComponentID("app"), []byte("the version before"))
 	}
 	envelope := l.envelope(name)
@@ -301,7 +303,9 @@ func TestRuntimeAndScript(t *testing.T) {
 	next := func(name, content, file string) []byte {
 		t.Helper()
 		contents[file] = content
-		t.Cleanup(func() { contents[file] = map[string]string{"interpreter.wasm": "interpreter", "main.script": "print hello"}[file] })
+		t.Cleanup(func() {
+			contents[file] = map[string]string{"interpreter.wasm": "interpreter", "main.script": "print hello"}[file]
+		})
 		source, err := os.ReadFile(name + ".yaml")
 		if err != nil {
 			t.Fatal(err)
