@@ -8,7 +8,6 @@ SHELL := /bin/bash
 
 GO       ?= go
 BIN      := bin
-TEE      ?= sandbox
 FUZZTIME ?= 60s
 
 # Reproducible: no paths, no VCS stamp, no build id (two builds of one tree are the same bytes).

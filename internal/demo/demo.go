@@ -34,6 +34,9 @@ type Options struct {
 	Out io.Writer
 }
 
+// errInterrupted ends a story that nobody wants to hear to its end. Nothing is left of it.
+var errInterrupted = errors.New("interrupted")
+
 // story is a run under way.
 type story struct {
 	Options
@@ -49,6 +52,7 @@ type story struct {
 	tamSigner cose.Signer // the TAM's ESP256 key: the story later plays a TAM that turned bad
 	developer cose.Signer
 	device    string // ID at the TAM
+	agentKey  []byte // X coordinate of the agent's public key
 }
 
 // chapter is a part of the story.
@@ -80,7 +84,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	began := time.Now()
 	for i, c := range chapters() {
 		fmt.Fprintf(s.Out, "%d. %s\n", i+1, c.title)
-		if err := c.tell(ctx, s); err != nil {
+		err := c.tell(ctx, s)
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", c.title, err)
 		}
 	}
@@ -148,7 +156,7 @@ func (s *story) finish(failed error) error {
 		p.kill()
 	}
 	switch {
-	case failed != nil:
+	case failed != nil && !errors.Is(failed, errInterrupted):
 		fmt.Fprintf(s.Out, "The logs of all programs are in %s\n", filepath.Join(s.dir, "logs"))
 		return nil
 	case s.Keep != "":

@@ -3,6 +3,7 @@ package demo
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,6 +107,16 @@ func (s *story) checkResponse(all []message, query *teep.QueryRequest) error {
 	}
 	if _, err := teep.Open(raw, agentKey, teep.OpenOptions{}); err != nil {
 		return fmt.Errorf("cnf does not name the key that signed the QueryResponse: %w", err)
+	}
+	public, err := claims.Confirmation.Key.CryptoPublic()
+	if err != nil {
+		return err
+	}
+	if ec, is := public.(*ecdsa.PublicKey); is {
+		if s.agentKey, err = ec.Bytes(); err != nil {
+			return err
+		}
+		s.agentKey = s.agentKey[1:33] // X, behind the byte that says "uncompressed"
 	}
 	s.tell("agent → TAM: QueryResponse with Evidence for this challenge (cnf, ueid, oemid, hwmodel, hwversion, manifests), encrypted to the TAM")
 	return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/cose"
@@ -14,8 +16,11 @@ import (
 
 // messages reads the trace that the broker writes: each TEEP message as it passed.
 type messages struct {
-	path   string
+	path string
+
+	mu     sync.Mutex // guards what follows: watch and the story both read
 	offset int64
+	unseen []message
 	// connected is where the broker last connected to.
 	connected string
 }
@@ -29,7 +34,7 @@ type message struct {
 	decoded teep.Message
 }
 
-// next returns what passed since the last call. The messages' signatures were checked by who
+// next returns what passed since the last call; mu is held. The messages' signatures were checked by who
 // received them; here they are only read.
 func (m *messages) next() ([]message, error) {
 	f, err := os.Open(m.path)
@@ -41,6 +46,7 @@ func (m *messages) next() ([]message, error) {
 		return nil, err
 	}
 	var all []message
+	whole := m.offset
 	dec := json.NewDecoder(f)
 	for {
 		var line struct {
@@ -48,11 +54,12 @@ func (m *messages) next() ([]message, error) {
 			URI     string `json:"uri"`
 			Message string `json:"message"`
 		}
-		if err := dec.Decode(&line); err == io.EOF {
+		if err := dec.Decode(&line); err == io.EOF || err == io.ErrUnexpectedEOF {
 			break
 		} else if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.path, err)
 		}
+		whole = m.offset + dec.InputOffset()
 		if line.Kind == "connect" {
 			m.connected = line.URI
 		}
@@ -69,7 +76,7 @@ func (m *messages) next() ([]message, error) {
 		}
 		all = append(all, message{toTAM: line.Kind == "send", data: data, decoded: decoded})
 	}
-	m.offset += dec.InputOffset()
+	m.offset = whole
 	return all, nil
 }
 
@@ -81,18 +88,57 @@ func decode(data []byte) (teep.Message, error) {
 	return teep.Decode(payload)
 }
 
-// passed returns the new messages of the broker, and prints them if the story is verbose.
-func (s *story) passed() ([]message, error) {
+// drain reads what passed the broker since it was last called, and prints it if the story is verbose.
+func (s *story) drain() error {
+	s.messages.mu.Lock()
+	defer s.messages.mu.Unlock()
 	all, err := s.messages.next()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, m := range all {
 		if err := s.show(m.data, m.toTAM); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	s.messages.unseen = append(s.messages.unseen, all...)
+	return nil
+}
+
+// passed returns the messages that passed the broker since it was last called.
+func (s *story) passed() ([]message, error) {
+	if err := s.drain(); err != nil {
+		return nil, err
+	}
+	s.messages.mu.Lock()
+	defer s.messages.mu.Unlock()
+	all := s.messages.unseen
+	s.messages.unseen = nil
 	return all, nil
+}
+
+// watch prints messages as they pass, until the returned function is called.
+func (s *story) watch() (stop func()) {
+	if !s.Verbose {
+		return func() {}
+	}
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+			// A line that is only half written is read whole the next time, and an error that
+			// stays is met by passed.
+			_ = s.drain()
+		}
+	}()
+	return func() { close(end); <-done }
 }
 
 // show prints a message if the story is verbose.

@@ -156,7 +156,10 @@ func (s *story) runInput(ctx context.Context, stdin io.Reader, program string, a
 	cmd.Dir, cmd.Stdin = s.dir, stdin
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	stop := s.watch()
+	err := cmd.Run()
+	stop()
+	if err != nil {
 		return stdout.String(), &commandError{
 			args: append([]string{program}, args...), stderr: strings.TrimSpace(stderr.String()), err: err,
 		}

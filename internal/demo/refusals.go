@@ -226,6 +226,9 @@ func replayedResponse(ctx context.Context, s *story) error {
 	if reason, err := s.logged("teep-tam", "reason=replayed"); err == nil {
 		return fmt.Errorf("the TAM took the first QueryResponse for a replay: %s", reason)
 	}
+	if err := s.show(response, true); err != nil {
+		return err
+	}
 	again, err := s.post(ctx, response)
 	if err != nil {
 		return err
