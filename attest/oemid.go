@@ -3,6 +3,7 @@ package attest
 import (
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -67,15 +68,27 @@ func FormatOEMID(encoded []byte) (string, error) {
 			return fmt.Sprintf("random:%x", v), nil
 		}
 	}
-	return "", fmt.Errorf("%w: oemid is neither an enterprise number, nor 3 nor 16 bytes (RFC 9711 §4.2.3)", ErrFormat)
+	return "", errOEMID
 }
 
 // CanonicalOEMID checks an encoded oemid claim and returns its deterministic encoding, in which
 // equal identifiers are equal bytes.
 func CanonicalOEMID(encoded []byte) ([]byte, error) {
-	text, err := FormatOEMID(encoded)
-	if err != nil {
-		return nil, err
+	var v any
+	if err := cbor.Unmarshal(encoded, &v); err != nil {
+		return nil, fmt.Errorf("%w: oemid: %w", ErrFormat, err)
 	}
-	return ParseOEMID(text)
+	switch v := v.(type) {
+	case int64:
+		if v >= 0 && v <= math.MaxUint32 {
+			return cbor.Marshal(v)
+		}
+	case []byte:
+		if len(v) == ieeeOEMIDSize || len(v) == randomOEMIDSize {
+			return cbor.Marshal(v)
+		}
+	}
+	return nil, errOEMID
 }
+
+var errOEMID = fmt.Errorf("%w: oemid is neither an enterprise number, nor 3 nor 16 bytes (RFC 9711 §4.2.3)", ErrFormat)

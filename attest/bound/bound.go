@@ -86,7 +86,8 @@ type Reporter interface {
 
 // Report is what an authentic report says.
 type Report struct {
-	// Bound is the data that the hardware signed for its caller.
+	// Bound is the data that the hardware signed for its caller, which must match the binding of
+	// the claims.
 	Bound []byte
 	// Authority is who vouches for the hardware, and for which device it may speak.
 	Authority eat.Authority
@@ -99,9 +100,17 @@ type Report struct {
 // Reports authenticates one kind of report. Implementations are safe for concurrent use.
 type Reports interface {
 	Accepts(mediaType string) bool
-	// Read checks who made the report, at a time. Its errors are the sentinels of package attest.
-	// claims are not authenticated yet; they may be used to find the device's keys.
-	Read(ctx context.Context, report []byte, claims *eat.Claims, now time.Time) (*Report, error)
+	// Read checks who made the report. Its errors are the sentinels of package attest.
+	Read(ctx context.Context, report []byte, b Beside) (*Report, error)
+}
+
+// Beside is what a report is read with.
+type Beside struct {
+	// Claims are not authenticated yet; they may be used to find the device's keys.
+	Claims *eat.Claims
+	// Binding is of these claims.
+	Binding Binding
+	Now     time.Time
 }
 
 // encode builds the Evidence.
@@ -236,11 +245,12 @@ func (v *Verifier) Appraise(ctx context.Context, e attest.Evidence, x attest.Exp
 	if err != nil {
 		return nil, err
 	}
-	report, err := v.read(ctx, p, claims)
+	beside := Beside{Claims: claims, Binding: Bind(p.claims), Now: v.now()}
+	report, err := v.read(ctx, p, beside)
 	if err != nil {
 		return nil, err
 	}
-	if !Bind(p.claims).Matches(report.Bound) {
+	if !beside.Binding.Matches(report.Bound) {
 		return nil, fmt.Errorf("%w: the report is not about these claims; it was made for others, or they were changed", attest.ErrKeyBinding)
 	}
 	return v.claims.AppraiseAuthenticated(ctx, &eat.Authenticated{
@@ -249,10 +259,10 @@ func (v *Verifier) Appraise(ctx context.Context, e attest.Evidence, x attest.Exp
 	}, x)
 }
 
-func (v *Verifier) read(ctx context.Context, p *parts, claims *eat.Claims) (*Report, error) {
+func (v *Verifier) read(ctx context.Context, p *parts, beside Beside) (*Report, error) {
 	for _, r := range v.reports {
 		if r.Accepts(p.reportType) {
-			return r.Read(ctx, p.report, claims, v.now())
+			return r.Read(ctx, p.report, beside)
 		}
 	}
 	return nil, fmt.Errorf("%w: a report of type %.100q inside bound evidence", attest.ErrUnknownType, p.reportType)

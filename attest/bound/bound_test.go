@@ -60,7 +60,7 @@ func (c *chip) Report(_ context.Context, b bound.Binding) ([]byte, error) {
 
 func (c *chip) Accepts(mediaType string) bool { return mediaType == chipReport }
 
-func (c *chip) Read(_ context.Context, report []byte, _ *eat.Claims, _ time.Time) (*bound.Report, error) {
+func (c *chip) Read(_ context.Context, report []byte, _ bound.Beside) (*bound.Report, error) {
 	keys, err := cose.NewKeySet(c.key.Public())
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package eat
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -33,13 +34,16 @@ func parseClaims(data []byte, depth int) (*Claims, error) {
 	if len(data) == 0 || data[0]>>5 != 5 {
 		return nil, fmt.Errorf("%w: a claims set is a map", attest.ErrFormat)
 	}
-	// CBOR tokens have integer keys only (RFC 9711 §4).
-	var members map[int64]cbor.RawMessage
-	if err := cbor.Unmarshal(data, &members); err != nil {
+	if err := cbor.Wellformed(data); err != nil {
+		return nil, fmt.Errorf("%w: claims set: %w", attest.ErrFormat, err)
+	}
+	members, err := scanClaims(data, maxClaims)
+	if err != nil {
 		return nil, fmt.Errorf("%w: claims set: %w", attest.ErrFormat, err)
 	}
 	c := &Claims{}
-	for label, raw := range members {
+	for _, m := range members {
+		label, raw := m.label, m.value
 		known, err := c.parse(label, raw, depth)
 		if err != nil {
 			return nil, err
@@ -48,7 +52,7 @@ func parseClaims(data []byte, depth int) (*Claims, error) {
 			if c.Unknown == nil {
 				c.Unknown = map[int64]cbor.RawMessage{}
 			}
-			c.Unknown[label] = raw
+			c.Unknown[label] = bytes.Clone(raw)
 		}
 	}
 	return c, c.checkDependencies()
@@ -267,14 +271,13 @@ func parseTexts(raw []byte, limit int) ([]string, error) {
 }
 
 func parseArray(raw []byte, low, high int) ([]cbor.RawMessage, error) {
-	var items []cbor.RawMessage
-	if err := unmarshal(raw, 4, "an array", &items); err != nil {
+	if major(raw) != 4 {
+		return nil, errors.New("not an array")
+	}
+	if err := cbor.Wellformed(raw); err != nil {
 		return nil, err
 	}
-	if len(items) < low || len(items) > high {
-		return nil, fmt.Errorf("an array of %d, %d to %d are allowed", len(items), low, high)
-	}
-	return items, nil
+	return scanArray(raw, low, high)
 }
 
 // maxSeconds keeps times within what time.Time can compute with: the year 9999.

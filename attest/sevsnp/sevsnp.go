@@ -85,7 +85,7 @@ func NewReports(c Config) (*Reports, error) {
 func (r *Reports) Accepts(mediaType string) bool { return mediaType == bound.SEVSNPReport }
 
 // Read implements [bound.Reports].
-func (r *Reports) Read(ctx context.Context, data []byte, _ *eat.Claims, now time.Time) (*bound.Report, error) {
+func (r *Reports) Read(ctx context.Context, data []byte, b bound.Beside) (*bound.Report, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (r *Reports) Read(ctx context.Context, data []byte, _ *eat.Claims, now time
 	if err != nil {
 		return nil, fmt.Errorf("%w: SEV-SNP report: %w", attest.ErrFormat, err)
 	}
-	leaf, maker, err := r.endorsementKey(certs, signer.SigningKey, now)
+	leaf, maker, err := r.endorsementKey(certs, signer.SigningKey, b.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (r *Reports) Read(ctx context.Context, data []byte, _ *eat.Claims, now time
 	if err != nil {
 		return nil, err
 	}
-	return r.describe(report, chip, maker, now)
+	return r.describe(report, chip, maker, b.Now)
 }
 
 // endorsementKey finds the certificate of the key that signed the report and validates it.

@@ -345,7 +345,7 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := reports.Read(context.Background(), data, nil, testNow)
+		r, err := reports.Read(context.Background(), data, bound.Beside{Now: testNow})
 		if (r == nil) == (err == nil) {
 			t.Fatal(r, err)
 		}

@@ -298,7 +298,7 @@ func (b *Bench) refusedSomehow(what string, at int, data []byte) {
 	b.Helper()
 	r, err := b.Appraise(attest.Evidence{MediaType: bound.MediaType, Payload: data})
 	if err == nil || r != nil {
-		b.Errorf("%s at %d: %+v", what, at, r)
+		b.Errorf("%s at %d: accepted", what, at)
 		return
 	}
 	for _, known := range []error{attest.ErrFormat, attest.ErrUnknownType, attest.ErrSignature, attest.ErrUntrusted, attest.ErrNotFresh, attest.ErrKeyBinding, attest.ErrMeasurement} {
