@@ -132,7 +132,7 @@ func scanClaims(data []byte, limit int) ([]member, error) {
 		}
 		for _, before := range members[:i] {
 			if before.label == m.label {
-				return nil, fmt.Errorf("claim %d stands there twice", m.label)
+				return nil, fmt.Errorf("duplicate claim %d", m.label)
 			}
 		}
 	}
