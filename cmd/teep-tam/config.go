@@ -29,6 +29,9 @@ type configuration struct {
 	API struct {
 		Listen string `yaml:"listen"`
 		TLS    tls    `yaml:"tls"`
+		// InsecureHTTP lets tokens cross a network in the clear, because something in front
+		// of the TAM ends TLS.
+		InsecureHTTP bool `yaml:"insecure-plain-http"`
 	} `yaml:"api"`
 	// Store is the path of a SQLite file, or the URL of a PostgreSQL database.
 	Store string `yaml:"store"`
@@ -107,8 +110,19 @@ func (c *configuration) check() error {
 	if err := errors.Join(checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen)); err != nil {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
+	if !c.API.InsecureHTTP && c.API.TLS.Certificate == "" && !loopback(c.API.Listen) {
+		return fmt.Errorf("%s: api.listen %q can be reached from the network, and tokens would cross it in the clear: "+
+			"set api.tls, or, if something in front of it ends TLS, api.insecure-plain-http: true", c.path, c.API.Listen)
+	}
 	_, err := c.policy()
 	return err
+}
+
+// loopback tells whether an address can be reached from this host only.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 func (c *configuration) policy() (tam.Policy, error) {

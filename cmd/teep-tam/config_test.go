@@ -55,6 +55,8 @@ func TestLoadRefuses(t *testing.T) {
 		"bad port":          {`"127.0.0.1:8081"`, `"127.0.0.1:http:1"`, "HOST:PORT"},
 		"no signing keys":   {"signing-keys: [keys/esp256.pem, keys/ed25519.pem]", "signing-keys: []", "signing-keys is empty"},
 		"no verifier":       {"key: keys/verifier.pem", "key: ''", "verifier.key is missing"},
+		"API in the clear":  {`"127.0.0.1:8081"`, `"0.0.0.0:8081"`, "api.tls"},
+		"API on all hosts":  {`"127.0.0.1:8081"`, `":8081"`, "api.tls"},
 		"admission":         {"admission: attested", "admission: everybody", "write attested or manual"},
 	} {
 		t.Run(name, func(t *testing.T) {
