@@ -1,6 +1,7 @@
 package teep
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -118,6 +119,13 @@ func Open(data []byte, keys cose.KeySource, o OpenOptions) (*Opened, error) {
 // the fourth element: an array of signatures or a single one (RFC 9052 §4.1, §4.2).
 func coseShape(data []byte) (multiple bool, err error) {
 	const majorTag, majorArray = 6, 4
+	// Tagged messages say what they are; cose.Verify finds out whether that is true.
+	switch {
+	case bytes.HasPrefix(data, []byte{0xc0 | byte(COSESign1), 0x84}):
+		return false, nil
+	case bytes.HasPrefix(data, []byte{0xd8, byte(COSESign), 0x84}):
+		return true, nil
+	}
 	number := uint64(0)
 	if data[0]>>5 == majorTag {
 		var tag cbor.RawTag

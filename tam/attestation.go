@@ -45,24 +45,28 @@ type eatClaims struct {
 // tagCWT may precede the tag of the COSE structure (RFC 8392 §6).
 const tagCWT = 61
 
-// readAttestationPayload decrypts what is encrypted (TEEP §8.2) and peeks.
-func (t *TAM) readAttestationPayload(format string, data []byte) (attestationPayload, error) {
+// openAttestationPayload decrypts what is encrypted (TEEP §8.2).
+func (t *TAM) openAttestationPayload(format string, data []byte) (attestationPayload, error) {
 	if format == "" {
 		format = teep.EATMediaType
 	}
-	p := attestationPayload{format: format, data: data}
-	var err error
 	if eat.IsEncrypted(data) {
-		if p.data, err = t.decryptEAT(data); err != nil {
+		var err error
+		if data, err = t.decryptEAT(data); err != nil {
 			return attestationPayload{}, fmt.Errorf("encrypted attestation payload: %w", err)
 		}
 	}
-	if peeker, ok := t.verifier.(Peeker); ok && t.verifier.Accepts(format) {
-		p.nonce, p.agentKey, err = peeker.Peek(attest.Evidence{MediaType: format, Payload: p.data})
-		return p, err
+	return attestationPayload{format: format, data: data}, nil
+}
+
+// peek looks for the nonce and the agent's key.
+func (t *TAM) peek(p *attestationPayload) (err error) {
+	if peeker, ok := t.verifier.(Peeker); ok && t.verifier.Accepts(p.format) {
+		p.nonce, p.agentKey, err = peeker.Peek(attest.Evidence{MediaType: p.format, Payload: p.data})
+		return err
 	}
 	p.nonce, p.agentKey, err = peekEAT(p.data)
-	return p, err
+	return err
 }
 
 func peekEAT(data []byte) (nonce []byte, agentKey *cose.Key, err error) {

@@ -79,6 +79,16 @@ func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error
 	}
 	switch m := opened.Message.(type) {
 	case *teep.QueryResponse:
+		if m.AttestationPayload != nil && s.payload.data == nil {
+			// What cannot be read here cannot be appraised either, which will say why.
+			s.payload, err = t.openAttestationPayload(m.AttestationFormat, m.AttestationPayload)
+			if err == nil && m.Token == nil {
+				err = t.peek(&s.payload) // for the challenge
+			}
+			if err != nil {
+				t.log.DebugContext(ctx, "attestation payload could not be read", "err", err)
+			}
+		}
 		return t.queryResponse(ctx, s, m)
 	case *teep.Success:
 		return t.success(ctx, s, m)
@@ -120,34 +130,33 @@ type agentKeys struct {
 	err     error // the store failed
 }
 
-// VerifiersFor implements [cose.KeySource].
+// VerifiersFor implements [cose.KeySource]. The payload of a known device is not looked at here: its
+// kid is enough.
 func (a *agentKeys) VerifiersFor(alg cose.Algorithm, h cose.Headers) []cose.Verifier {
 	a.keyID = h.KeyID()
-	if err := a.readPayload(); err != nil {
-		a.tam.log.DebugContext(a.ctx, "attestation payload could not be read", "err", err)
-	}
-	candidate := a.payload.agentKey
-	certified, err := a.certifiedKey(h)
+	candidate, err := a.certifiedKey(h)
 	if err != nil {
 		a.chain = err
 		return nil
 	}
-	if certified != nil {
-		candidate = certified
-	}
-	thumbprint := a.keyID
-	if len(thumbprint) != 32 && candidate != nil {
-		thumbprint = candidate.Thumbprint()
-	}
-	key, err := a.knownKey(thumbprint)
-	if err != nil {
-		a.err = err
-		return nil
-	}
-	if key == nil {
+	key, err := a.knownKey(a.keyID)
+	if key == nil && err == nil {
+		if candidate == nil {
+			candidate = a.payloadKey()
+		}
 		if key = candidate; key == nil {
 			return nil
 		}
+		if len(a.keyID) != 32 {
+			var known *cose.Key
+			if known, err = a.knownKey(key.Thumbprint()); known != nil {
+				key = known
+			}
+		}
+	}
+	if err != nil {
+		a.err = err
+		return nil
 	}
 	v, err := key.VerifierFor(alg)
 	if err != nil {
@@ -188,28 +197,38 @@ func (a *agentKeys) knownKey(thumbprint []byte) (*cose.Key, error) {
 	return key, nil
 }
 
-// readPayload takes the attestation-payload out of a QueryResponse that is not verified yet. No
-// more of the message than that is looked at.
-func (a *agentKeys) readPayload() error {
-	data, err := cose.UnverifiedPayload(a.msg)
+// payloadKey takes the agent's key out of the attestation-payload of a QueryResponse that is not
+// verified yet; nil if there is none. No more of the message than that is looked at.
+func (a *agentKeys) payloadKey() *cose.Key {
+	format, data, err := unverifiedPayload(a.msg)
+	if err == nil && data != nil {
+		if a.payload, err = a.tam.openAttestationPayload(format, data); err == nil {
+			err = a.tam.peek(&a.payload)
+		}
+	}
 	if err != nil {
-		return err
+		a.tam.log.DebugContext(a.ctx, "attestation payload could not be read", "err", err)
+	}
+	return a.payload.agentKey
+}
+
+func unverifiedPayload(msg []byte) (format string, payload []byte, err error) {
+	data, err := cose.UnverifiedPayload(msg)
+	if err != nil {
+		return "", nil, err
 	}
 	var parts []cbor.RawMessage
 	if err := cbor.Unmarshal(data, &parts); err != nil || len(parts) != 2 {
-		return err // only a QueryResponse of two elements carries one
+		return "", nil, err // only a QueryResponse of two elements carries one
 	}
 	var kind teep.MessageType
 	if err := cbor.Unmarshal(parts[0], &kind); err != nil || kind != teep.TypeQueryResponse {
-		return err
+		return "", nil, err
 	}
 	var options struct {
 		Payload []byte `cbor:"7,keyasint,omitempty"`
 		Format  string `cbor:"13,keyasint,omitempty"`
 	}
-	if err := cbor.Unmarshal(parts[1], &options); err != nil || options.Payload == nil {
-		return err
-	}
-	a.payload, err = a.tam.readAttestationPayload(options.Format, options.Payload)
-	return err
+	err = cbor.Unmarshal(parts[1], &options)
+	return options.Format, options.Payload, err
 }
