@@ -77,3 +77,18 @@ func TestNamesSaySomething(t *testing.T) {
 		}
 	}
 }
+
+// TestArchitectureNamesEveryRoom holds ARCHITECTURE.md to the code. Packages that only tests of
+// their parent use need no line.
+func TestArchitectureNamesEveryRoom(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages(t) {
+		r, _ := room(p.ImportPath)
+		if !strings.Contains(string(text), "`"+r+"`") && !strings.HasSuffix(r, "test") {
+			t.Errorf("ARCHITECTURE.md does not mention %s: say what is in it", r)
+		}
+	}
+}
