@@ -135,7 +135,7 @@ type catalogue struct {
 
 // currentCatalogue returns the newest revision, reading it again only when it changed.
 func (t *TAM) currentCatalogue(ctx context.Context) (*catalogue, error) {
-	revision, err := t.store.CatalogueRevision(ctx)
+	revision, err := t.revision.read(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("tam: reading the catalogue's revision: %w", err)
 	}

@@ -162,6 +162,7 @@ type TAM struct {
 	envelopes *envelopeCache
 	retries   *retryLimit
 
+	revision    sharedRevision
 	catalogueMu sync.Mutex
 	catalogue   *catalogue
 }
@@ -187,6 +188,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 		clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
 	}
+	t.revision.store = c.Store
 	t.tokens = &tokens{
 		store: c.Store, clock: c.Clock, rand: c.Rand,
 		lifetime: t.policy.TokenLifetime, rotate: t.policy.TokenKeyRotation,
