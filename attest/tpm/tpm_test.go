@@ -100,7 +100,6 @@ type device struct {
 	quoter      *tpm.Quoter
 	endorsement *appraisal.Endorsement
 	class       appraisal.Class
-	chain       [][]byte
 }
 
 var pcrs = []int{0, 4, 9}
