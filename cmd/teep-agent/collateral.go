@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -14,9 +16,10 @@ import (
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tee"
 	"github.com/go-teep/teep/tee/sandbox"
+	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
-func collateralCommand(h *sandbox.Hardening) *cobra.Command {
+func collateralCommand(inner *confine.ExitError) *cobra.Command {
 	var path, owner string
 	var lifetime time.Duration
 	var accept bool
@@ -36,21 +39,7 @@ The weaknesses of this TEE make its Evidence end in a warning, unless the refere
 			if err != nil {
 				return err
 			}
-			environment, err := openTEE(cmd.Context(), c, h, slog.New(slog.DiscardHandler))
-			if err != nil {
-				return err
-			}
-			defer environment.Close()
-			all, err := collateral(environment, owner, time.Now().Add(lifetime), accept)
-			if err != nil {
-				return err
-			}
-			text, err := all.YAML()
-			if err != nil {
-				return err
-			}
-			_, err = cmd.OutOrStdout().Write(text)
-			return err
+			return launch(cmd.Context(), c, task{Collateral: &collateralTask{Owner: owner, Lifetime: lifetime, Accept: accept}}, inner)
 		},
 	}
 	c.Flags().StringVar(&owner, "owner", "", "who vouches for this device and this program")
@@ -60,6 +49,31 @@ The weaknesses of this TEE make its Evidence end in a warning, unless the refere
 		panic(err) // the flag was added above
 	}
 	return configFlag(c, &path)
+}
+
+// collateralTask is what the confined process is to print.
+type collateralTask struct {
+	Owner    string
+	Lifetime time.Duration
+	Accept   bool
+}
+
+func printCollateral(ctx context.Context, c *configuration, t *collateralTask, inside *confine.Confined, out io.Writer) error {
+	environment, err := openTEE(ctx, c, inside, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer environment.Close()
+	all, err := collateral(environment, t.Owner, time.Now().Add(t.Lifetime), t.Accept)
+	if err != nil {
+		return err
+	}
+	text, err := all.YAML()
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
 }
 
 func collateral(environment *sandbox.TEE, owner string, expires time.Time, accept bool) (*appraisal.Collateral, error) {

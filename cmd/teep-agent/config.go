@@ -12,6 +12,7 @@ import (
 	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tee/sandbox"
+	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
 // agentName is what reference values call this program.
@@ -39,7 +40,15 @@ type configuration struct {
 		StorageBytes int64         `yaml:"storage-bytes"`
 	} `yaml:"applications"`
 
-	path string
+	// User is whom to become when started as root: a name, a number, or numbers UID:GID.
+	User string `yaml:"user"`
+	// Require names the walls without which the agent does not start, InsecureWithout those that
+	// are left out.
+	Require         []string `yaml:"require"`
+	InsecureWithout []string `yaml:"insecure-without"`
+
+	// Path is the file's own, for error messages.
+	Path string `yaml:"-"`
 }
 
 // identity is what the maker of the device says about it.
@@ -52,7 +61,7 @@ type identity struct {
 }
 
 func load(path string) (*configuration, error) {
-	c := &configuration{Dir: "state", Socket: "agent.sock", Algorithm: "ESP256", path: path}
+	c := &configuration{Dir: "state", Socket: "agent.sock", Algorithm: "ESP256", Path: path}
 	if err := config.Load(path, c); err != nil {
 		return nil, err
 	}
@@ -65,33 +74,45 @@ func load(path string) (*configuration, error) {
 			return nil, fmt.Errorf("%s: %s is missing; 'teep-agent --help' shows an example", path, required.key)
 		}
 	}
+	for key, names := range map[string][]string{"require": c.Require, "insecure-without": c.InsecureWithout} {
+		if _, err := confine.ParseWalls(names); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", path, key, err)
+		}
+	}
 	c.Dir = config.Relative(path, c.Dir)
 	c.Socket = config.Relative(path, c.Socket)
 	c.Trust = config.Relative(path, c.Trust)
 	return c, nil
 }
 
-// openTEE opens the sandbox, and makes it at the first start.
-func openTEE(ctx context.Context, c *configuration, h *sandbox.Hardening, log *slog.Logger) (*sandbox.TEE, error) {
+// openTEE opens the sandbox in this confined process, and makes it at the first start.
+func openTEE(ctx context.Context, c *configuration, inside *confine.Confined, log *slog.Logger) (*sandbox.TEE, error) {
+	required, err := confine.ParseWalls(c.Require)
+	if err != nil {
+		return nil, err
+	}
 	oemid, err := attest.ParseOEMID(c.Identity.OEMID)
 	if err != nil {
-		return nil, fmt.Errorf("%s: identity.oemid: %w", c.path, err)
+		return nil, fmt.Errorf("%s: identity.oemid: %w", c.Path, err)
 	}
 	alg, err := cose.ParseAlgorithm(c.Algorithm)
 	if err != nil {
-		return nil, fmt.Errorf("%s: algorithm: %w", c.path, err)
+		return nil, fmt.Errorf("%s: algorithm: %w", c.Path, err)
 	}
 	vendor, class, err := c.Identity.identifiers()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.path, err)
+		return nil, fmt.Errorf("%s: %w", c.Path, err)
 	}
 	return sandbox.Open(ctx, sandbox.Config{
-		Dir: c.Dir,
+		// The folder of this process, whatever its name is outside.
+		Dir: ".", Lock: inside.Files[lockFile],
 		Identity: sandbox.Identity{
 			OEMID: oemid, HWModel: []byte(c.Identity.HWModel), HWVersion: c.Identity.HWVersion,
 			VendorID: vendor, ClassID: class, AgentName: agentName, AgentVersion: version,
 		},
-		AgentAlgorithm: alg, Rand: rand.Reader, Now: time.Now, Hardening: h, Logger: log,
+		AgentAlgorithm: alg, Rand: rand.Reader, Now: time.Now, Logger: log,
+		Confinement: &inside.Report, Require: required,
+		Measure: func() ([]byte, error) { return inside.Measurement, nil },
 	})
 }
 

@@ -9,16 +9,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-teep/teep/internal/program"
-	"github.com/go-teep/teep/tee/sandbox"
+	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
 func main() {
 	// First of all: nothing that is in memory later shall be in reach of others.
-	hardening := sandbox.Harden()
-	os.Exit(program.Main(root(&hardening), os.Args[1:], os.Stderr))
+	confine.Harden()
+	var inner confine.ExitError
+	code := program.Main(root(&inner), os.Args[1:], os.Stderr)
+	if code == program.ExitOK && inner.Code != 0 {
+		// The confined process has said why.
+		code = max(inner.Code, program.ExitError)
+	}
+	os.Exit(code)
 }
 
-func root(h *sandbox.Hardening) *cobra.Command {
+// root is the command line. How a confined process ended that did not end well goes to inner.
+func root(inner *confine.ExitError) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "teep-agent",
 		Short: "TEEP Agent and its Trusted Execution Environment",
@@ -35,10 +42,14 @@ A configuration file:
     oemid: pen:32473
     hwmodel: demo-board
     hwversion: "1.0"
+  user: teep-agent           # whom to become when started as root; the default, where there is that account
+  require: [landlock, seccomp]   # do not start without these walls; without "require", what is
+                             # missing is logged and reported in the Evidence
+                             # walls: ` + wallNames() + `
 
 Start it with: teep-agent serve --config agent.yaml`,
 	}
-	c.AddCommand(serveCommand(h), collateralCommand(h), measureCommand())
+	c.AddCommand(serveCommand(inner), collateralCommand(inner), measureCommand(), confinedCommand())
 	return c
 }
 
@@ -49,4 +60,18 @@ func configFlag(c *cobra.Command, path *string) *cobra.Command {
 		panic(err) // the flag was added a line above
 	}
 	return c
+}
+
+func wallNames() string {
+	names := ""
+	for i, w := range confine.Walls() {
+		switch {
+		case i > 0 && i%5 == 0:
+			names += ",\n                             #   "
+		case i > 0:
+			names += ", "
+		}
+		names += string(w)
+	}
+	return names
 }

@@ -5,25 +5,23 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-teep/teep/agent"
 	"github.com/go-teep/teep/attest/eat"
-	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee"
 	"github.com/go-teep/teep/tee/sandbox"
+	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
-func serveCommand(h *sandbox.Hardening) *cobra.Command {
+func serveCommand(inner *confine.ExitError) *cobra.Command {
 	var path string
 	var logs program.LogFlags
 	c := &cobra.Command{
@@ -35,23 +33,31 @@ only the device administrator whom they name can replace them.`,
 		Example: `  teep-agent serve --config device/agent.yaml`,
 		Args:    program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := logs.Logger(cmd.ErrOrStderr())
-			if err != nil {
+			if _, err := logs.Logger(cmd.ErrOrStderr()); err != nil {
 				return err
 			}
 			c, err := load(path)
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), c, h, log)
+			return launch(cmd.Context(), c, task{Serve: &serveTask{Logs: logs}}, inner)
 		},
 	}
 	logs.Register(c)
 	return configFlag(c, &path)
 }
 
-func serve(ctx context.Context, c *configuration, h *sandbox.Hardening, log *slog.Logger) error {
-	environment, err := openTEE(ctx, c, h, log)
+// serveTask is what the confined process needs to serve.
+type serveTask struct {
+	Logs program.LogFlags
+	// Trust is the file of trust anchors, TrustFiles what it names; both are out of reach inside.
+	Trust      []byte
+	TrustFiles map[string]trustFile
+}
+
+func serve(ctx context.Context, c *configuration, t *serveTask, inside *confine.Confined, log *slog.Logger) error {
+	log.Info("confined", "landlock-abi", inside.Report.LandlockABI, "uid", os.Getuid(), "missing", len(inside.Report.Missing))
+	environment, err := openTEE(ctx, c, inside, log)
 	if err != nil {
 		return err
 	}
@@ -60,15 +66,9 @@ func serve(ctx context.Context, c *configuration, h *sandbox.Hardening, log *slo
 	if err != nil {
 		return err
 	}
-	var trust []byte
-	if c.Trust != "" {
-		if trust, err = os.ReadFile(c.Trust); err != nil {
-			return fmt.Errorf("trust anchors: %w", err)
-		}
-	}
 	a, err := agent.New(agent.Config{
-		TEE: environment, Attester: attester, Trust: trust,
-		ReadTrustFile: func(name string) ([]byte, error) { return os.ReadFile(config.Relative(c.Trust, name)) },
+		TEE: environment, Attester: attester, Trust: t.Trust,
+		ReadTrustFile: t.readTrustFile,
 		Policy:        agent.Policy{Interval: c.Policy.Interval, RetryMin: c.Policy.RetryMin, RetryMax: c.Policy.RetryMax},
 		Limits: agent.Limits{Application: tee.Limits{
 			MemoryBytes: c.Applications.MemoryBytes, CallDuration: c.Applications.CallDuration,
@@ -80,9 +80,9 @@ func serve(ctx context.Context, c *configuration, h *sandbox.Hardening, log *slo
 		return err
 	}
 	defer a.Close()
-	ln, err := listen(c.Socket)
+	ln, err := net.FileListener(inside.Files[socketFile])
 	if err != nil {
-		return err
+		return fmt.Errorf("the socket that was handed over: %w", err)
 	}
 	for _, weakness := range environment.Identity().Weaknesses {
 		log.Warn("weakness of this TEE, reported in its Evidence", "weakness", weakness)
@@ -112,28 +112,4 @@ func newAttester(environment *sandbox.TEE) (*eat.Attester, error) {
 		},
 		Signer: signer, Now: time.Now, Rand: rand.Reader,
 	})
-}
-
-// listen makes the socket, which only this user can reach. One that an agent left behind when it
-// was killed is replaced; that no agent uses it is sure, because this one holds the TEE's lock.
-func listen(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	if st, err := os.Lstat(path); err == nil {
-		if st.Mode()&fs.ModeSocket == 0 {
-			return nil, fmt.Errorf("%s exists and is not a socket: choose another name for socket", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, ln.Close())
-	}
-	return ln, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
 	"github.com/go-teep/teep/tee"
+	"github.com/go-teep/teep/tee/sandbox/secretmem"
 	"github.com/go-teep/teep/tee/seal"
 )
 
@@ -70,7 +71,8 @@ func makeSecret(disk seal.Disk, rand io.Reader) ([]byte, error) {
 	if _, err := io.ReadFull(rand, secret); err != nil {
 		return nil, fmt.Errorf("make the device secret: no randomness: %w", err)
 	}
-	content := append([]byte(secretMagic), secret...)
+	content := append(append(make([]byte, 0, len(secretMagic)+secretSize+checkSize), secretMagic...), secret...)
+	defer func() { clear(content[:cap(content)]) }()
 	sum := sha256.Sum256(content)
 	if err := writeDurably(disk, append(content, sum[:checkSize]...)); err != nil {
 		return nil, fmt.Errorf("make the device secret: %w", err)
@@ -110,9 +112,17 @@ type birth struct {
 	keys *keys
 }
 
+// wipe zeroes the private keys.
+func (b *birth) wipe() {
+	for _, key := range b.Keys {
+		clear(key)
+	}
+}
+
 const birthItem = "birth"
 
-func loadBirth(store *seal.Store, cfg Config) (*birth, error) {
+// loadBirth moves the private keys into secrets.
+func loadBirth(store *seal.Store, secrets *secretmem.Page, cfg Config) (*birth, error) {
 	var b birth
 	content, err := store.Item(birthItem)
 	switch {
@@ -124,13 +134,15 @@ func loadBirth(store *seal.Store, cfg Config) (*birth, error) {
 	case err != nil:
 		return nil, err
 	}
+	defer clear(content)
+	defer b.wipe()
 	if err := cbor.Unmarshal(content, &b); err != nil {
 		return nil, fmt.Errorf("%w: keys of the TEE: %w", tee.ErrCorrupt, err)
 	}
-	if b.keys, err = parseKeys(b.Keys); err != nil {
+	if b.keys, err = parseKeys(b.Keys, secrets); err != nil {
 		return nil, err
 	}
-	if want, have := cfg.agentAlgorithm(), b.keys.byUse[tee.KeyAgent].Alg(); want != have {
+	if want, have := cfg.agentAlgorithm(), b.keys.public[tee.KeyAgent].Alg(); want != have {
 		return nil, fmt.Errorf("the agent key is for %v but the configuration says %v: a key cannot change its algorithm; set it back, or empty the folder to begin anew with a new identity", have, want)
 	}
 	if ueid := cfg.Identity.UEID; len(ueid) > 0 {
@@ -170,6 +182,7 @@ func makeBirth(store *seal.Store, cfg Config) ([]byte, error) {
 			return nil, fmt.Errorf("make the %s key: %w", use, err)
 		}
 	}
+	defer b.wipe()
 	content, err := cbor.Marshal(b)
 	if err != nil {
 		return nil, err

@@ -8,11 +8,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"os"
 	"time"
 
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tee"
+	"github.com/go-teep/teep/tee/sandbox/confine"
+	"github.com/go-teep/teep/tee/sandbox/secretmem"
 	"github.com/go-teep/teep/tee/seal"
 	"github.com/go-teep/teep/tee/wasm"
 )
@@ -45,8 +49,10 @@ type Config struct {
 	Now  func() time.Time
 	// Measure returns the SHA-256 of the agent's own code; nil means MeasureExecutable.
 	Measure func() ([]byte, error)
-	// Hardening is what Harden returned; nil is reported as a weakness.
-	Hardening *Hardening
+	// Confinement is what confine.Enter reported; nil is reported as a weakness.
+	Confinement *confine.Report
+	// Require names the walls without which the TEE does not open (confine.ErrMissing).
+	Require []confine.Wall
 	// Counter finds rollback of the whole folder; nil is reported as a weakness.
 	Counter seal.MonotonicCounter
 	// Applications are the limits of applications that state none, field by field.
@@ -56,6 +62,8 @@ type Config struct {
 	MaxSessions, MaxParallel int
 	MaxAppBytes              int64
 	Logger                   *slog.Logger
+	// Lock is what TakeLock returned, if the caller has taken it: then it stays the caller's.
+	Lock *os.File
 	// Disk replaces Dir in tests, together with its lock and its permissions.
 	Disk seal.Disk
 }
@@ -66,6 +74,7 @@ type TEE struct {
 	keys     *keys
 	store    *seal.Store
 	runtime  *wasm.Runtime
+	secrets  *secretmem.Page
 	release  func() error
 }
 
@@ -80,7 +89,7 @@ func Open(ctx context.Context, cfg Config) (*TEE, error) {
 	disk, release := cfg.Disk, func() error { return nil }
 	if disk == nil {
 		var err error
-		if disk, release, err = claimFolder(cfg.Dir); err != nil {
+		if disk, release, err = claimFolder(cfg.Dir, cfg.Lock); err != nil {
 			return nil, err
 		}
 	}
@@ -104,35 +113,71 @@ func open(ctx context.Context, cfg Config, disk seal.Disk) (*TEE, error) {
 	if len(measurement) != sha256.Size {
 		return nil, fmt.Errorf("the measurement of the agent has %d bytes, not the %d of SHA-256", len(measurement), sha256.Size)
 	}
-	secret, err := deviceSecret(disk, cfg.Rand)
-	if err != nil {
+	report := cfg.report()
+	secrets, err := secretmem.New()
+	if secrets == nil {
 		return nil, err
 	}
-	sealing, err := hkdf.Key(sha256.New, secret, nil, "go-teep sandbox sealing", 32)
-	if err != nil {
-		return nil, err
+	report.Miss(confine.WallSecretMemory, err)
+	t := &TEE{secrets: secrets, release: func() error { return nil }}
+	if err = report.Require(cfg.Require); err == nil {
+		err = t.unseal(ctx, cfg, disk)
 	}
-	store, err := seal.Open(seal.Config{Disk: disk, Secret: sealing, Rand: cfg.Rand, Counter: cfg.Counter,
-		Logger: cfg.Logger, MaxAppBytes: cfg.MaxAppBytes})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, secrets.Close())
 	}
-	birth, err := loadBirth(store, cfg)
-	if err != nil {
-		return nil, err
-	}
-	runtime, err := wasm.New(ctx, wasm.Config{Rand: cfg.Rand, Now: cfg.Now, Logger: cfg.Logger,
-		Defaults: cfg.Applications, MaxSessions: cfg.MaxSessions, MaxParallel: cfg.MaxParallel})
-	if err != nil {
-		return nil, err
-	}
-	identity := cfg.identity(birth.UEID, measurement)
-	return &TEE{identity: identity, keys: birth.keys, store: store, runtime: runtime}, nil
+	t.identity.Measurement, t.identity.Weaknesses = measurement, cfg.weaknesses(report)
+	return t, nil
 }
 
-// Close ends all applications and gives the folder free.
+// report is a copy of what Enter reported. Without that nothing stands.
+func (cfg Config) report() confine.Report {
+	if cfg.Confinement != nil {
+		return confine.Report{Missing: maps.Clone(cfg.Confinement.Missing), LandlockABI: cfg.Confinement.LandlockABI}
+	}
+	var r confine.Report
+	for _, w := range confine.Walls() {
+		if w != confine.WallSecretMemory {
+			r.Miss(w, errNotConfined)
+		}
+	}
+	return r
+}
+
+var errNotConfined = errors.New("the process was not confined")
+
+// unseal opens, or makes, what is in the folder.
+func (t *TEE) unseal(ctx context.Context, cfg Config, disk seal.Disk) error {
+	secret, err := deviceSecret(disk, cfg.Rand)
+	if err != nil {
+		return err
+	}
+	defer clear(secret)
+	sealing, err := hkdf.Key(sha256.New, secret, nil, "go-teep sandbox sealing", 32)
+	if err != nil {
+		return err
+	}
+	if sealing, err = t.secrets.Keep(sealing); err != nil {
+		return err
+	}
+	t.store, err = seal.Open(seal.Config{Disk: disk, Secret: sealing, Rand: cfg.Rand, Counter: cfg.Counter,
+		Logger: cfg.Logger, MaxAppBytes: cfg.MaxAppBytes})
+	if err != nil {
+		return err
+	}
+	birth, err := loadBirth(t.store, t.secrets, cfg)
+	if err != nil {
+		return err
+	}
+	t.keys, t.identity = birth.keys, cfg.identity(birth.UEID)
+	t.runtime, err = wasm.New(ctx, wasm.Config{Rand: cfg.Rand, Now: cfg.Now, Logger: cfg.Logger,
+		Defaults: cfg.Applications, MaxSessions: cfg.MaxSessions, MaxParallel: cfg.MaxParallel})
+	return err
+}
+
+// Close ends all applications, gives the folder free and zeroes the keys.
 func (t *TEE) Close() error {
-	return errors.Join(t.runtime.Close(context.Background()), t.release())
+	return errors.Join(t.runtime.Close(context.Background()), t.release(), t.secrets.Close())
 }
 
 // Identity implements tee.TEE.
@@ -154,7 +199,7 @@ func (t *TEE) Store() tee.Store { return t.store }
 // Runtime implements tee.TEE.
 func (t *TEE) Runtime() tee.Runtime { return t.runtime }
 
-func (cfg Config) identity(ueid, measurement []byte) tee.Identity {
+func (cfg Config) identity(ueid []byte) tee.Identity {
 	id := cfg.Identity
 	if id.DeviceID == ([16]byte{}) {
 		id.DeviceID = suit.NewUUIDv5(id.ClassID, ueid)
@@ -165,25 +210,20 @@ func (cfg Config) identity(ueid, measurement []byte) tee.Identity {
 	return tee.Identity{
 		UEID: ueid, OEMID: id.OEMID, HWModel: id.HWModel, HWVersion: id.HWVersion,
 		VendorID: id.VendorID, ClassID: id.ClassID, DeviceID: id.DeviceID,
-		Measurement: measurement, AgentName: id.AgentName, AgentVersion: id.AgentVersion,
-		Weaknesses: cfg.weaknesses(),
+		AgentName: id.AgentName, AgentVersion: id.AgentVersion,
 	}
 }
 
 // weaknesses says what this TEE does not protect against. It is evidence: nothing is left out.
-func (cfg Config) weaknesses() []string {
+func (cfg Config) weaknesses(r confine.Report) []string {
 	w := []string{
 		"software TEE: the administrator of the device can read its memory",
 		"measurement of the agent by the agent itself: not rooted in hardware",
 		"sealing key from a device secret in a file: whoever reads that file can read and forge the sealed state",
-		"keys in ordinary memory",
-		"not confined by namespaces, Landlock or seccomp: an exploited runtime can reach what the agent's user can",
+		"keys are copied to ordinary memory of the process while they are used",
 	}
 	if cfg.Counter == nil {
 		w = append(w, "no monotonic counter: rollback of the whole store is not detected")
 	}
-	if cfg.Hardening == nil {
-		return append(w, "process not hardened: memory dumps and debuggers are not kept out")
-	}
-	return append(w, cfg.Hardening.Missing...)
+	return append(w, r.Weaknesses()...)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/tee"
 	"github.com/go-teep/teep/tee/sandbox"
+	"github.com/go-teep/teep/tee/sandbox/confine"
 	"github.com/go-teep/teep/tee/seal/crashfs"
 	"github.com/go-teep/teep/tee/teetest"
 )
@@ -98,7 +99,7 @@ func TestIdentity(t *testing.T) {
 		t.Fatalf("UEID %x, device %x", id.UEID, id.DeviceID)
 	}
 	all := strings.Join(id.Weaknesses, "\n")
-	for _, w := range []string{"administrator", "device secret", "monotonic counter", "not hardened"} {
+	for _, w := range []string{"administrator", "device secret", "monotonic counter", "seccomp: the process was not confined", "ordinary memory"} {
 		if !strings.Contains(all, w) {
 			t.Errorf("weakness %q is not stated in:\n%s", w, all)
 		}
@@ -107,14 +108,14 @@ func TestIdentity(t *testing.T) {
 	cfg := config(dir)
 	cfg.Identity.UEID = append([]byte{1}, bytes.Repeat([]byte{5}, 16)...)
 	cfg.Identity.DeviceID = [16]byte{7}
-	cfg.Hardening = &sandbox.Hardening{Missing: []string{"this and that"}}
+	cfg.Confinement = &confine.Report{Missing: map[confine.Wall]string{confine.WallLandlock: "this and that"}}
 	e = mustOpen(t, cfg)
 	defer mustClose(t, e)
 	id = e.Identity()
 	if !bytes.Equal(id.UEID, cfg.Identity.UEID) || id.DeviceID != [16]byte{7} {
 		t.Fatalf("configured identity is not used: %+v", id)
 	}
-	if all := strings.Join(id.Weaknesses, "\n"); strings.Contains(all, "not hardened") || !strings.Contains(all, "this and that") {
+	if all := strings.Join(id.Weaknesses, "\n"); strings.Contains(all, "seccomp") || !strings.Contains(all, "this and that") {
 		t.Fatal(all)
 	}
 }
@@ -270,5 +271,67 @@ func TestCrashAtFirstStart(t *testing.T) {
 			}
 			mustClose(t, second)
 		}
+	}
+}
+
+// TestRequire: what is missing can be a reason not to start, and then nothing is made.
+func TestRequire(t *testing.T) {
+	report := confine.Report{Missing: map[confine.Wall]string{confine.WallSeccomp: "the kernel has none"}}
+	for name, c := range map[string]struct {
+		report  *confine.Report
+		require []confine.Wall
+		ok      bool
+	}{
+		"nothing":               {&report, nil, true},
+		"what stands":           {&report, []confine.Wall{confine.WallLandlock}, true},
+		"what is missing":       {&report, []confine.Wall{confine.WallLandlock, confine.WallSeccomp}, false},
+		"not confined, nothing": {nil, nil, true},
+		"not confined":          {nil, []confine.Wall{confine.WallUser}, false},
+	} {
+		cfg := config(filepath.Join(t.TempDir(), "tee"))
+		cfg.Confinement, cfg.Require = c.report, c.require
+		e, err := open(cfg)
+		if c.ok {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			} else {
+				mustClose(t, e)
+			}
+			continue
+		}
+		if !errors.Is(err, confine.ErrMissing) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(cfg.Dir, "device-secret")); err == nil {
+			t.Errorf("%s: there are keys all the same", name)
+		}
+	}
+}
+
+// TestKeysAreZeroedByClose: after Close neither keys nor sealing work any more.
+func TestKeysAreZeroedByClose(t *testing.T) {
+	e := mustOpen(t, config(filepath.Join(t.TempDir(), "tee")))
+	signers := map[tee.KeyUse]cose.Signer{}
+	for _, use := range []tee.KeyUse{tee.KeyAgent, tee.KeyAttestation, tee.KeyReport} {
+		var err error
+		if signers[use], err = e.Keys().Signer(use); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := signers[use].Sign(rand.Reader, []byte("to be signed")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := e.Store()
+	mustClose(t, e)
+	for use, s := range signers {
+		if sig, err := s.Sign(rand.Reader, []byte("to be signed")); err == nil {
+			t.Errorf("the %s key signed after Close: %x", use, sig)
+		}
+	}
+	if k, err := e.Keys().Decryption(); err == nil {
+		t.Errorf("there is a decryption key after Close: %v", k)
+	}
+	if err := store.ReplaceRecord(0, []byte("sealed under nothing")); err == nil {
+		t.Error("a record was sealed after Close")
 	}
 }

@@ -33,6 +33,8 @@ type Config struct {
 	// Disk is the folder. One store at a time uses it; the caller sees to that.
 	Disk Disk
 	// Secret is the sealing secret, at least 32 bytes of full entropy, the same at every start.
+	// The store keeps no copy: it stays the caller's, unchanged, for as long as the store is used, and
+	// zeroing it ends that.
 	Secret []byte
 	// Rand is the source of randomness, crypto/rand.Reader outside tests.
 	Rand io.Reader
@@ -49,7 +51,6 @@ type Config struct {
 type Store struct {
 	disk      Disk
 	secret    []byte
-	nameKey   []byte
 	rand      io.Reader
 	counter   MonotonicCounter
 	log       *slog.Logger
@@ -85,12 +86,8 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Disk == nil || cfg.Rand == nil {
 		return nil, errors.New("seal: Config needs a Disk and a Rand")
 	}
-	nameKey, err := hkdf.Key(sha256.New, cfg.Secret, nil, "go-teep seal 1\x00names", 32)
-	if err != nil {
-		return nil, err
-	}
 	s := &Store{
-		disk: cfg.Disk, secret: append([]byte(nil), cfg.Secret...), nameKey: nameKey,
+		disk: cfg.Disk, secret: cfg.Secret,
 		rand: cfg.Rand, counter: cfg.Counter, log: cfg.Logger,
 		maxRecord: cfg.MaxRecordBytes, maxApp: cfg.MaxAppBytes,
 		fileOf: map[string]string{}, live: map[string]bool{},
@@ -191,8 +188,14 @@ func (s *Store) PutItem(name string, content []byte) error {
 	return nil
 }
 
+// hiddenName derives its key each time: a key less that stays in memory.
 func (s *Store) hiddenName(context string, id []byte) string {
-	m := hmac.New(sha256.New, s.nameKey)
+	key, err := hkdf.Key(sha256.New, s.secret, nil, "go-teep seal 1\x00names", 32)
+	if err != nil {
+		panic(err) // only for more output than HKDF has
+	}
+	defer clear(key)
+	m := hmac.New(sha256.New, key)
 	m.Write([]byte(context))
 	m.Write([]byte{0})
 	m.Write(id)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/go-teep/teep/tee"
@@ -35,11 +36,18 @@ const (
 // stand in for another.
 type purpose struct{ kind, label string }
 
+// errSecretGone says that the owner of the sealing secret has zeroed it.
+var errSecretGone = errors.New("seal: the sealing secret is gone: the TEE was closed")
+
 func (p purpose) aead(secret, salt []byte) (cipher.AEAD, error) {
+	if !slices.ContainsFunc(secret, func(b byte) bool { return b != 0 }) {
+		return nil, errSecretGone
+	}
 	key, err := hkdf.Key(sha256.New, secret, salt, "go-teep seal 1\x00"+p.kind+"\x00"+p.label, 32)
 	if err != nil {
 		return nil, err
 	}
+	defer clear(key)
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/internal/config"
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tee/sandbox"
+	"github.com/go-teep/teep/tee/sandbox/confine"
+)
+
+// The files that the confined process gets. collateral has no socket.
+const (
+	lockFile   = 0
+	socketFile = 1
+)
+
+// task is what the launcher hands over to the confined process.
+type task struct {
+	Config     *configuration
+	Serve      *serveTask
+	Collateral *collateralTask
+}
+
+const (
+	confinedName = "confined"
+	// lockPatience is how long the confined process of a launcher that was killed may take to end.
+	lockPatience = 5 * time.Second
+	// defaultID is who the agent becomes when root starts it, no user is configured and there is no
+	// account named agentName: a number that Linux distributions give to nobody.
+	defaultID = 60989
+)
+
+// launch opens what the TEE needs from the device, and runs the task in a confined process.
+func launch(ctx context.Context, c *configuration, t task, inner *confine.ExitError) error {
+	t.Config = c
+	who, err := c.account()
+	if err != nil {
+		return fmt.Errorf("%s: user: %w", c.Path, err)
+	}
+	lock, err := sandbox.Prepare(c.Dir, who.UID, who.GID, lockPatience)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	files := []*os.File{lock}
+	if t.Serve != nil {
+		if err := t.Serve.readTrust(c.Trust); err != nil {
+			return err
+		}
+		// Its name is removed at the end; the launcher has another working directory by then.
+		name, err := filepath.Abs(c.Socket)
+		if err != nil {
+			return err
+		}
+		socket, err := listenFile(c.Socket)
+		if err != nil {
+			return err
+		}
+		defer os.Remove(name)
+		defer socket.Close()
+		files = append(files, socket)
+	}
+	handover, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	without, err := confine.ParseWalls(c.InsecureWithout)
+	if err != nil {
+		return err
+	}
+	debug.FreeOSMemory() // there is nothing to do from here on but to wait
+	err = confine.Run(ctx, confine.Command{
+		Args: []string{agentName, confinedName}, Dir: c.Dir, User: who, Files: files, Handover: handover, Without: without,
+	})
+	var exit *confine.ExitError
+	if errors.As(err, &exit) {
+		*inner = *exit
+		if exit.Code > 0 {
+			return nil
+		}
+	}
+	return err
+}
+
+// account is who the confined process is: for an ordinary user, that user.
+func (c *configuration) account() (confine.User, error) {
+	if os.Geteuid() != 0 {
+		if c.User != "" {
+			if who, err := lookup(c.User); err != nil || who.UID != os.Geteuid() {
+				return who, fmt.Errorf("only root can start the agent as user %s: start it as root, or remove \"user\"", c.User)
+			}
+		}
+		return confine.User{UID: os.Geteuid(), GID: os.Getegid()}, nil
+	}
+	if c.User != "" {
+		return lookup(c.User)
+	}
+	if who, err := lookup(agentName); err == nil {
+		return who, nil
+	}
+	return confine.User{UID: defaultID, GID: defaultID}, nil
+}
+
+// lookup reads NAME, UID or UID:GID.
+func lookup(text string) (confine.User, error) {
+	uid, gid, both := strings.Cut(text, ":")
+	if !both {
+		gid = uid
+	}
+	u, uidErr := strconv.ParseUint(uid, 10, 31)
+	g, gidErr := strconv.ParseUint(gid, 10, 31)
+	if uidErr == nil && gidErr == nil {
+		return confine.User{UID: int(u), GID: int(g)}, nil
+	}
+	account, err := user.Lookup(text)
+	if err != nil {
+		return confine.User{}, fmt.Errorf("%w: name an account of this device, or numbers UID:GID", err)
+	}
+	u, uidErr = strconv.ParseUint(account.Uid, 10, 31)
+	g, gidErr = strconv.ParseUint(account.Gid, 10, 31)
+	return confine.User{UID: int(u), GID: int(g)}, errors.Join(uidErr, gidErr)
+}
+
+// trustFile is what reading a file gave.
+type trustFile struct {
+	Content []byte
+	Err     string
+}
+
+// readTrust reads the trust anchors and the files that they name. What is wrong with them matters at
+// the first start only, and is said then, inside.
+func (t *serveTask) readTrust(path string) error {
+	if path == "" {
+		return nil
+	}
+	var err error
+	if t.Trust, err = os.ReadFile(path); err != nil {
+		return fmt.Errorf("trust anchors: %w", err)
+	}
+	t.TrustFiles = map[string]trustFile{}
+	// The set is read again inside; here, only for the names in it.
+	_, _ = trust.ParseYAML(t.Trust, func(name string) ([]byte, error) {
+		content, err := os.ReadFile(config.Relative(path, name))
+		file := trustFile{Content: content}
+		if err != nil {
+			file.Err = err.Error()
+		}
+		t.TrustFiles[name] = file
+		return content, err
+	})
+	return nil
+}
+
+func (t *serveTask) readTrustFile(name string) ([]byte, error) {
+	file, ok := t.TrustFiles[name]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%s was not handed over", name)
+	case file.Err != "":
+		return nil, errors.New(file.Err)
+	}
+	return file.Content, nil
+}
+
+// listenFile makes the socket for a confined process to accept from.
+func listenFile(path string) (*os.File, error) {
+	ln, err := listen(path)
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	ln.SetUnlinkOnClose(false)
+	return ln.File()
+}
+
+// listen makes the socket, which only this user can reach. One that an agent left behind when it
+// was killed is replaced; that no agent uses it is sure, because the launcher holds the TEE's lock.
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	if st, err := os.Lstat(path); err == nil {
+		if st.Mode()&fs.ModeSocket == 0 {
+			return nil, fmt.Errorf("%s exists and is not a socket: choose another name for socket", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}
+
+// confinedCommand is the other half of launch. It is of no use to anybody else.
+func confinedCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    confinedName,
+		Short:  "Do what the launcher hands over, confined",
+		Hidden: true,
+		Args:   program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			inside, err := confine.Enter()
+			if err != nil {
+				return err
+			}
+			var t task
+			if err := json.Unmarshal(inside.Handover, &t); err != nil {
+				return fmt.Errorf("what the launcher handed over: %w", err)
+			}
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			go func() {
+				<-inside.Orphaned
+				cancel()
+			}()
+			if t.Collateral != nil {
+				return printCollateral(ctx, t.Config, t.Collateral, inside, cmd.OutOrStdout())
+			}
+			log, err := t.Serve.Logs.Logger(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return serve(ctx, t.Config, t.Serve, inside, log)
+		},
+	}
+}
