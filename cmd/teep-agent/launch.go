@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -68,7 +66,7 @@ func launch(ctx context.Context, c *configuration, t task, inner *confine.ExitEr
 		if err != nil {
 			return err
 		}
-		socket, err := listenFile(c.Socket)
+		socket, err := bindSocket(c.Socket)
 		if err != nil {
 			return err
 		}
@@ -176,41 +174,6 @@ func (t *serveTask) readTrustFile(name string) ([]byte, error) {
 		return nil, errors.New(file.Err)
 	}
 	return file.Content, nil
-}
-
-// listenFile makes the socket for a confined process to accept from.
-func listenFile(path string) (*os.File, error) {
-	ln, err := listen(path)
-	if err != nil {
-		return nil, err
-	}
-	defer ln.Close()
-	ln.SetUnlinkOnClose(false)
-	return ln.File()
-}
-
-// listen makes the socket, which only this user can reach. One that an agent left behind when it
-// was killed is replaced; that no agent uses it is sure, because the launcher holds the TEE's lock.
-func listen(path string) (*net.UnixListener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	if st, err := os.Lstat(path); err == nil {
-		if st.Mode()&fs.ModeSocket == 0 {
-			return nil, fmt.Errorf("%s exists and is not a socket: choose another name for socket", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, ln.Close())
-	}
-	return ln, nil
 }
 
 // confinedCommand is the other half of launch. It is of no use to anybody else.

@@ -80,7 +80,7 @@ func serve(ctx context.Context, c *configuration, t *serveTask, inside *confine.
 		return err
 	}
 	defer a.Close()
-	ln, err := net.FileListener(inside.Files[socketFile])
+	ln, err := listen(inside.Files[socketFile])
 	if err != nil {
 		return fmt.Errorf("the socket that was handed over: %w", err)
 	}

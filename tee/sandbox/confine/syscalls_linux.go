@@ -32,7 +32,7 @@ var allowed = []string{
 	"unlinkat", "utimensat", "write", "writev",
 	// events and connections
 	"accept", "accept4", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd2", "getpeername",
-	"getsockname", "getsockopt", "pipe2", "poll", "ppoll", "recvfrom", "recvmsg", "sendmsg", "sendto", "setsockopt", "shutdown",
+	"getsockname", "getsockopt", "listen", "pipe2", "poll", "ppoll", "recvfrom", "recvmsg", "sendmsg", "sendto", "setsockopt", "shutdown",
 }
 
 // newNamespaces are the flags of clone that leave a namespace.
