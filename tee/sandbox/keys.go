@@ -99,7 +99,11 @@ func (s *signer) Sign(rand io.Reader, digest []byte, o crypto.SignerOpts) ([]byt
 	return private.Sign(rand, digest, o)
 }
 
-func wipe(k *ecdsa.PrivateKey) { clear(k.D.Bits()) }
+// wipe zeroes what is in reach of a private key; what the library keeps beside it is garbage.
+func wipe(k *ecdsa.PrivateKey) {
+	//lint:ignore SA1019 there is no other way to it, and the key is not used any more
+	clear(k.D.Bits())
+}
 
 // Signer implements tee.Keys.
 func (k *keys) Signer(use tee.KeyUse) (cose.Signer, error) {
