@@ -143,7 +143,9 @@ func (t *TAM) outcome(ctx context.Context, s *sender, b []byte, encoded [][]byte
 		d := s.device
 		n := d.pending(tok.id)
 		if n < 0 {
-			return t.drop(ctx, s, "replayed, or for an Update that gave way to newer ones", ErrConsumed)
+			// Agents repeat an answer of which they do not know that it arrived: no cause for alarm.
+			t.log.InfoContext(ctx, "answer to an Update ignored: it came before, or the Update gave way to newer ones", "device", d.ID)
+			return nil, nil
 		}
 		p := d.Pending[n]
 		d.Pending = append(d.Pending[:n:n], d.Pending[n+1:]...)
