@@ -1,0 +1,207 @@
+// Package archive backs up a TAM's SQLite store with its envelopes, restores them, and moves them to
+// PostgreSQL.
+//
+// A backup is a folder: tam.db, which is a SQLite store like any other, and envelopes/. It is made while
+// the TAM works. It does not hold the TAM's keys and its configuration, which never change by
+// themselves; it does hold the keys of its tokens, so it is a secret.
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/audit"
+	"github.com/go-teep/teep/tam/blobfs"
+	"github.com/go-teep/teep/tam/postgres"
+	"github.com/go-teep/teep/tam/sqlite"
+)
+
+const (
+	databaseName  = "tam.db"
+	envelopesName = "envelopes"
+)
+
+// Summary says what was found in a store.
+type Summary struct {
+	Versions int
+	Audit    audit.Head
+}
+
+// ErrDamaged says that a backup is not whole.
+var ErrDamaged = errors.New("archive: the backup is not whole")
+
+// Backup writes a store and its envelopes to the new folder dir. What cannot be finished is removed.
+func Backup(ctx context.Context, store *sqlite.Store, blobs tam.Blobs, dir string) (s *Summary, err error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("archive: %w (a backup is a new folder)", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	// The database first: every version that it lists has its envelope, and keeps it.
+	if err := store.Backup(ctx, filepath.Join(dir, databaseName)); err != nil {
+		return nil, err
+	}
+	copied, err := sqlite.Open(ctx, filepath.Join(dir, databaseName), sqlite.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer copied.Close()
+	to, err := blobfs.Open(filepath.Join(dir, envelopesName))
+	if err != nil {
+		return nil, err
+	}
+	defer to.Close()
+	return transfer(ctx, copied, blobs, to)
+}
+
+// Restore checks the backup in dir and makes database and envelopes of it, which must not exist.
+//
+// Tokens and challenges that were issued until now are refused from then on, because the restored store
+// does not know which of them were used since the backup; devices ask again.
+func Restore(ctx context.Context, dir, database, envelopes string, now time.Time, rand io.Reader) (s *Summary, err error) {
+	for _, path := range []string{database, database + "-wal", envelopes} {
+		if _, err := os.Stat(path); err == nil {
+			return nil, fmt.Errorf("archive: %s exists and is not overwritten: stop the TAM, and move it away first", path)
+		}
+	}
+	from, err := sqlite.Open(ctx, filepath.Join(dir, databaseName), sqlite.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer from.Close()
+	if err := from.Check(ctx); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	blobs, err := blobfs.Open(filepath.Join(dir, envelopesName))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer blobs.Close()
+	to, err := blobfs.Open(envelopes)
+	if err != nil {
+		return nil, err
+	}
+	defer to.Close()
+	if s, err = transfer(ctx, from, blobs, to); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	// The database last: without it there is no TAM that could miss an envelope.
+	partial := database + ".restoring"
+	if err := from.Backup(ctx, partial); err != nil {
+		return nil, err
+	}
+	if err := replaceTokenKeys(ctx, partial, now, rand); err != nil {
+		return nil, errors.Join(err, os.Remove(partial))
+	}
+	return s, os.Rename(partial, database)
+}
+
+// replaceTokenKeys makes a new key and forgets all older ones.
+func replaceTokenKeys(ctx context.Context, database string, now time.Time, rand io.Reader) error {
+	store, err := sqlite.Open(ctx, database, sqlite.Options{})
+	if err != nil {
+		return err
+	}
+	keys, err := store.TokenKeys(ctx)
+	if err == nil && len(keys) > 0 {
+		secret := make([]byte, len(keys[0].Secret))
+		if _, err := io.ReadFull(rand, secret); err != nil {
+			return errors.Join(err, store.Close())
+		}
+		next := tam.TokenKey{Generation: keys[len(keys)-1].Generation + 1, Secret: secret, Created: now}
+		err = store.AddTokenKey(ctx, next)
+		if err == nil {
+			err = store.DropTokenKeys(ctx, now.Add(time.Second)) // the newest stays
+		}
+	}
+	return errors.Join(err, store.Close())
+}
+
+// transfer copies the envelopes of all versions and verifies the audit log.
+func transfer(ctx context.Context, store *sqlite.Store, from, to tam.Blobs) (*Summary, error) {
+	s := &Summary{}
+	for after := (tam.VersionCursor{}); ; {
+		const page = 200
+		list, err := store.ListVersions(ctx, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range list {
+			after = tam.VersionCursor{Manifest: v.Manifest, Sequence: v.Sequence}
+			data, err := from.Get(ctx, v.Envelope)
+			if err != nil {
+				return nil, fmt.Errorf("envelope of %v, sequence number %d: %w", v.Manifest, v.Sequence, err)
+			}
+			if _, err := to.Put(ctx, data); err != nil {
+				return nil, err
+			}
+			s.Versions++
+		}
+		if len(list) < page {
+			break
+		}
+	}
+	var err error
+	s.Audit, err = verifyAudit(ctx, store)
+	return s, err
+}
+
+func verifyAudit(ctx context.Context, log audit.Log) (audit.Head, error) {
+	head, err := log.AuditHead(ctx)
+	if err != nil {
+		return head, err
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(audit.Export(ctx, log, 0, w)) }()
+	report, err := audit.Verify(r)
+	// An Export that Verify gave up on ends here.
+	r.CloseWithError(errors.New("archive: verified no further"))
+	if err != nil {
+		return head, err
+	}
+	if report.Head != head {
+		return head, fmt.Errorf("the audit log ends with entry %d and should with %d", report.Head.Seq, head.Seq)
+	}
+	return head, nil
+}
+
+// Move copies everything of a SQLite store into a fresh PostgreSQL database. Envelopes stay where they
+// are: the new configuration names the same folder. It returns the number of rows by table.
+func Move(ctx context.Context, from *sqlite.Store, to *postgres.Store) (map[string]int64, error) {
+	if err := from.Check(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := verifyAudit(ctx, from); err != nil {
+		return nil, err
+	}
+	counts, err := to.Load(ctx, func(insert func(string, []string, []any) error) error {
+		return from.Dump(ctx, func(r sqlite.Row) error { return insert(r.Table, r.Columns, r.Values) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := verifyAudit(ctx, to); err != nil {
+		return nil, fmt.Errorf("after moving: %w", err)
+	}
+	return counts, nil
+}
+
+// String says what was found, in a line.
+func (s *Summary) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d versions with their envelopes, audit log of %d entries", s.Versions, s.Audit.Seq)
+	if s.Audit.Seq > 0 {
+		fmt.Fprintf(&b, " to %d:%v", s.Audit.Seq, s.Audit.Hash)
+	}
+	return b.String()
+}
