@@ -32,19 +32,22 @@ before "serve" or while the agent is stopped. Nothing in it is secret; that it r
 is what attestation rests on.
 
 The weaknesses of this TEE make its Evidence end in a warning, unless the reference value accepts them.`,
-		Example: `  teep-agent collateral --config device/agent.yaml --owner "Example Devices" --accept-weaknesses > tam/collateral.yaml`,
+		Example: `  teep-agent collateral --config device/agent.yaml --owner "Example Devices" --insecure-accept-weaknesses > tam/collateral.yaml`,
 		Args:    program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(path)
 			if err != nil {
 				return err
 			}
+			if accept {
+				fmt.Fprintln(cmd.ErrOrStderr(), "teep-agent: insecure: the reference value accepts every weakness that this TEE has now; they are listed in it")
+			}
 			return launch(cmd.Context(), c, task{Collateral: &collateralTask{Owner: owner, Lifetime: lifetime, Accept: accept}}, inner)
 		},
 	}
 	c.Flags().StringVar(&owner, "owner", "", "who vouches for this device and this program")
 	c.Flags().DurationVar(&lifetime, "lifetime", 365*24*time.Hour, "how long the file counts")
-	c.Flags().BoolVar(&accept, "accept-weaknesses", false, "list this TEE's weaknesses as accepted")
+	c.Flags().BoolVar(&accept, "insecure-accept-weaknesses", false, "list this TEE's weaknesses as accepted")
 	if err := c.MarkFlagRequired("owner"); err != nil {
 		panic(err) // the flag was added above
 	}

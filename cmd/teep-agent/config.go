@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/go-teep/teep/attest"
@@ -42,6 +44,9 @@ type configuration struct {
 
 	// User is whom to become when started as root: a name, a number, or numbers UID:GID.
 	User string `yaml:"user"`
+	// Broker is the account that the broker runs under: it, and root, can reach the socket. It
+	// should be another than User, who can read the device secret. Empty: who starts the agent.
+	Broker string `yaml:"broker"`
 	// Require names the walls without which the agent does not start, InsecureWithout those that
 	// are left out.
 	Require         []string `yaml:"require"`
@@ -79,10 +84,31 @@ func load(path string) (*configuration, error) {
 			return nil, fmt.Errorf("%s: %s: %w", path, key, err)
 		}
 	}
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	c.Dir = config.Relative(path, c.Dir)
 	c.Socket = config.Relative(path, c.Socket)
 	c.Trust = config.Relative(path, c.Trust)
 	return c, nil
+}
+
+// minMemory is what the smallest applications that compilers make need, in bytes.
+const minMemory = 1 << 20
+
+// check refuses values that could only be mistakes. What is not set is 0, and takes the default.
+func (c *configuration) check() error {
+	switch alg, err := cose.ParseAlgorithm(c.Algorithm); {
+	case err != nil, !slices.Contains(cose.DefaultSignatureAlgorithms(), alg):
+		return fmt.Errorf("algorithm %q: write ESP256, Ed25519 or ESP384", c.Algorithm)
+	case c.Policy.Interval < 0, c.Policy.RetryMin < 0, c.Policy.RetryMax < 0:
+		return errors.New("policy: a time is negative")
+	case c.Applications.CallDuration < 0, c.Applications.OutputBytes < 0, c.Applications.StorageBytes < 0:
+		return errors.New("applications: a limit is negative")
+	case c.Applications.MemoryBytes > 0 && c.Applications.MemoryBytes < minMemory:
+		return fmt.Errorf("applications: memory-bytes %d is too little for any application: write at least %d", c.Applications.MemoryBytes, minMemory)
+	}
+	return nil
 }
 
 // openTEE opens the sandbox in this confined process, and makes it at the first start.

@@ -33,6 +33,7 @@ type task struct {
 	Config     *configuration
 	Serve      *serveTask
 	Collateral *collateralTask
+	Keys       *keysTask
 }
 
 const (
@@ -70,6 +71,9 @@ func launch(ctx context.Context, c *configuration, t task, inner *confine.ExitEr
 		if err != nil {
 			return err
 		}
+		if err := c.giveToBroker(); err != nil {
+			return errors.Join(err, socket.Close(), os.Remove(name))
+		}
 		defer os.Remove(name)
 		defer socket.Close()
 		files = append(files, socket)
@@ -94,6 +98,21 @@ func launch(ctx context.Context, c *configuration, t task, inner *confine.ExitEr
 		}
 	}
 	return err
+}
+
+// giveToBroker makes the broker's account the owner of the socket.
+func (c *configuration) giveToBroker() error {
+	if c.Broker == "" {
+		return nil
+	}
+	who, err := lookup(c.Broker)
+	if err == nil && who.UID != os.Geteuid() {
+		err = os.Chown(c.Socket, who.UID, who.GID)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: broker: %w: only root can give the socket to another account", c.Path, err)
+	}
+	return nil
 }
 
 // account is who the confined process is: for an ordinary user, that user.
@@ -148,7 +167,11 @@ func (t *serveTask) readTrust(path string) error {
 		return nil
 	}
 	var err error
-	if t.Trust, err = os.ReadFile(path); err != nil {
+	t.Trust, err = os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the sealed ones count; at the first start, the agent says that it needs them
+	}
+	if err != nil {
 		return fmt.Errorf("trust anchors: %w", err)
 	}
 	t.TrustFiles = map[string]trustFile{}
@@ -198,8 +221,11 @@ func confinedCommand() *cobra.Command {
 				<-inside.Orphaned
 				cancel()
 			}()
-			if t.Collateral != nil {
+			switch {
+			case t.Collateral != nil:
 				return printCollateral(ctx, t.Config, t.Collateral, inside, cmd.OutOrStdout())
+			case t.Keys != nil:
+				return printKey(ctx, t.Config, t.Keys, inside, cmd.OutOrStdout())
 			}
 			log, err := t.Serve.Logs.Logger(cmd.ErrOrStderr())
 			if err != nil {

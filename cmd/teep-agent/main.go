@@ -43,13 +43,14 @@ A configuration file:
     hwmodel: demo-board
     hwversion: "1.0"
   user: teep-agent           # whom to become when started as root; the default, where there is that account
+  broker: teep-broker        # the account of the broker, which may use the socket; another than user
   require: [landlock, seccomp]   # do not start without these walls; without "require", what is
                              # missing is logged and reported in the Evidence
                              # walls: ` + wallNames() + `
 
 Start it with: teep-agent serve --config agent.yaml`,
 	}
-	c.AddCommand(serveCommand(inner), collateralCommand(inner), measureCommand(), confinedCommand())
+	c.AddCommand(serveCommand(inner), collateralCommand(inner), measureCommand(), keysCommand(inner), confinedCommand())
 	return c
 }
 

@@ -23,6 +23,10 @@ func bindSocket(path string) (*os.File, error) {
 		if st.Mode()&fs.ModeSocket == 0 {
 			return nil, fmt.Errorf("%s exists and is not a socket: choose another name for socket", path)
 		}
+		// This agent's own is not in use, but the name may be another program's.
+		if conn, err := net.Dial("unix", path); err == nil {
+			return nil, errors.Join(fmt.Errorf("%s is the socket of another program that runs: choose another name for socket", path), conn.Close())
+		}
 		if err := os.Remove(path); err != nil {
 			return nil, err
 		}

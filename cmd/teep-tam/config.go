@@ -56,7 +56,7 @@ type tls struct {
 
 type policy struct {
 	Admission      string        `yaml:"admission"`
-	AcceptWarning  bool          `yaml:"accept-warning"`
+	AcceptWarning  bool          `yaml:"insecure-accept-warning"`
 	PassResults    bool          `yaml:"pass-results"`
 	TokenLifetime  time.Duration `yaml:"token-lifetime"`
 	PermanentPause time.Duration `yaml:"permanent-pause"`

@@ -62,6 +62,9 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	if c.InsecureStore {
 		log.Warn("insecure-store-connection is set: whoever sits between here and the database can read token keys and change what devices get")
 	}
+	if c.Policy.AcceptWarning {
+		log.Warn("insecure: devices whose appraisal ended in a warning are served")
+	}
 	if c.API.InsecureHTTP {
 		log.Warn("insecure: the operator API accepts tokens over plain HTTP")
 	}

@@ -106,6 +106,9 @@ func (s *story) addCollateral(name string) error {
 // makeDevice configures the device, lets the TEE make its keys, and gives the verifier what a
 // manufacturer would: the endorsement of the attestation key and the agent's reference value.
 func (s *story) makeDevice(ctx context.Context) error {
+	if err := s.openToOthers(); err != nil {
+		return err
+	}
 	anchors, err := s.run(ctx, "teep-tam", "anchors", "--config", "tam/tam.yaml")
 	if err != nil {
 		return err
@@ -116,14 +119,14 @@ func (s *story) makeDevice(ctx context.Context) error {
     components: [hello]
 `
 	for name, text := range map[string]string{
-		"agent.yaml": deviceConfig, "broker.yaml": brokerConfig, "trust.yaml": s.trustText,
+		"agent.yaml": deviceConfig + s.brokerLine(), "broker.yaml": brokerConfig, "trust.yaml": s.trustText,
 	} {
 		if err := os.WriteFile(s.path("device", name), []byte(text), 0o600); err != nil {
 			return err
 		}
 	}
 	collateral, err := s.run(ctx, "teep-agent", "collateral", "--config", "device/agent.yaml",
-		"--owner", "Example Devices", "--accept-weaknesses")
+		"--owner", "Example Devices", "--insecure-accept-weaknesses")
 	if err != nil {
 		return err
 	}
@@ -149,7 +152,7 @@ func (s *story) startAll(ctx context.Context) error {
 	if err := agent.ready(ctx, listening("unix", s.agentSocket)); err != nil {
 		return err
 	}
-	broker, err := s.start("teep-broker", s.program("teep-broker"), "serve", "--config", "device/broker.yaml",
+	broker, err := s.startAs(s.brokerAccount(), "teep-broker", s.program("teep-broker"), "serve", "--config", "device/broker.yaml",
 		"--trace", s.messages.path, "--log-level", "debug")
 	if err != nil {
 		return err

@@ -30,6 +30,11 @@ type process struct {
 // start runs a program in the background with its output in a log file. It dies with this
 // process, so that no demo leaves anything running.
 func (s *story) start(name, program string, args ...string) (*process, error) {
+	return s.startAs(nil, name, program, args...)
+}
+
+// startAs is start under another account; nil for this one.
+func (s *story) startAs(account *syscall.Credential, name, program string, args ...string) (*process, error) {
 	logPath := filepath.Join(s.dir, "logs", name+".log")
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -39,7 +44,7 @@ func (s *story) start(name, program string, args ...string) (*process, error) {
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = s.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: account}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}

@@ -358,7 +358,7 @@ func unknownMeasurement(ctx context.Context, s *story) error {
 // values stay those of the genuine agent: the genuine program makes the second device's keys.
 func (s *story) endorse(ctx context.Context) error {
 	second, err := s.run(ctx, "teep-agent", "collateral", "--config", "device2/agent.yaml",
-		"--owner", "Example Devices", "--accept-weaknesses")
+		"--owner", "Example Devices", "--insecure-accept-weaknesses")
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,10 @@ func runApplication(ctx context.Context, s *story) error {
 		}
 	}
 	s.tell("its sealed storage counts: 1, 2")
-	return s.checkSealed()
+	if err := s.checkSealed(); err != nil {
+		return err
+	}
+	return s.checkBoundary(ctx)
 }
 
 // invoke runs one command of the application, as an app on the device does.
