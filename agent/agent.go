@@ -53,6 +53,8 @@ type Agent struct {
 	leftover string
 	failures int
 	apps     map[uint64]*application
+	// brokers counts the connections of brokers.
+	brokers int
 	// opening counts OpenSession calls in progress; they count against the limit too.
 	opening int
 	// boot keeps, by manifest identifier, the report of the last start of an application.

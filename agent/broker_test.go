@@ -245,6 +245,41 @@ func TestRequestNobodyMayServe(t *testing.T) {
 	}
 }
 
+// TestBrokerGoneInAFetch: when the broker that was to bring a payload is gone, the next one is asked at
+// once; as long as another is connected, it is not.
+func TestBrokerGoneInAFetch(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	first, second := w.agent.Connected(), w.agent.Connected()
+	ask, err := w.agent.ProcessTeepMessage(t.Context(), w.connect(w.one).Session, w.protect(w.one, install(t, w.fetchedHello(1, "app"))))
+	if err != nil || ask.Fetch == nil {
+		t.Fatalf("%+v, %v", ask, err)
+	}
+	check := func() link.Ask {
+		t.Helper()
+		ask, err := w.agent.RequestPolicyCheck(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ask
+	}
+	first()
+	if again := check(); again.Fetch != nil {
+		t.Fatal("asked again while a broker is there")
+	}
+	second()
+	again := check()
+	if again.Fetch == nil || again.Fetch.URI != ask.Fetch.URI {
+		t.Fatalf("not asked again: %+v", again)
+	}
+	if again, err = w.serve(again); err != nil {
+		t.Fatal(err)
+	}
+	if s, ok := w.decode(again).(*teep.Success); !ok {
+		t.Fatalf("got %#v", s)
+	}
+}
+
 // TestPolicyRoundEnds: however short the interval, a round of policy checks names each TAM once.
 func TestPolicyRoundEnds(t *testing.T) {
 	w := newWorld(t)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ type exchange struct {
 	turn   chan struct{}
 	ask    *link.Ask
 	handed time.Time // when ask was given to a call; zero if it was not
+	// lost says that the call that has ask came over a connection that is gone.
+	lost   bool
 	answer *link.Chunk
 	last   bool // ask is the last one
 	over   bool // the last ask was given to a call, or there is none
@@ -92,7 +95,7 @@ func (x *exchange) next(ctx context.Context, now func() time.Time) (link.Ask, er
 
 func (x *exchange) hand(now time.Time) link.Ask {
 	ask := *x.ask
-	x.handed = now
+	x.handed, x.lost = now, false
 	if x.last {
 		x.ask, x.over = nil, true
 	}
@@ -104,7 +107,7 @@ func (x *exchange) hand(now time.Time) link.Ask {
 func (x *exchange) reissue(now time.Time, stall time.Duration) (link.Ask, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.ask == nil || !x.handed.IsZero() && now.Sub(x.handed) < stall {
+	if x.ask == nil || !x.lost && !x.handed.IsZero() && now.Sub(x.handed) < stall {
 		return link.Ask{}, false
 	}
 	return x.hand(now), true
@@ -114,10 +117,20 @@ func (x *exchange) reissue(now time.Time, stall time.Duration) (link.Ask, bool) 
 func (x *exchange) stalled(now time.Time) time.Duration {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.ask == nil || x.handed.IsZero() {
+	switch {
+	case x.ask == nil || x.handed.IsZero():
 		return 0
+	case x.lost:
+		return math.MaxInt64
 	}
 	return now.Sub(x.handed)
+}
+
+// disconnect says that nobody will answer what was asked.
+func (x *exchange) disconnect() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.lost = true
 }
 
 // deliver answers the open ask, if the chunk is what was asked for. The broker is not trusted:

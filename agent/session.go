@@ -128,3 +128,18 @@ func (a *Agent) connectLocked(t *trust.TAM) (link.Ask, error) {
 	}
 	return link.Ask{Session: s.id, TAMURI: uri}, nil
 }
+
+// Connected implements link.Observer: when the last broker is gone, nobody is going to bring what the
+// Update in progress asked for, and the next one that comes is asked at once.
+func (a *Agent) Connected() (disconnected func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.brokers++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.brokers--; a.brokers == 0 && a.run != nil {
+			a.run.exchange.disconnect()
+		}
+	}
+}

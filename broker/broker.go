@@ -261,20 +261,63 @@ func (b *Broker) policyCheck(ctx context.Context, t *managedTEE) (err error) {
 	return errors.Join(append(errs, fmt.Errorf("%w: the agent of TEE %q asked for more than %d TAMs", ErrTooLong, t.Name, maxPolicySessions))...)
 }
 
-// Run makes policy checks from now on, at PolicyInterval with its jitter, until ctx ends. Failures
-// are told as events and tried again at the next time.
+// Run makes policy checks until ctx ends: soon after the start, since something may have been left
+// over by then, at PolicyInterval with its jitter, and when an agent's connection was lost and is
+// back. Failures are told as events and tried again at the next time.
 func (b *Broker) Run(ctx context.Context) error {
 	if b.options.PolicyInterval == 0 {
 		<-ctx.Done()
 		return nil
 	}
-	for {
-		spread := b.options.PolicyJitter * float64(b.options.PolicyInterval)
-		d := b.options.PolicyInterval + time.Duration((2*b.options.Random()-1)*spread)
-		if b.options.Sleep(ctx, d) != nil {
-			return nil
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	for _, t := range b.tees {
+		if w, ok := t.Agent.(watcher); ok {
+			watching.Add(1)
+			go func() {
+				defer watching.Done()
+				b.watch(ctx, t, w)
+			}()
 		}
+	}
+	wait := time.Duration(b.options.Random() * float64(firstCheck))
+	for b.options.Sleep(ctx, wait) == nil {
 		b.PolicyCheck(ctx) //nolint:errcheck // told as events, and in the status
+		spread := b.options.PolicyJitter * float64(b.options.PolicyInterval)
+		wait = b.options.PolicyInterval + time.Duration((2*b.options.Random()-1)*spread)
+	}
+	return nil
+}
+
+const (
+	// firstCheck is within what time after the start policy is checked first.
+	firstCheck = 2 * time.Second
+	// redialMin and redialMax bound the wait for an agent that is away; it doubles.
+	redialMin, redialMax = 500 * time.Millisecond, time.Minute
+)
+
+// watcher is an agent whose connection can be waited for; [*link.Redialer] is one.
+type watcher interface {
+	Watch(ctx context.Context) error
+	Check(ctx context.Context) error
+}
+
+// watch checks policy when an agent is back that was away: it may have been killed in the middle of an
+// Update.
+func (b *Broker) watch(ctx context.Context, t *managedTEE, w watcher) {
+	for ctx.Err() == nil {
+		if w.Watch(ctx) == nil || ctx.Err() != nil {
+			return
+		}
+		for wait := redialMin; ; wait = min(2*wait, redialMax) {
+			if b.options.Sleep(ctx, wait) != nil {
+				return
+			}
+			if w.Check(ctx) == nil {
+				break
+			}
+		}
+		b.policyCheck(ctx, t) //nolint:errcheck // told as events, and in the status
 	}
 }
 

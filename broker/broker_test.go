@@ -361,13 +361,54 @@ func TestRun(t *testing.T) {
 	if err := b.Run(ctx); err != nil || checks != 3 {
 		t.Errorf("%v, %d checks", err, checks)
 	}
-	if fmt.Sprint(slept) != "[30m0s 1h0m0s 1h30m0s 1h0m0s]" {
+	if fmt.Sprint(slept) != "[0s 1h0m0s 1h30m0s 1h0m0s]" {
 		t.Errorf("slept %v", slept)
 	}
 	ctx, cancel = context.WithCancel(context.Background())
 	cancel()
 	if err := newBroker(t, a, nil).Run(ctx); err != nil || checks != 3 {
 		t.Errorf("without interval: %v, %d checks", err, checks)
+	}
+}
+
+// comingBack is an agent whose connection is lost once, and cannot be made again at once.
+type comingBack struct {
+	*fakeAgent
+	watched, tried int
+}
+
+func (a *comingBack) Watch(ctx context.Context) error {
+	if a.watched++; a.watched == 1 {
+		return link.ErrClosed
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (a *comingBack) Check(context.Context) error {
+	if a.tried++; a.tried < 3 {
+		return link.ErrClosed
+	}
+	return nil
+}
+
+// TestAgentComesBack: an agent that was away is asked what it has left to do as soon as it is back.
+func TestAgentComesBack(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	a := &comingBack{fakeAgent: &fakeAgent{policy: func() (link.Ask, error) { cancel(); return none() }}}
+	b := newBroker(t, a, func(o *Options) {
+		o.PolicyInterval = time.Hour
+		o.Sleep = func(ctx context.Context, d time.Duration) error {
+			if d == redialMin || d == 2*redialMin || d == 4*redialMin {
+				return ctx.Err()
+			}
+			<-ctx.Done() // the checks by timer are far away
+			return ctx.Err()
+		}
+	})
+	if err := b.Run(ctx); err != nil || a.tried != 3 || a.told() != "policy" {
+		t.Errorf("%v, tried %d times, told %q", err, a.tried, a.told())
 	}
 }
 

@@ -80,3 +80,9 @@ type Agent interface {
 	Invoke(ctx context.Context, app uint64, command string, input []byte) (output []byte, err error)
 	CloseSession(ctx context.Context, app uint64) error
 }
+
+// Observer is an [Agent] that wants to know whether a broker is connected. [Serve] tells it of each
+// connection and, by the function that it gets, of its end.
+type Observer interface {
+	Connected() (disconnected func())
+}

@@ -80,6 +80,21 @@ func (r *Redialer) Check(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", ErrClosed, err)
 }
 
+// Watch connects if there is no connection, and returns when the connection is lost, with [ErrClosed],
+// or when ctx ends.
+func (r *Redialer) Watch(ctx context.Context) error {
+	c, err := r.connected(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-c.Done():
+		return fmt.Errorf("%w: it was lost", ErrClosed)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // RequestTA implements [Agent].
 func (r *Redialer) RequestTA(ctx context.Context, q Request) (Ask, error) {
 	return redialed(ctx, r, func(c *Client) (Ask, error) { return c.RequestTA(ctx, q) })

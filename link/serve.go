@@ -36,6 +36,9 @@ func Serve(ctx context.Context, conn io.ReadWriteCloser, agent Agent, o ServeOpt
 	if o.MaxFrame == 0 {
 		o.MaxFrame = MaxFrame
 	}
+	if observer, ok := agent.(Observer); ok {
+		defer observer.Connected()()
+	}
 	s := &server{agent: agent, options: o}
 	return frame.Serve(ctx, conn, s.handle, frame.ServeOptions{MaxFrame: o.MaxFrame, MaxCalls: o.MaxCalls, MaxBytes: o.MaxBytes})
 }

@@ -177,10 +177,12 @@ func TestTimestampsRefused(t *testing.T) {
 // TestTAMAttestsItself: the agent demands attestation of the TAM first (TEEP §7.2.1), on both sides
 // with real tokens.
 func TestTAMAttestsItself(t *testing.T) {
-	w := teeptest.New(t, teeptest.Options{MustAttest: true})
-	for _, name := range []string{"one", "two", "three"} {
-		w.Publish(w.Component(name, 1, name))
-		request(t, w.Device, name) // in quick succession
+	for _, query := range []tam.Query{tam.QueryAttested, tam.QueryToken, tam.QueryTimestamp} {
+		w := teeptest.New(t, teeptest.Options{MustAttest: true, TAMPolicy: tam.Policy{Query: query, AcceptTimestamps: true}})
+		for _, name := range []string{"one", "two", "three"} {
+			w.Publish(w.Component(name, 1, name))
+			request(t, w.Device, name) // in quick succession
+		}
 	}
 }
 

@@ -63,6 +63,11 @@ func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, m *teep.Error
 		// Version 0 is the only one there is, and it was offered.
 		return nil, nil
 	case teep.ErrAttestationRequired:
+		// All in one request, in a form that every agent can answer: were there another one, the
+		// agent would demand the TAM's attestation again.
+		if t.verifier != nil {
+			q.attested, q.timestamped, q.timestamps = true, false, t.policy.AcceptTimestamps
+		}
 		return t.attestedQuery(ctx, q, alg, m.Challenge)
 	}
 	// ERR_UNSUPPORTED_EXTENSION: no extension was used. ERR_BAD_CERTIFICATE,

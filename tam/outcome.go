@@ -144,7 +144,7 @@ func (t *TAM) outcome(ctx context.Context, s *sender, b []byte, encoded [][]byte
 		n := d.pending(tok.id)
 		if n < 0 {
 			// Agents repeat an answer of which they do not know that it arrived: no cause for alarm.
-			t.log.InfoContext(ctx, "answer to an Update ignored: it came before, or the Update gave way to newer ones", "device", d.ID)
+			t.log.InfoContext(ctx, "message ignored: replayed, or an answer to an Update that gave way to newer ones", "device", d.ID)
 			return nil, nil
 		}
 		p := d.Pending[n]
