@@ -124,3 +124,25 @@ func TestUnverifiedReaderRefuses(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// FuzzStreamsAgree: whatever the ciphertext, opening it in one pass, in two, and in memory come to
+// the same end.
+func FuzzStreamsAgree(f *testing.F) {
+	f.Add([]byte("some ciphertext and its tag......"), []byte("aad"), byte(0), uint16(20))
+	f.Add([]byte{}, []byte{}, byte(1), uint16(0))
+	f.Add(make([]byte, 16), make([]byte, 40), byte(2), uint16(300))
+	f.Fuzz(func(t *testing.T, data, aad []byte, choice byte, good uint16) {
+		alg := []cose.Algorithm{cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgChaCha20Poly1305}[int(choice)%3]
+		key, iv := make([]byte, alg.KeySize()), make([]byte, alg.IVSize())
+		if _, err := opened(t, alg, key, iv, aad, data, bytes.NewReader(data)); err == nil && len(data) < 16 {
+			t.Fatal("opened without a tag")
+		}
+		plaintext := make([]byte, good)
+		copy(plaintext, data)
+		ciphertext := encryptStream(t, alg, key, iv, aad, plaintext, 100)
+		got, err := opened(t, alg, key, iv, aad, ciphertext, iotest.OneByteReader(bytes.NewReader(ciphertext)))
+		if err != nil || !bytes.Equal(got, plaintext) {
+			t.Fatalf("%v: %v", alg, err)
+		}
+	})
+}
