@@ -43,12 +43,16 @@ var (
 	hexadecimal = regexp.MustCompile(`\b[0-9a-f]{8,}(…|\b)`)
 	port        = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 	seconds     = regexp.MustCompile(`Done in [0-9.]+ s`)
+	claims      = regexp.MustCompile(`\d+ claims`) // the kernel's walls decide how many
+	accounts    = regexp.MustCompile(`the broker's account cannot read that folder.*|the broker runs under the same account.*`)
 	bytesCount  = regexp.MustCompile(`\b\d+ (bytes|lines|files)\b`)
 )
 
 func normalized(text string) string {
 	text = hexadecimal.ReplaceAllString(text, "HEX")
 	text = port.ReplaceAllString(text, "127.0.0.1:PORT")
+	text = claims.ReplaceAllString(text, "N claims")
+	text = accounts.ReplaceAllString(text, "ACCOUNTS")
 	text = seconds.ReplaceAllString(text, "Done in N s")
 	return bytesCount.ReplaceAllString(strings.TrimSpace(text), "N $1")
 }

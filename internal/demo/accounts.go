@@ -16,37 +16,72 @@ import (
 const brokerID = 60988
 
 func (s *story) brokerAccount() *syscall.Credential {
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 || !reachable(s.dir) {
 		return nil
 	}
 	return &syscall.Credential{Uid: brokerID, Gid: brokerID}
 }
 
+// reachable tells whether every account can pass through the folders above dir.
+func reachable(dir string) bool {
+	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
+		st, err := os.Stat(parent)
+		if err != nil || st.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+		if parent == filepath.Dir(parent) {
+			return true
+		}
+	}
+}
+
 // brokerLine tells the agent who may use its socket.
 func (s *story) brokerLine() string {
-	if os.Geteuid() != 0 {
+	if s.brokerAccount() == nil {
 		return ""
 	}
 	return fmt.Sprintf("broker: \"%d\"\n", brokerID)
 }
 
-// openToOthers lets the broker's account reach the device's folder, and the programs; what is secret
-// in there is closed by itself.
+// openToOthers gives the device's folder to the broker's account, with a copy of its program: that of
+// the build may be in a folder that nobody else can enter. What is secret in there is closed by itself.
 func (s *story) openToOthers() error {
-	if os.Geteuid() != 0 {
+	if s.brokerAccount() == nil {
 		return nil
 	}
-	device := s.path("device")
-	if err := os.Chown(device, brokerID, brokerID); err != nil {
+	program, err := os.ReadFile(s.program("teep-broker"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path("device", "teep-broker"), program, 0o755); err != nil {
+		return err
+	}
+	if err := os.Chown(s.path("device"), brokerID, brokerID); err != nil {
 		return err
 	}
 	return os.Chmod(s.dir, 0o711)
 }
 
+// giveToBroker lets the broker's account read its configuration.
+func (s *story) giveToBroker(name string) error {
+	if s.brokerAccount() == nil {
+		return nil
+	}
+	return os.Chown(s.path("device", name), brokerID, brokerID)
+}
+
+// brokerProgram is the copy that the broker's account can run, where there is one.
+func (s *story) brokerProgram() string {
+	if s.brokerAccount() == nil {
+		return s.program("teep-broker")
+	}
+	return s.path("device", "teep-broker")
+}
+
 // checkBoundary tries to read the TEE's folder with the account of the broker.
 func (s *story) checkBoundary(ctx context.Context) error {
 	if s.brokerAccount() == nil {
-		s.tell("the broker runs under the same account as the agent here: run this as root to see the kernel keep them apart")
+		s.tell("the broker runs under the same account as the agent here: run this as root, in /tmp, to see the kernel keep them apart")
 		return nil
 	}
 	secret := s.path("device", "state", "device-secret")

@@ -125,6 +125,9 @@ func (s *story) makeDevice(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.giveToBroker("broker.yaml"); err != nil {
+		return err
+	}
 	collateral, err := s.run(ctx, "teep-agent", "collateral", "--config", "device/agent.yaml",
 		"--owner", "Example Devices", "--insecure-accept-weaknesses")
 	if err != nil {
@@ -152,7 +155,7 @@ func (s *story) startAll(ctx context.Context) error {
 	if err := agent.ready(ctx, listening("unix", s.agentSocket)); err != nil {
 		return err
 	}
-	broker, err := s.startAs(s.brokerAccount(), "teep-broker", s.program("teep-broker"), "serve", "--config", "device/broker.yaml",
+	broker, err := s.startAs(s.brokerAccount(), "teep-broker", s.brokerProgram(), "serve", "--config", "device/broker.yaml",
 		"--trace", s.messages.path, "--log-level", "debug")
 	if err != nil {
 		return err
