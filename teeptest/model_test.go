@@ -196,11 +196,7 @@ func TestFaultsEndInTheDesiredState(t *testing.T) {
 			TAMPolicy:      tam.Policy{Query: rapid.SampledFrom([]tam.Query{tam.QueryAttested, tam.QueryToken}).Draw(rt, "query")},
 			AgentAlgorithm: rapid.SampledFrom([]cose.Algorithm{cose.AlgESP256, cose.AlgEd25519}).Draw(rt, "algorithm"),
 		}
-		// A TAM that asks without attestation does not yet come to terms with an agent that demands
-		// the TAM's own: each waits for the other.
-		if demanding := rapid.Bool().Draw(rt, "must attest"); o.TAMPolicy.Query == tam.QueryAttested {
-			o.MustAttest = demanding
-		}
+		o.MustAttest = rapid.Bool().Draw(rt, "must attest")
 		// Attestation Results that come back are presented again while they are young.
 		if rapid.Bool().Draw(rt, "passports") {
 			o.TAMPolicy.PassResults, o.AgentPolicy.PassportAge = true, time.Hour
