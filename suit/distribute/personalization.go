@@ -42,6 +42,9 @@ func (p Personalization) Encrypt(rand io.Reader, data []byte, devices ...*cose.K
 		return nil, nil, errors.New("distribute: Personalization needs ID, the manifest-component-id, and Component, where the data is put")
 	}
 	d := &draft{own: []suit.ComponentID{p.Component}}
+	if p.URI != "" {
+		d.own = append(d.own, p.Component.Join(suit.NewComponentID("encrypted")))
+	}
 	d.manifest.ComponentID, d.manifest.SequenceNumber = p.ID, p.SequenceNumber
 	if p.Application != nil {
 		if d.dependency, err = newTarget(p.Application, p.ApplicationURI); err != nil {
@@ -96,26 +99,35 @@ func (p Personalization) encrypt(rand io.Reader, data []byte, devices []*cose.Ke
 	return out.Bytes(), info, nil
 }
 
-// install adds the commands that decrypt and check the data, after the application's own.
+// install adds the commands that decrypt and check the data, after the application's own. Data in the
+// manifest is vouched for by its signature; a ciphertext beside it by its digest, and it is fetched
+// into a component of its own first (firmware encryption §3.2, §4).
 func (p Personalization) install(d *draft, data, ciphertext, info []byte) error {
 	var expected, from suit.Parameters
 	if err := from.SetEncryptionInfo(info); err != nil {
 		return fmt.Errorf("distribute: %w", err)
 	}
-	code := suit.DirWrite
-	if p.URI != "" {
-		from.SetURI(p.URI)
-		code = suit.DirFetch
-	} else {
-		from.SetContent(ciphertext)
-	}
-	d.manifest.Install.Commands = append(d.manifest.Install.Commands, suit.SetComponentIndex(0),
-		suit.OverrideParameters(from), suit.Directive(code, suit.ReportRecordOnFailure))
 	expected.SetSize(uint64(len(data)))
+	check := suit.Condition(suit.CondImageMatch, suit.ReportAll)
+	install := &d.manifest.Install.Commands
+	code := suit.DirWrite
+	if p.URI == "" {
+		from.SetContent(ciphertext)
+	} else {
+		var staged suit.Parameters
+		staged.SetDigest(suit.NewDigest(ciphertext))
+		staged.SetSize(uint64(len(ciphertext)))
+		staged.SetURI(p.URI)
+		*install = append(*install, suit.SetComponentIndex(1), suit.OverrideParameters(staged),
+			suit.Directive(suit.DirFetch, suit.ReportRecordOnFailure), check)
+		from.SetSourceComponent(1)
+		code = suit.DirCopy
+	}
+	*install = append(*install, suit.SetComponentIndex(0), suit.OverrideParameters(from),
+		suit.Directive(code, suit.ReportRecordOnFailure))
 	if !p.algorithm().IsAuthenticated() {
 		expected.SetDigest(suit.NewDigest(data))
-		check := suit.Condition(suit.CondImageMatch, suit.ReportAll)
-		d.manifest.Install.Commands = append(d.manifest.Install.Commands, check)
+		*install = append(*install, check)
 		d.manifest.Validate.Commands = append(d.manifest.Validate.Commands, suit.SetComponentIndex(0), check)
 	}
 	shared := &d.manifest.Common.SharedSequence

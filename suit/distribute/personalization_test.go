@@ -48,6 +48,10 @@ func TestPersonalizationPerDevice(t *testing.T) {
 						t.Fatal(err)
 					}
 					d.wants(config, string(data))
+					d.Serve(uri, nil)
+					if _, err := d.p.Validate(t.Context(), p.ID, processor.Options{}); err != nil {
+						t.Error(err)
+					}
 					made = append(made, e)
 				}
 				third := w.device("one") // the same name, but another key
