@@ -2,11 +2,14 @@ package processor_test
 
 import (
 	"bytes"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/suit/processor"
 	"github.com/go-teep/teep/suit/processor/memory"
@@ -75,9 +78,34 @@ func swapped(n uint64) func(l *lab) draft {
 	}
 }
 
+// encrypted installs a payload under an AEAD, whose plaintext is written before its tag is known.
+func encrypted() (before func(l *lab), next func(l *lab) draft) {
+	kek := cose.NewSymmetricKey([]byte("0123456789abcdef"))
+	payload := strings.Repeat("secret ", 100_000)
+	info, ciphertext, err := cose.Encrypt(cryptorand.Reader, []byte(payload), cose.AlgA128GCM,
+		[]cose.Recipient{cose.A128KWRecipient(kek)}, cose.EncryptOptions{Detached: true})
+	if err != nil {
+		panic(err)
+	}
+	return func(l *lab) {
+			l.device.DecryptKeys = cose.DecryptKeys{kek}
+			l.device.Serve("cipher", ciphertext)
+		}, func(l *lab) draft {
+			d := one(1, idA, appA, payload, "cipher")
+			d.Install.Commands = append([]suit.Command{override(func(p *suit.Parameters) {
+				if err := p.SetEncryptionInfo(info); err != nil {
+					l.t.Fatal(err)
+				}
+			})}, d.Install.Commands...)
+			return d
+		}
+}
+
 func scenarios() []scenario {
 	nothing := func(*lab) {}
+	haveKey, secret := encrypted()
 	return []scenario{
+		{"install of an encrypted payload", haveKey, updateWith(secret)},
 		{"install", nothing, updateWith(version(1, idA, appA))},
 		{"install with dependency", nothing, updateWith(familyOf(1))},
 		{"update with dependency", func(l *lab) { l.must(updateWith(familyOf(1))(l)) }, updateWith(familyOf(2))},
