@@ -35,6 +35,10 @@ demo: build ## the main job: author, publish, attest, install, run, update, refu
 test: prerequisites-test ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 
+.PHONY: test-pkcs11
+test-pkcs11: prerequisites-test ## signing with keys in a token (cgo; skips without SoftHSM: apt-get install softhsm2)
+	CGO_ENABLED=1 $(GO) test -race -tags pkcs11 ./cose/pkcs11
+
 .PHONY: check
 check: prerequisites ## what CI runs before the tests
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt -w these files:"; echo "$$out"; exit 1; fi

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/cose/pkcs11"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/suit"
 )
@@ -23,7 +24,7 @@ func suitCommand() *cobra.Command {
   teep suit verify --key dev.pub.pem hello.suit
   teep suit show hello.suit`,
 	}
-	c.AddCommand(suitCreate(), suitSign(), suitVerify(), suitShow(), suitDiff(), suitExplain(), suitSever(), suitAddPayload(),
+	c.AddCommand(suitCreate(), suitSchema(), suitSign(), suitVerify(), suitShow(), suitDiff(), suitExplain(), suitSever(), suitAddPayload(),
 		suitRun(), suitEncrypt(), suitPersonalize())
 	return c
 }
@@ -39,17 +40,11 @@ replaced in one step, or written elsewhere with -o. Signing again with another k
   teep suit sign --key dev.pem hello.suit -o signed.suit`,
 		Args: program.ExactArgs("ENVELOPE"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := readKey(keyFile)
+			signer, done, err := openSigner(keyFile)
 			if err != nil {
 				return err
 			}
-			if !key.IsPrivate() {
-				return fmt.Errorf("%s is a public key: signing takes the private one", keyFile)
-			}
-			signer, err := key.Signer()
-			if err != nil {
-				return fmt.Errorf("%s: %w", keyFile, err)
-			}
+			defer done()
 			envelope, err := readEnvelope(args[0])
 			if err != nil {
 				return err
@@ -63,7 +58,7 @@ replaced in one step, or written elsewhere with -o. Signing again with another k
 			return replaceFile(out, envelope.Encode())
 		},
 	}
-	c.Flags().StringVar(&keyFile, "key", "", "private key of the signer (PEM or COSE_Key)")
+	c.Flags().StringVar(&keyFile, "key", "", "private key of the signer: a file (PEM or COSE_Key), or a PKCS#11 URI")
 	c.Flags().StringVarP(&out, "output", "o", "", "write here instead of replacing ENVELOPE")
 	return require(c, "key")
 }
@@ -104,6 +99,41 @@ severed members have the digests in the manifest, and that the manifest is well-
 	c.Flags().StringArrayVar(&keyFiles, "key", nil, "public key to trust (PEM or COSE_Key); may be repeated")
 	c.Flags().BoolVar(&older, "insecure-older-algorithms", false, "also accept ES256, ES384 and EdDSA, whose identifiers leave the curve open")
 	return require(c, "key")
+}
+
+// openSigner opens a private key from a file, or the key in a token that a PKCS#11 URI names.
+func openSigner(name string) (signer cose.Signer, done func(), err error) {
+	if pkcs11.IsURI(name) {
+		where, err := pkcs11.ParseURI(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		key, err := pkcs11.Open(where)
+		if err != nil {
+			return nil, nil, err
+		}
+		done := func() { _ = key.Close() } // nothing is left to lose when a token is let go
+		public, err := cose.NewPublicKey(key.Public())
+		if err == nil {
+			signer, err = cose.NewSigner(public.Alg(), key)
+		}
+		if err != nil {
+			done()
+			return nil, nil, fmt.Errorf("%s: %w", name, err)
+		}
+		return signer, done, nil
+	}
+	key, err := readKey(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !key.IsPrivate() {
+		return nil, nil, fmt.Errorf("%s is a public key: signing takes the private one", name)
+	}
+	if signer, err = key.Signer(); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return signer, func() {}, nil
 }
 
 // require marks flags as required.
