@@ -32,6 +32,8 @@ type Device struct {
 	Now        time.Time
 	// Policy may be nil.
 	Policy eat.Policy
+	// Unbound is the error for claims that the report was not made for; ErrKeyBinding when nil.
+	Unbound error
 }
 
 // Bench is a device and a verifier.
@@ -234,6 +236,10 @@ func (b *Bench) affirmed(e attest.Evidence) {
 func (b *Bench) swapped(e attest.Evidence) {
 	b.Helper()
 	claims, report := Parts(b, e)
+	unbound := b.Device.Unbound
+	if unbound == nil {
+		unbound = attest.ErrKeyBinding
+	}
 	other := b.Identity()
 	other.UEID = append([]byte{1}, bytes.Repeat([]byte{9}, 16)...)
 	for name, c := range map[string]struct {
@@ -241,9 +247,9 @@ func (b *Bench) swapped(e attest.Evidence) {
 		request  attest.Request
 		want     error
 	}{
-		"claims of another challenge": {b.Identity(), attest.Request{Nonce: []byte("challenge of today"), AgentKey: b.AgentKey.Public()}, attest.ErrKeyBinding},
-		"claims of another agent":     {b.Identity(), attest.Request{Nonce: b.Nonce, AgentKey: key(b).Public()}, attest.ErrKeyBinding},
-		"nothing is installed":        {b.Identity(), attest.Request{Nonce: b.Nonce, AgentKey: b.AgentKey.Public()}, attest.ErrKeyBinding},
+		"claims of another challenge": {b.Identity(), attest.Request{Nonce: []byte("challenge of today"), AgentKey: b.AgentKey.Public()}, unbound},
+		"claims of another agent":     {b.Identity(), attest.Request{Nonce: b.Nonce, AgentKey: key(b).Public()}, unbound},
+		"nothing is installed":        {b.Identity(), attest.Request{Nonce: b.Nonce, AgentKey: b.AgentKey.Public()}, unbound},
 		"claims of another device":    {other, b.Request(), nil},
 	} {
 		base, err := eat.IdentityClaims(c.identity)
