@@ -141,6 +141,11 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 }
 
 func (c *Client) send(ctx context.Context, method, path, mediaType string, body []byte, out any) error {
+	return c.sendIf(ctx, nil, method, path, mediaType, body, out)
+}
+
+// sendIf sends a request with further headers: its condition.
+func (c *Client) sendIf(ctx context.Context, condition map[string]string, method, path, mediaType string, body []byte, out any) error {
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.BaseURL, "/")+path, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("api: %w", err)
@@ -148,6 +153,9 @@ func (c *Client) send(ctx context.Context, method, path, mediaType string, body 
 	req.Header.Set("Accept", "application/json, application/problem+json")
 	if mediaType != "" {
 		req.Header.Set("Content-Type", mediaType)
+	}
+	for name, value := range condition {
+		req.Header.Set(name, value)
 	}
 	if c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Token)

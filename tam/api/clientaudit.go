@@ -2,9 +2,12 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/go-teep/teep/tam/audit"
@@ -53,4 +56,34 @@ func (c *Client) ExportAudit(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("api: the audit log broke off: %w", err)
 	}
 	return nil
+}
+
+// FindDevices lists devices by status and attestation; either may be empty for all.
+func (c *Client) FindDevices(ctx context.Context, status, attestation, after string, limit int) (*Page[Device], error) {
+	q := url.Values{queryLimit: {strconv.Itoa(limit)}}
+	for name, value := range map[string]string{queryStatus: status, queryAttestation: attestation, queryAfter: after} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	var p Page[Device]
+	return &p, c.call(ctx, http.MethodGet, "/v1/devices?"+q.Encode(), nil, &p)
+}
+
+// ChangeDeviceAt changes a device's status if its record still has the given revision.
+func (c *Client) ChangeDeviceAt(ctx context.Context, id string, revision int64, change DeviceChange) (*Device, error) {
+	body, err := json.Marshal(change)
+	if err != nil {
+		return nil, fmt.Errorf("api: encoding a request: %w", err)
+	}
+	var d Device
+	condition := map[string]string{"If-Match": strconv.Quote(strconv.FormatInt(revision, 10))}
+	return &d, c.sendIf(ctx, condition, http.MethodPatch, "/v1/devices/"+url.PathEscape(id), "application/json", body, &d)
+}
+
+// AuditFrom lists at most limit entries of the audit log, oldest first, after the entry `after`.
+func (c *Client) AuditFrom(ctx context.Context, after int64, limit int) (*Page[audit.Entry], error) {
+	q := url.Values{queryAfter: {strconv.FormatInt(after, 10)}, queryLimit: {strconv.Itoa(limit)}}
+	var p Page[audit.Entry]
+	return &p, c.call(ctx, http.MethodGet, "/v1/audit?"+q.Encode(), nil, &p)
 }

@@ -125,6 +125,10 @@ func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) WriteHeader(status int)      { d.status = status }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 
+// viaConsole is the way in of requests that the console makes, in this process, on behalf of who is
+// logged in there.
+const viaConsole = "console"
+
 // callerKey is the context key of the token that a request came with.
 type callerKey struct{}
 
@@ -152,7 +156,11 @@ func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) 
 			return &Problem{Status: http.StatusForbidden, Code: "scope",
 				Detail: "The token's scopes do not allow this.", Next: "Use a token with one of the scopes: " + r.needs() + "."}
 		}
-		ctx := audit.WithActor(req.Context(), audit.Actor{Via: "api", ID: t.ID, Name: t.Name})
+		via := "api"
+		if audit.ActorOf(req.Context()).Via == viaConsole {
+			via = viaConsole
+		}
+		ctx := audit.WithActor(req.Context(), audit.Actor{Via: via, ID: t.ID, Name: t.Name})
 		req = req.WithContext(context.WithValue(ctx, callerKey{}, t))
 	}
 	if !r.conditional {

@@ -80,22 +80,34 @@ func (r TokenRequest) check() error {
 // hashToken needs no salt or stretching: tokens have 256 random bits.
 func hashToken(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 
-// authenticate finds the token of a request. What is wrong with one is not told apart, but for its
-// age: that helps its owner and nobody else.
-func (h *handler) authenticate(r *http.Request) (*tam.APIToken, error) {
-	no := &Problem{Status: http.StatusUnauthorized, Code: "token", Detail: "The request carries no valid token.",
+func noToken() *Problem {
+	return &Problem{Status: http.StatusUnauthorized, Code: "token", Detail: "The request carries no valid token.",
 		Next: "Send the header “Authorization: Bearer teep_…” with a token that the TAM's administrator gave you."}
+}
+
+// authenticate finds the token of a request.
+func (h *handler) authenticate(r *http.Request) (*tam.APIToken, error) {
 	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || !strings.HasPrefix(secret, tokenPrefix) || len(r.Header.Values("Authorization")) != 1 {
+	if !ok || len(r.Header.Values("Authorization")) != 1 {
+		return nil, noToken()
+	}
+	return Authenticate(r.Context(), h.Store, secret, h.Clock())
+}
+
+// Authenticate finds the token that a secret belongs to; a [*Problem] says that it is none that counts.
+// What is wrong with one is not told apart, but for its age: that helps its owner and nobody else.
+func Authenticate(ctx context.Context, s tam.APITokens, secret string, now time.Time) (*tam.APIToken, error) {
+	no := noToken()
+	if !strings.HasPrefix(secret, tokenPrefix) {
 		return nil, no
 	}
-	t, err := h.Store.APITokenByHash(r.Context(), hashToken(secret))
+	t, err := s.APITokenByHash(ctx, hashToken(secret))
 	switch {
 	case errors.Is(err, tam.ErrNotFound):
 		return nil, no
 	case err != nil:
 		return nil, err
-	case !t.Revoked.IsZero() || !h.Clock().Before(t.Expires):
+	case !t.Revoked.IsZero() || !now.Before(t.Expires):
 		return nil, &Problem{Status: http.StatusUnauthorized, Code: "token-expired",
 			Detail: "The token expired or was revoked.", Next: "Ask the TAM's administrator for a new one."}
 	}

@@ -1,0 +1,183 @@
+// Package console is the web console of a TAM: the fleet at a glance, devices with their attestation
+// explained, components, policies and the audit log.
+//
+//	h, err := console.NewHandler(console.Config{API: apiHandler, Store: store})
+//	http.Handle("/console/", h)
+//
+// The console has no rights of its own. It calls the operator API, in the same process, with the API
+// token that somebody logged in with; what the token does not allow is refused there.
+//
+// It is plain HTML: no scripts, and no request to anywhere else. Its Content-Security-Policy allows its
+// own style sheet and forms to itself, and nothing more.
+package console
+
+import (
+	"crypto/rand"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/api"
+)
+
+//go:embed templates/*.html
+var templates embed.FS
+
+//go:embed static
+var static embed.FS
+
+// Prefix is the path that the console lives below.
+const Prefix = "/console/"
+
+// Store is what the console itself needs of a store.
+type Store interface {
+	tam.APITokens
+	tam.TokenKeys
+}
+
+// Config is what the console works on. API and Store are required.
+type Config struct {
+	// API is the handler of the operator API.
+	API   http.Handler
+	Store Store
+	// TLSInFront says that a proxy in front speaks TLS with browsers. Without it, and without TLS
+	// here, nobody can log in but from this machine.
+	TLSInFront bool
+	// Clock defaults to time.Now, Rand to crypto/rand, Logger to slog.Default().
+	Clock  func() time.Time
+	Rand   io.Reader
+	Logger *slog.Logger
+}
+
+// console serves the pages.
+type console struct {
+	Config
+	pages map[string]*template.Template
+}
+
+// maxForm bounds a form in bytes.
+const maxForm = 64 << 10
+
+// NewHandler makes the console's handler, for paths below [Prefix].
+func NewHandler(c Config) (http.Handler, error) {
+	if c.API == nil || c.Store == nil {
+		return nil, errors.New("console: Config.API and Config.Store are required")
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	pages, err := parsePages()
+	if err != nil {
+		return nil, err
+	}
+	s := &console{c, pages}
+	files, err := fs.Sub(static, "static")
+	if err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+Prefix+"static/", http.StripPrefix(Prefix+"static/", http.FileServerFS(files)))
+	mux.HandleFunc("GET "+Prefix+"login", s.loginForm)
+	mux.HandleFunc("POST "+Prefix+"login", s.login)
+	for _, r := range routes() {
+		mux.Handle(r.pattern, s.serve(r))
+	}
+	// A request from another site never has a person's intention behind it.
+	return headers(http.NewCrossOriginProtection().Handler(mux)), nil
+}
+
+// headers limits what a browser does with any answer.
+func headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// route is one page or action. All of them need a session, and those that change something the
+// session's CSRF token too.
+type route struct {
+	pattern string
+	handle  func(*console, *visit) error
+}
+
+func routes() []route {
+	return []route{
+		{"GET " + Prefix + "{$}", (*console).fleet},
+		{"GET " + Prefix + "devices", (*console).devices},
+		{"GET " + Prefix + "devices/{id}", (*console).device},
+		{"POST " + Prefix + "devices/{id}", (*console).changeDevice},
+		{"GET " + Prefix + "components", (*console).components},
+		{"GET " + Prefix + "components/{manifest}", (*console).component},
+		{"POST " + Prefix + "components/{manifest}/{sequence}/withdraw", (*console).withdraw},
+		{"GET " + Prefix + "policies", (*console).policies},
+		{"POST " + Prefix + "policies", (*console).setPolicy},
+		{"GET " + Prefix + "publishers", (*console).publishers},
+		{"GET " + Prefix + "audit", (*console).audit},
+		{"POST " + Prefix + "logout", (*console).logout},
+	}
+}
+
+// visit is one request of somebody who is logged in.
+type visit struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	session *session
+	token   *tam.APIToken
+	api     *api.Client
+}
+
+func (s *console) serve(r route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req.Body = http.MaxBytesReader(w, req.Body, maxForm)
+		v, err := s.visit(w, req)
+		if err != nil {
+			s.sendToLogin(w, req, err)
+			return
+		}
+		if req.Method != http.MethodGet && !v.session.csrfHolds(v.r) {
+			s.fail(v, &api.Problem{Status: http.StatusForbidden, Code: "csrf", Detail: "The form is not from this session.",
+				Next: "Go back, reload the page, and send the form again."})
+			return
+		}
+		if err := r.handle(s, v); err != nil {
+			s.fail(v, err)
+		}
+	})
+}
+
+// fail shows what the API refused, and why.
+func (s *console) fail(v *visit, err error) {
+	var p *api.Problem
+	if !errors.As(err, &p) {
+		s.Logger.ErrorContext(v.r.Context(), "console failed", "path", v.r.URL.Path, "err", err)
+		p = &api.Problem{Status: http.StatusServiceUnavailable, Detail: "The TAM could not do this.", Next: "Try again; if it stays so, see the TAM's log."}
+	}
+	s.render(v, p.Status, "problem", "Not done", p)
+}
+
+// back answers a form that was carried out.
+func (v *visit) back(path string) error {
+	http.Redirect(v.w, v.r, Prefix+path, http.StatusSeeOther)
+	return nil
+}

@@ -1,0 +1,105 @@
+package console
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// page is what every template gets.
+type page struct {
+	Title, Name string
+	// Who is logged in; empty for nobody.
+	Who  string
+	CSRF string
+	Data any
+}
+
+// parsePages reads every page with the frame around it.
+func parsePages() (map[string]*template.Template, error) {
+	names, err := fs.Glob(templates, "templates/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	pages := map[string]*template.Template{}
+	for _, file := range names {
+		name := strings.TrimSuffix(path.Base(file), ".html")
+		if name == "frame" {
+			continue
+		}
+		t, err := template.New("frame.html").Funcs(functions).ParseFS(templates, "templates/frame.html", file)
+		if err != nil {
+			return nil, fmt.Errorf("console: %w", err)
+		}
+		pages[name] = t
+	}
+	return pages, nil
+}
+
+var functions = template.FuncMap{
+	"text":    visible,
+	"short":   short,
+	"time":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+	"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"explain": explain,
+	"segment": url.PathEscape,
+}
+
+// render writes a page. It is made whole before the first byte is sent.
+func (s *console) render(v *visit, status int, name, title string, data any) {
+	p := page{Title: title, Name: name, Data: data}
+	if v.session != nil && v.token != nil {
+		p.Who, p.CSRF = v.token.Name, v.session.CSRF
+	}
+	var b bytes.Buffer
+	if err := s.pages[name].Execute(&b, p); err != nil {
+		s.Logger.ErrorContext(v.r.Context(), "console page failed", "page", name, "err", fmt.Errorf("%w: %w", errTemplate, err))
+		http.Error(v.w, "This page is broken; see the TAM's log.", http.StatusInternalServerError)
+		return
+	}
+	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	v.w.WriteHeader(status)
+	_, _ = v.w.Write(b.Bytes()) // the browser may be gone; there is nobody to tell
+}
+
+// visible shows what could otherwise make a text look like another one: control characters, and those
+// that change the direction of what follows.
+func visible(s any) string {
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(fmt.Sprint(s), "\uFFFD") {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
+			fmt.Fprintf(&b, "⟨U+%04X⟩", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// short is the beginning of an ID, enough for people.
+func short(id string) string {
+	if len(id) > 12 {
+		return visible(id[:12]) + "…"
+	}
+	return visible(id)
+}
+
+// explain says what a verdict means for whoever has to decide.
+func explain(status string) string {
+	switch status {
+	case "affirming":
+		return "as it should be"
+	case "warning":
+		return "not as it should be, but no proof of harm: policy decides whether the device is served"
+	case "contraindicated":
+		return "the device must not be trusted: nothing is offered to it but what may heal it"
+	}
+	return "nothing is asserted: the device was never appraised, or nothing is known about this claim"
+}

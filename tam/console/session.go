@@ -1,0 +1,250 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/api"
+	"github.com/go-teep/teep/tam/audit"
+)
+
+// session is the content of the cookie, encrypted under a key that all replicas share. It holds the API
+// token, so that a token that is revoked, expires or loses a scope ends or limits the session at once;
+// who steals the cookie has the session until it ends, and not the token.
+type session struct {
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+	CSRF    string    `json:"csrf"`
+}
+
+const (
+	sessionLifetime = 8 * time.Hour
+	// secureCookie can only be set over TLS, for this host, and by no other host of its domain.
+	secureCookie = "__Host-teep-console"
+	localCookie  = "teep-console"
+	csrfField    = "csrf"
+)
+
+var errNoSession = errors.New("console: no session")
+
+// cookieName returns the name of the cookie, and whether it must travel over TLS. Without TLS there are
+// sessions on this machine only.
+func (s *console) cookieName(r *http.Request) (name string, secure bool, err error) {
+	if r.TLS != nil || s.TLSInFront {
+		return secureCookie, true, nil
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return "", false, fmt.Errorf("console: %w", err)
+	}
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.Unmap().IsLoopback() {
+		return "", false, &api.Problem{Status: http.StatusForbidden, Code: "no-tls", Detail: "This connection is not encrypted: a token would be read on its way.",
+			Next: "Configure api.tls, or set console.tls-in-front where a proxy speaks TLS."}
+	}
+	return localCookie, false, nil
+}
+
+// ciphers makes one cipher for each generation of the store's token keys, the newest last.
+func (s *console) ciphers(ctx context.Context) ([]cipher.AEAD, error) {
+	keys, err := s.Store.TokenKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("console: the store has no token key: the TAM makes one when it starts")
+	}
+	list := make([]cipher.AEAD, len(keys))
+	for i, k := range keys {
+		// A use of its own: the tokens of the protocol are made with another key.
+		key, err := hkdf.Key(sha256.New, k.Secret, nil, "teep console session", 32)
+		if err != nil {
+			return nil, fmt.Errorf("console: %w", err)
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, fmt.Errorf("console: %w", err)
+		}
+		if list[i], err = cipher.NewGCMWithRandomNonce(block); err != nil {
+			return nil, fmt.Errorf("console: %w", err)
+		}
+	}
+	return list, nil
+}
+
+// seal writes a session for the cookie of that name.
+func (s *console) seal(ctx context.Context, name string, v session) (string, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("console: %w", err)
+	}
+	list, err := s.ciphers(ctx)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(list[len(list)-1].Seal(nil, nil, data, []byte(name))), nil
+}
+
+func (s *console) unseal(ctx context.Context, name, value string) (*session, error) {
+	data, err := base64.RawURLEncoding.DecodeString(value)
+	if err != nil {
+		return nil, errNoSession
+	}
+	list, err := s.ciphers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		plain, err := c.Open(nil, nil, data, []byte(name))
+		if err != nil {
+			continue
+		}
+		v := new(session)
+		if err := json.Unmarshal(plain, v); err != nil || !s.Clock().Before(v.Expires) {
+			return nil, errNoSession
+		}
+		return v, nil
+	}
+	return nil, errNoSession
+}
+
+// visit finds out who a request is from.
+func (s *console) visit(w http.ResponseWriter, r *http.Request) (*visit, error) {
+	name, _, err := s.cookieName(r)
+	if err != nil {
+		return nil, err
+	}
+	cookie, err := r.Cookie(name)
+	if err != nil {
+		return nil, errNoSession
+	}
+	v, err := s.unseal(r.Context(), name, cookie.Value)
+	if err != nil {
+		return nil, err
+	}
+	token, err := api.Authenticate(r.Context(), s.Store, v.Token, s.Clock())
+	if err != nil {
+		return nil, err
+	}
+	r = r.WithContext(audit.WithActor(r.Context(), audit.Actor{Via: "console"}))
+	return &visit{w: w, r: r, session: v, token: token, api: s.client(v.Token)}, nil
+}
+
+// csrfHolds tells whether a form was made for this session.
+func (v *session) csrfHolds(r *http.Request) bool {
+	return v.CSRF != "" && subtle.ConstantTimeCompare([]byte(r.PostFormValue(csrfField)), []byte(v.CSRF)) == 1
+}
+
+// sendToLogin answers a request without a session. What stands in the way of one is said there.
+func (s *console) sendToLogin(w http.ResponseWriter, r *http.Request, err error) {
+	var p *api.Problem
+	switch {
+	case errors.Is(err, errNoSession), errors.As(err, &p) && p.Status == http.StatusUnauthorized:
+		http.Redirect(w, r, Prefix+"login", http.StatusSeeOther)
+	default:
+		s.fail(&visit{w: w, r: r}, err)
+	}
+}
+
+func (s *console) loginForm(w http.ResponseWriter, r *http.Request) {
+	v := &visit{w: w, r: r}
+	if _, _, err := s.cookieName(r); err != nil {
+		s.fail(v, err)
+		return
+	}
+	s.render(v, http.StatusOK, "login", "Log in", nil)
+}
+
+func (s *console) login(w http.ResponseWriter, r *http.Request) {
+	v := &visit{w: w, r: r}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	name, secure, err := s.cookieName(r)
+	if err != nil {
+		s.fail(v, err)
+		return
+	}
+	secret := strings.TrimSpace(r.PostFormValue("token"))
+	token, err := api.Authenticate(r.Context(), s.Store, secret, s.Clock())
+	if p := (*api.Problem)(nil); errors.As(err, &p) {
+		s.Logger.WarnContext(r.Context(), "console login refused", "reason", p.Code, "remote", r.RemoteAddr)
+		s.render(v, http.StatusUnauthorized, "login", "Log in", p)
+		return
+	}
+	if err == nil {
+		err = s.startSession(v, name, secure, secret, token)
+	}
+	if err != nil {
+		s.fail(v, err)
+	}
+}
+
+func (s *console) startSession(v *visit, name string, secure bool, secret string, token *tam.APIToken) error {
+	var random [32]byte
+	if _, err := io.ReadFull(s.Rand, random[:]); err != nil {
+		return fmt.Errorf("console: %w", err)
+	}
+	value, err := s.seal(v.r.Context(), name, session{
+		Token: secret, Expires: s.Clock().Add(sessionLifetime), CSRF: base64.RawURLEncoding.EncodeToString(random[:]),
+	})
+	if err != nil {
+		return err
+	}
+	http.SetCookie(v.w, &http.Cookie{
+		Name: name, Value: value, Path: "/", MaxAge: int(sessionLifetime.Seconds()),
+		HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode,
+	})
+	s.Logger.InfoContext(v.r.Context(), "console login", "token", token.ID, "token-name", token.Name)
+	return v.back("")
+}
+
+func (s *console) logout(v *visit) error {
+	name, secure, err := s.cookieName(v.r)
+	if err != nil {
+		return err
+	}
+	http.SetCookie(v.w, &http.Cookie{Name: name, Path: "/", MaxAge: -1, HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode})
+	return v.back("login")
+}
+
+// client calls the API on behalf of a token, without leaving the process.
+func (s *console) client(token string) *api.Client {
+	return &api.Client{BaseURL: "http://operator-api", Token: token, HTTP: &http.Client{Transport: within{s.API}}}
+}
+
+// within is a transport that ends at a handler.
+type within struct{ handler http.Handler }
+
+// RoundTrip implements http.RoundTripper.
+func (w within) RoundTrip(r *http.Request) (*http.Response, error) {
+	a := &answer{header: http.Header{}, status: http.StatusOK}
+	w.handler.ServeHTTP(a, r)
+	return &http.Response{
+		StatusCode: a.status, Header: a.header, Body: io.NopCloser(&a.body), Request: r, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}, r.Context().Err()
+}
+
+// answer keeps what a handler answers.
+type answer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(status int)      { a.status = status }
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
