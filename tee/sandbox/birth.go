@@ -104,10 +104,14 @@ func writeDurably(disk seal.Disk, content []byte) error {
 // birth is what the TEE made of itself at first start; one sealed item, so that there is all of
 // it or nothing.
 //
-//	birth = { 1: ueid: bstr, 2: { * key-use: tstr => COSE_Key: bstr } }
+// What the device's maker says about it is sealed as a digest: it is the same at every start, or
+// whoever writes the configuration could pass one device off as another.
+//
+//	birth = { 1: ueid: bstr, 2: { * key-use: tstr => COSE_Key: bstr }, 3: sha256 of the identity: bstr }
 type birth struct {
-	UEID []byte            `cbor:"1,keyasint"`
-	Keys map[string][]byte `cbor:"2,keyasint"`
+	UEID     []byte            `cbor:"1,keyasint"`
+	Keys     map[string][]byte `cbor:"2,keyasint"`
+	Identity []byte            `cbor:"3,keyasint"`
 
 	keys *keys
 }
@@ -145,13 +149,34 @@ func loadBirth(store *seal.Store, secrets *secretmem.Page, cfg Config) (*birth, 
 	if want, have := cfg.agentAlgorithm(), b.keys.public[tee.KeyAgent].Alg(); want != have {
 		return nil, fmt.Errorf("the agent key is for %v but the configuration says %v: a key cannot change its algorithm; set it back, or empty the folder to begin anew with a new identity", have, want)
 	}
-	if ueid := cfg.Identity.UEID; len(ueid) > 0 {
-		b.UEID = clone(ueid)
+	stated, err := cfg.Identity.digest()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(b.Identity, stated) {
+		return nil, fmt.Errorf("%w: vendor, class, oemid, hwmodel and hwversion are sealed at the first start: set them back, or empty the folder to begin anew with a new identity", ErrIdentity)
+	}
+	if ueid := cfg.Identity.UEID; len(ueid) > 0 && !bytes.Equal(ueid, b.UEID) {
+		return nil, fmt.Errorf("%w: it has another UEID", ErrIdentity)
 	}
 	if n := len(b.UEID); n < 7 || n > 33 {
 		return nil, fmt.Errorf("the UEID has %d bytes: it has 7 to 33, the first being its type (RFC 9711 §4.2.1)", n)
 	}
 	return &b, nil
+}
+
+// ErrIdentity says that the TEE was made for another device than the configuration describes.
+var ErrIdentity = errors.New("the configuration describes another device than the one this TEE was made for")
+
+// digest is what of the identity must stay as it is, the UEID aside, which is sealed as such. The
+// agent's name and version come with the program.
+func (id Identity) digest() ([]byte, error) {
+	encoded, err := cbor.Marshal([]any{id.OEMID, id.HWModel, id.HWVersion, id.VendorID[:], id.ClassID[:], id.DeviceID[:]})
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	sum := sha256.Sum256(encoded)
+	return sum[:], nil
 }
 
 func (cfg Config) agentAlgorithm() cose.Algorithm {
@@ -163,10 +188,17 @@ func (cfg Config) agentAlgorithm() cose.Algorithm {
 
 func makeBirth(store *seal.Store, cfg Config) ([]byte, error) {
 	const ueidRAND = 1 // RFC 9711 §4.2.1.1
-	b := birth{UEID: make([]byte, 17), Keys: map[string][]byte{}}
+	stated, err := cfg.Identity.digest()
+	if err != nil {
+		return nil, err
+	}
+	b := birth{UEID: make([]byte, 17), Keys: map[string][]byte{}, Identity: stated}
 	b.UEID[0] = ueidRAND
 	if _, err := io.ReadFull(cfg.Rand, b.UEID[1:]); err != nil {
 		return nil, fmt.Errorf("no randomness: %w", err)
+	}
+	if given := cfg.Identity.UEID; len(given) > 0 {
+		b.UEID = clone(given)
 	}
 	for use, alg := range map[tee.KeyUse]cose.Algorithm{
 		tee.KeyAgent:       cfg.agentAlgorithm(),

@@ -105,7 +105,7 @@ func TestIdentity(t *testing.T) {
 		}
 	}
 	mustClose(t, e)
-	cfg := config(dir)
+	cfg := config(filepath.Join(t.TempDir(), "another"))
 	cfg.Identity.UEID = append([]byte{1}, bytes.Repeat([]byte{5}, 16)...)
 	cfg.Identity.DeviceID = [16]byte{7}
 	cfg.Confinement = &confine.Report{Missing: map[confine.Wall]string{confine.WallLandlock: "this and that"}}
@@ -118,6 +118,33 @@ func TestIdentity(t *testing.T) {
 	if all := strings.Join(id.Weaknesses, "\n"); strings.Contains(all, "seccomp") || !strings.Contains(all, "this and that") {
 		t.Fatal(all)
 	}
+}
+
+// TestIdentityIsSealed: whoever can change the configuration cannot make one device into another.
+func TestIdentityIsSealed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tee")
+	e := mustOpen(t, config(dir))
+	mustClose(t, e)
+	for name, change := range map[string]func(*sandbox.Identity){
+		"vendor":    func(id *sandbox.Identity) { id.VendorID[3]++ },
+		"class":     func(id *sandbox.Identity) { id.ClassID[3]++ },
+		"device":    func(id *sandbox.Identity) { id.DeviceID[3]++ },
+		"oemid":     func(id *sandbox.Identity) { id.OEMID = []byte{0x19, 0x7a, 0x6a} },
+		"hwmodel":   func(id *sandbox.Identity) { id.HWModel = []byte("other") },
+		"hwversion": func(id *sandbox.Identity) { id.HWVersion = "1.1" },
+		"ueid":      func(id *sandbox.Identity) { id.UEID = append([]byte{1}, bytes.Repeat([]byte{5}, 16)...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(dir)
+			change(&cfg.Identity)
+			if e, err := open(cfg); !errors.Is(err, sandbox.ErrIdentity) {
+				t.Errorf("got %v, %v", e, err)
+			}
+		})
+	}
+	cfg := config(dir)
+	cfg.Identity.AgentVersion = "1.2.4"
+	mustClose(t, mustOpen(t, cfg))
 }
 
 func TestMeasurementIsOfThisExecutable(t *testing.T) {
