@@ -33,6 +33,14 @@ type configuration struct {
 		// of the TAM ends TLS.
 		InsecureHTTP bool `yaml:"insecure-plain-http"`
 	} `yaml:"api"`
+	Console struct {
+		// TLSInFront says that a proxy in front of api.listen speaks TLS with browsers.
+		TLSInFront bool `yaml:"tls-in-front"`
+	} `yaml:"console"`
+	Metrics struct {
+		// Listen is the address of /metrics, without authentication; empty: there is none.
+		Listen string `yaml:"listen"`
+	} `yaml:"metrics"`
 	// Store is the path of a SQLite file, or the URL of a PostgreSQL database.
 	Store string `yaml:"store"`
 	// InsecureStore lets the connection to PostgreSQL cross a network unprotected.

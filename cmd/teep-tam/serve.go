@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,8 @@ import (
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/blobfs"
+	"github.com/go-teep/teep/tam/console"
+	"github.com/go-teep/teep/tam/metrics"
 	"github.com/go-teep/teep/transport"
 )
 
@@ -26,6 +29,8 @@ const (
 	// shutdownTimeout is how long requests under way may take after SIGTERM.
 	shutdownTimeout = 10 * time.Second
 	sweepInterval   = 5 * time.Minute
+	// sweepRequests bounds the remembered requests that go in one sweep.
+	sweepRequests = 10_000
 )
 
 func serveCommand() *cobra.Command {
@@ -72,11 +77,12 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	if err != nil {
 		return err
 	}
-	t, err := newTAM(ctx, c, store, known, log)
+	measured := metrics.New(store, log, time.Now)
+	t, err := newTAM(ctx, c, measured.Store(), known, log)
 	if err != nil {
 		return err
 	}
-	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, Logger: log})
+	operators, err := operatorHandler(c, t, measured, log)
 	if err != nil {
 		return err
 	}
@@ -84,14 +90,22 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	agents.Handle(c.TEEP.Path, transport.NewHandler(t, transport.HandlerOptions{Log: log}))
 
 	g, ctx := errgroup.WithContext(ctx)
-	if err := listen(ctx, g, c.TEEP.Listen, c.TEEP.TLS, agents); err != nil {
+	if err := listen(ctx, g, c.TEEP.Listen, c.TEEP.TLS, measured.Handler("teep", agents)); err != nil {
 		return err
 	}
 	if err := listen(ctx, g, c.API.Listen, c.API.TLS, operators); err != nil {
 		return err
 	}
+	if c.Metrics.Listen != "" {
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", measured.Exporter())
+		if err := listen(ctx, g, c.Metrics.Listen, tls{}, mux); err != nil {
+			return err
+		}
+	}
+	g.Go(func() error { return measured.Run(ctx) })
 	g.Go(func() error { return known.follow(ctx) })
-	g.Go(func() error { return sweep(ctx, t, c.Policy.KeepHistory, log) })
+	g.Go(func() error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
 	log.Info("ready", "tam", c.uri(), "api", c.API.Listen)
 	if err := g.Wait(); err != nil {
 		return err
@@ -100,7 +114,31 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	return nil
 }
 
-func newTAM(ctx context.Context, c *configuration, store store, known *collateral, log *slog.Logger) (*tam.TAM, error) {
+// operatorHandler serves the operator API and the console that works through it.
+func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, log *slog.Logger) (http.Handler, error) {
+	store := measured.Store()
+	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	pages, err := console.NewHandler(console.Config{API: operators, Store: store, TLSInFront: c.Console.TLSInFront, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	pages, operators = measured.Handler("console", pages), measured.Handler("api", operators)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/" && r.Method == http.MethodGet:
+			http.Redirect(w, r, console.Prefix, http.StatusSeeOther)
+		case strings.HasPrefix(r.URL.Path, console.Prefix):
+			pages.ServeHTTP(w, r)
+		default:
+			operators.ServeHTTP(w, r)
+		}
+	}), nil
+}
+
+func newTAM(ctx context.Context, c *configuration, store tam.Store, known *collateral, log *slog.Logger) (*tam.TAM, error) {
 	messages, err := signers(c.SignKeys)
 	if err != nil {
 		return nil, err
@@ -162,7 +200,7 @@ func listen(ctx context.Context, g *errgroup.Group, address string, t tls, h htt
 	return nil
 }
 
-func sweep(ctx context.Context, t *tam.TAM, keep time.Duration, log *slog.Logger) error {
+func sweep(ctx context.Context, t *tam.TAM, requests tam.Idempotency, keep time.Duration, log *slog.Logger) error {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
@@ -173,6 +211,9 @@ func sweep(ctx context.Context, t *tam.TAM, keep time.Duration, log *slog.Logger
 		}
 		if err := t.Sweep(ctx, keep); err != nil && ctx.Err() == nil {
 			log.Error("sweep", "err", err)
+		}
+		if _, err := requests.SweepRequests(ctx, time.Now(), sweepRequests); err != nil && ctx.Err() == nil {
+			log.Error("sweep of remembered requests", "err", err)
 		}
 	}
 }
