@@ -12,6 +12,7 @@ import (
 	"github.com/go-teep/teep/attest/bound"
 	"github.com/go-teep/teep/attest/cmw"
 	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/attest/psa"
 	"github.com/go-teep/teep/attest/sevsnp"
 	"github.com/go-teep/teep/attest/tpm"
 	"github.com/go-teep/teep/cose"
@@ -64,7 +65,15 @@ func New(c Config) (*cmw.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	hardware, err := bound.NewVerifier(claims, c.Now, snp, quotes)
+	tokens, err := psa.NewReports(c.Collateral)
+	if err != nil {
+		return nil, err
+	}
+	realms, err := psa.NewCCAReports(c.Collateral)
+	if err != nil {
+		return nil, err
+	}
+	hardware, err := bound.NewVerifier(claims, c.Now, snp, quotes, tokens, realms)
 	if err != nil {
 		return nil, err
 	}

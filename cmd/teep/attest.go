@@ -43,8 +43,8 @@ func appraiseCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "appraise FILE|-",
 		Short: "Judge Evidence as a verifier does, and say why",
-		Long: `Appraises Evidence offline: an EAT in the TEEP profile, or a report of SEV-SNP or a quote of a TPM
-that is bound to one, bare or in a conceptual message wrapper (CMW).
+		Long: `Appraises Evidence offline: an EAT in the TEEP profile, or a report of SEV-SNP, a quote of a TPM
+or a PSA or CCA token that is bound to one, bare or in a conceptual message wrapper (CMW).
 
 Collateral files hold what the verifier knows: endorsements, manufacturers' roots and CRLs, reference
 values and TCB levels. A file is YAML, or signed by an owner that --owner names with its key.
