@@ -115,7 +115,7 @@ func (c *configuration) check() error {
 	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):
 		return fmt.Errorf("%s: tls needs both certificate and key", c.path)
 	}
-	if err := errors.Join(checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen)); err != nil {
+	if err := errors.Join(checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen), c.checkMetrics()); err != nil {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
 	if !c.API.InsecureHTTP && c.API.TLS.Certificate == "" && !loopback(c.API.Listen) {
@@ -152,6 +152,14 @@ func (c *configuration) policy() (tam.Policy, error) {
 
 // plainPath is a path that is the same in a URI and in a multiplexer's pattern.
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
+
+// checkMetrics refuses a metrics.listen that is no address; none is one.
+func (c *configuration) checkMetrics() error {
+	if c.Metrics.Listen == "" {
+		return nil
+	}
+	return checkListen("metrics.listen", c.Metrics.Listen)
+}
 
 // checkListen refuses a listen address that cannot be one.
 func checkListen(key, address string) error {

@@ -109,6 +109,9 @@ func (h *handler) addPublisher(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &body); err != nil {
 		return err
 	}
+	if err := printable("name", body.Name); err != nil {
+		return err
+	}
 	var keys []*cose.Key
 	for i, pem := range body.Keys {
 		k, err := cose.ParsePEM([]byte(pem))

@@ -247,3 +247,19 @@ func TestDeviceFilters(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesAreVisible: a name that looks like another, or that a store cannot hold, is refused.
+func TestNamesAreVisible(t *testing.T) {
+	s := newService(t)
+	token := s.token(ScopeAdministrator)
+	for _, name := range []string{`a\u0000b`, `a\u202eb`, `a\nb`, `a\u200bb`, `\ud800`} {
+		for path, body := range map[string]string{
+			"/v1/publishers": `{"name":"` + name + `","keys":[],"prefixes":[]}`,
+			"/v1/tokens":     `{"name":"` + name + `","scopes":["auditor"],"lifetime":"1h"}`,
+		} {
+			if r := s.do("POST", path, token, nil, body); r.status != http.StatusBadRequest || !strings.Contains(r.body, "not visible") {
+				t.Errorf("%s %s: %d %s", path, name, r.status, r.body)
+			}
+		}
+	}
+}

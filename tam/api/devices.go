@@ -111,6 +111,9 @@ func (h *handler) addToken(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &body); err != nil {
 		return err
 	}
+	if err := printable("name", body.Name); err != nil {
+		return err
+	}
 	secret, t, err := IssueToken(r.Context(), h.Store, TokenRequest{
 		Name: body.Name, Scopes: body.Scopes, Publisher: body.Publisher, Lifetime: time.Duration(body.Lifetime),
 	}, h.Clock(), rand.Reader)

@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-teep/teep/suit"
 )
@@ -82,6 +85,15 @@ func parseID(s string) (suit.ComponentID, error) {
 			"Write its segments as 'text' or h'hex', joined by slashes; in a path, percent-encode the whole.")
 	}
 	return id, nil
+}
+
+// printable refuses names that people could not read, or would read as another one, and that not every
+// store can hold.
+func printable(what, s string) error {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }) {
+		return badRequest(what, "The "+what+" has characters that are not visible.", "Use letters, digits, spaces and punctuation.")
+	}
+	return nil
 }
 
 func stringIDs(ids []suit.ComponentID) []string {

@@ -47,7 +47,11 @@ func chromium(t *testing.T) string {
 func TestInABrowser(t *testing.T) {
 	browser := chromium(t)
 	s := newService(t)
-	s.fill(t.Context())
+	text := hostile
+	if os.Getenv("TEEP_SCREENSHOTS") != "" {
+		text = "camera" // pictures for people
+	}
+	s.fillWith(t.Context(), text)
 	c, _ := s.login(api.ScopeAdministrator)
 	target, err := url.Parse(s.server.URL)
 	must(t, err)

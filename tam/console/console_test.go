@@ -74,6 +74,12 @@ func newService(t *testing.T, change ...func(*Config)) *service {
 // fill puts a fleet into the store in which every text is hostile.
 func (s *service) fill(ctx context.Context) {
 	s.t.Helper()
+	s.fillWith(ctx, hostile)
+}
+
+// fillWith puts a fleet into the store whose texts are text, and a third device whose ID is.
+func (s *service) fillWith(ctx context.Context, hostile string) {
+	s.t.Helper()
 	id := suit.NewComponentID("acme", hostile)
 	key, err := cose.GenerateKey(rand.Reader, cose.AlgESP256)
 	must(s.t, err)
@@ -110,7 +116,7 @@ func (s *service) fill(ctx context.Context) {
 
 func (s *service) token(scopes ...api.Scope) (secret, id string) {
 	s.t.Helper()
-	secret, t, err := api.IssueToken(s.t.Context(), s.store, api.TokenRequest{Name: "Ada " + hostile[:40], Scopes: scopes, Lifetime: 48 * time.Hour}, s.now, rand.Reader)
+	secret, t, err := api.IssueToken(s.t.Context(), s.store, api.TokenRequest{Name: "Ada <b>", Scopes: scopes, Lifetime: 48 * time.Hour}, s.now, rand.Reader)
 	must(s.t, err)
 	return secret, t.ID
 }
