@@ -1,0 +1,163 @@
+// Package tdx appraises quotes (version 4) of Intel TDX guests, offline. It implements
+// [bound.Reports]; the guest's side is package attest/tsm. Quotes are parsed and checked by
+// github.com/google/go-tdx-guest, from a local cache of what Intel's Provisioning Certification
+// Service publishes: TCB info, the quoting enclave's identity, and CRLs, each signed by Intel.
+//
+// A quote that Intel's root does not vouch for yields no verdict. A platform whose TCB is out of date
+// or whose certificates are revoked, and one for which the cache has no current collateral, is
+// contraindicated; the reason is go-tdx-guest's. Which guest runs is left to reference values of
+// [MeasurementName] and [RuntimeName], under the vendor Intel ([OEMID]) and the platform's FMSPC as
+// hardware model.
+package tdx
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/go-tdx-guest/abi"
+	"github.com/google/go-tdx-guest/pcs"
+	pb "github.com/google/go-tdx-guest/proto/tdx"
+	"github.com/google/go-tdx-guest/verify"
+
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/appraisal"
+	"github.com/go-teep/teep/attest/bound"
+	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/cose"
+)
+
+// MeasurementName is the measured component with the guest's build-time measurement (MRTD).
+const MeasurementName = "tdx-mrtd"
+
+// RuntimeName is the measured component with one of the four run-time measurement registers.
+func RuntimeName(i int) string { return fmt.Sprintf("tdx-rtmr-%d", i) }
+
+// MaxQuoteBytes is the largest quote that is read.
+const MaxQuoteBytes = 64 << 10
+
+// tdDebug is the bit of the guest's attributes that lets the host debug it (TDX Module 1.5 ABI,
+// ATTRIBUTES).
+const tdDebug = 1
+
+// OEMID is the encoded oemid claim of Intel: its IANA enterprise number.
+func OEMID() []byte { return []byte{0x19, 0x01, 0x57} } // 343
+
+// UEID names the device by the PPID of its PCK certificate: a number in the sense of RFC 9711
+// §4.2.1.1 (RAND), derived from what is unique to the platform.
+func UEID(ppid []byte) []byte {
+	sum := sha256.Sum256(append([]byte("Intel platform PPID\x00"), ppid...))
+	return append([]byte{0x01}, sum[:]...)
+}
+
+// Cache returns what Intel's service publishes under a URL, with the headers it came with, from
+// local files. It opens no connection.
+type Cache interface {
+	Get(url string) (map[string][]string, []byte, error)
+}
+
+// Config configures [NewReports].
+type Config struct {
+	// Roots are Intel's SGX root certificates. Required: none is built in.
+	Roots *x509.CertPool
+	Cache Cache
+	// Owner names who loaded both.
+	Owner string
+}
+
+// Reports authenticates TDX quotes. It is safe for concurrent use if the cache is.
+type Reports struct{ c Config }
+
+var _ bound.Reports = (*Reports)(nil)
+
+// NewReports checks the configuration.
+func NewReports(c Config) (*Reports, error) {
+	if c.Roots == nil || c.Cache == nil || c.Owner == "" {
+		return nil, errors.New("tdx: Intel's root, a cache of its collateral, and the name of who loaded them are needed")
+	}
+	return &Reports{c: c}, nil
+}
+
+// Accepts implements [bound.Reports].
+func (r *Reports) Accepts(mediaType string) bool { return mediaType == bound.TDXQuote }
+
+// Read implements [bound.Reports].
+func (r *Reports) Read(ctx context.Context, data []byte, b bound.Beside) (*bound.Report, error) {
+	if len(data) > MaxQuoteBytes {
+		return nil, fmt.Errorf("%w: TDX quote of %d bytes, at most %d are read", attest.ErrFormat, len(data), MaxQuoteBytes)
+	}
+	parsed, err := abi.QuoteToProto(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: TDX quote: %w", attest.ErrFormat, err)
+	}
+	quote, ok := parsed.(*pb.QuoteV4)
+	if !ok {
+		return nil, fmt.Errorf("%w: TDX quote of another version than 4", attest.ErrFormat)
+	}
+	if len(quote.ExtraBytes) != 0 {
+		return nil, fmt.Errorf("%w: TDX quote with %d bytes after it", attest.ErrFormat, len(quote.ExtraBytes))
+	}
+	options := verify.Options{TrustedRoots: r.c.Roots, Now: at(b.Now), Getter: r.c.Cache}
+	if err := verify.TdxQuoteContext(ctx, quote, &options); err != nil {
+		return nil, fmt.Errorf("%w: TDX quote: %w", attest.ErrUntrusted, err)
+	}
+	out, err := r.describe(quote)
+	if err != nil {
+		return nil, err
+	}
+	finding := eat.Finding{Claim: "tcb", Aspect: appraisal.Hardware, Value: appraisal.Affirmed,
+		Text: "up to date by the TCB info and the quoting enclave's identity that Intel signed, and not revoked"}
+	options = verify.Options{TrustedRoots: r.c.Roots, Now: at(b.Now), Getter: r.c.Cache, GetCollateral: true, CheckRevocations: true}
+	if err := verify.TdxQuoteContext(ctx, quote, &options); err != nil {
+		finding.Value, finding.Text = appraisal.HardwareContraindicated, fmt.Sprintf("by the collateral in the cache: %v", err)
+	}
+	out.Findings = append(out.Findings, finding)
+	return out, ctx.Err()
+}
+
+func at(now time.Time) *verify.TimeSet {
+	return &verify.TimeSet{PckCertChain: now, TcbInfo: now, QeIdentity: now, PckCrl: now, RootCaCrl: now}
+}
+
+// describe turns an authentic quote into what is appraised.
+func (r *Reports) describe(quote *pb.QuoteV4) (*bound.Report, error) {
+	chain, err := verify.ExtractChainFromQuote(quote)
+	if err != nil {
+		return nil, fmt.Errorf("%w: TDX quote: %w", attest.ErrFormat, err)
+	}
+	ext, err := pcs.PckCertificateExtensions(chain.PCKCertificate)
+	if err != nil {
+		return nil, fmt.Errorf("%w: PCK certificate: %w", attest.ErrUntrusted, err)
+	}
+	ppid, errPPID := hex.DecodeString(ext.PPID)
+	model, errModel := hex.DecodeString(ext.FMSPC)
+	if err := errors.Join(errPPID, errModel); err != nil || len(ppid) == 0 || len(model) == 0 {
+		return nil, fmt.Errorf("%w: the PCK certificate names no platform: %w", attest.ErrUntrusted, errors.Join(err))
+	}
+	body := quote.GetTdQuoteBody()
+	out := &bound.Report{
+		Bound:     body.GetReportData(),
+		Authority: eat.Authority{UEID: UEID(ppid), Class: appraisal.Class{OEMID: OEMID(), HWModel: model}, OEMID: OEMID(), Owner: r.c.Owner},
+		Debug:     eat.DebugDisabledSinceBoot,
+	}
+	if attributes := body.GetTdAttributes(); len(attributes) == 0 || attributes[0]&tdDebug != 0 {
+		out.Debug = eat.DebugEnabled
+	}
+	names := []string{MeasurementName}
+	values := [][]byte{body.GetMrTd()}
+	for i, v := range body.GetRtmrs() {
+		names, values = append(names, RuntimeName(i)), append(values, v)
+	}
+	for i, v := range values {
+		digest, err := appraisal.NewDigest(cose.AlgSHA384, v)
+		if err != nil {
+			return nil, fmt.Errorf("%w: TDX quote: %s: %w", attest.ErrFormat, names[i], err)
+		}
+		out.Measurements = append(out.Measurements, eat.MeasuredComponent{Name: names[i], Digest: digest})
+	}
+	return out, nil
+}
