@@ -27,7 +27,7 @@ type blobWriter struct {
 	done bool
 }
 
-// CreateBlob implements tee.Store. The writer holds about 1 MiB of memory.
+// CreateBlob implements tee.Store. The writer holds about 2 MiB of memory.
 func (s *Store) CreateBlob() (tee.BlobWriter, error) {
 	id := make([]byte, 16)
 	if _, err := io.ReadFull(s.rand, id); err != nil {
@@ -91,6 +91,9 @@ func (w *blobWriter) Abort() error {
 		return nil
 	}
 	w.done = true
+	if w.sealer != nil {
+		w.settle() // nothing is written to a closed file
+	}
 	defer w.store.setLive(w.name, false)
 	return errors.Join(w.file.Close(), w.remove())
 }

@@ -63,7 +63,31 @@ func (f *Folder) Close() error { return f.root.Close() }
 
 // Create implements Disk. Files are readable by their owner alone.
 func (f *Folder) Create(name string) (WriteFile, error) {
-	return f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &writeFile{File: file}, nil
+}
+
+// writeFile has the system begin to write to the disk while there is more to come, so that Sync has
+// little left to wait for.
+type writeFile struct {
+	*os.File
+	written, begun int64
+}
+
+// writeback is how much is written to the disk at a time.
+const writeback = 8 << 20
+
+func (f *writeFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	f.written += int64(n)
+	if f.written-f.begun >= writeback {
+		beginWriteback(f.File, f.begun, f.written-f.begun)
+		f.begun = f.written
+	}
+	return n, err
 }
 
 // Open implements Disk.

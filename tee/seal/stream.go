@@ -63,18 +63,23 @@ func nonce(index uint64, flag byte) []byte {
 }
 
 // sealer encrypts one file. It works on batches of chunks: one write for each, because small
-// writes at odd offsets cost twice as much, and the hash of a batch beside its encryption and
-// write, because for a large payload the two cost about the same.
+// writes at odd offsets cost twice as much. While one batch is filled, the one before is hashed and,
+// beside that, encrypted and written: for a large payload each of these costs about the same.
 type sealer struct {
 	w     io.Writer
 	aead  cipher.AEAD
 	hash  hash.Hash
 	salt  []byte
 	plain []byte // the batch being filled, up to batchSize
-	out   []byte // what is to be written next
-	index uint64 // of the next chunk
 	size  int64
 	err   error // sticky: a file with a gap is never finished
+
+	// What belongs to the batch that is being sealed until busy is done.
+	busy     sync.WaitGroup
+	sealing  []byte // its plaintext
+	out      []byte // what is to be written next
+	index    uint64 // of the next chunk
+	batchErr error
 }
 
 func newSealer(w io.Writer, rand io.Reader, secret []byte, p purpose) (*sealer, error) {
@@ -89,24 +94,12 @@ func newSealer(w io.Writer, rand io.Reader, secret []byte, p purpose) (*sealer, 
 	return &sealer{w: w, aead: aead, hash: sha256.New(), salt: salt, out: append([]byte(magic), salt...)}, nil
 }
 
-func (s *sealer) emit() error {
-	n, err := s.w.Write(s.out)
-	if err == nil && n < len(s.out) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		s.err = fmt.Errorf("seal: write: %w", err)
-	}
-	s.out = s.out[:0]
-	return s.err
-}
-
 func (s *sealer) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 && s.err == nil {
 		// A full batch waits until it is known that its last chunk is not the file's.
 		if len(s.plain) == batchSize {
-			if err := s.flush(false); err != nil {
+			if s.begin(); s.err != nil {
 				break
 			}
 		}
@@ -118,43 +111,67 @@ func (s *sealer) Write(p []byte) (int, error) {
 	return written, s.err
 }
 
-// flush seals and writes the batch; the last one together with the trailer.
-func (s *sealer) flush(last bool) error {
-	hashed := make(chan struct{})
-	go func() {
-		s.hash.Write(s.plain)
-		close(hashed)
-	}()
-	for rest := s.plain; len(rest) > 0 || s.index == 0; {
-		chunk := rest[:min(chunkSize, len(rest))]
-		rest = rest[len(chunk):]
-		flag := byte(flagMore)
-		if last && len(rest) == 0 {
-			flag = flagLast
-		}
-		s.out = s.aead.Seal(s.out, nonce(s.index, flag), chunk, nil)
-		s.index++
+// begin seals the batch in the background, and makes room for the next one.
+func (s *sealer) begin() {
+	if s.settle(); s.err != nil {
+		return
 	}
-	if last {
-		<-hashed
-		trailer := binary.BigEndian.AppendUint64(s.hash.Sum(nil), uint64(s.size))
-		s.out = s.aead.Seal(s.out, nonce(s.index, flagTrailer), trailer, nil)
-	}
-	err := s.emit()
-	<-hashed
-	s.plain = s.plain[:0]
-	return err
+	s.plain, s.sealing = s.sealing[:0], s.plain
+	s.busy.Go(func() { s.hash.Write(s.sealing) })
+	s.busy.Go(func() {
+		s.encrypt(s.sealing, flagMore)
+		s.batchErr = s.emit()
+	})
 }
 
-// finish writes the rest and returns the digest of the plaintext.
+// settle waits until the batch in the background is written.
+func (s *sealer) settle() {
+	s.busy.Wait()
+	if s.err == nil {
+		s.err = s.batchErr
+	}
+}
+
+// encrypt appends the chunks of a batch to what is to be written; the last one has the flag.
+func (s *sealer) encrypt(batch []byte, flag byte) {
+	for rest := batch; len(rest) > 0 || s.index == 0; {
+		chunk := rest[:min(chunkSize, len(rest))]
+		rest = rest[len(chunk):]
+		f := byte(flagMore)
+		if len(rest) == 0 {
+			f = flag
+		}
+		s.out = s.aead.Seal(s.out, nonce(s.index, f), chunk, nil)
+		s.index++
+	}
+}
+
+func (s *sealer) emit() error {
+	n, err := s.w.Write(s.out)
+	if err == nil && n < len(s.out) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return fmt.Errorf("seal: write: %w", err)
+	}
+	s.out = s.out[:0]
+	return nil
+}
+
+// finish writes the rest, together with the trailer, and returns the digest of the plaintext.
 func (s *sealer) finish() (digest [32]byte, err error) {
-	if s.err != nil {
+	if s.settle(); s.err != nil {
 		return digest, s.err
 	}
-	if err := s.flush(true); err != nil {
-		return digest, err
-	}
+	s.busy.Go(func() { s.hash.Write(s.plain) })
+	s.encrypt(s.plain, flagLast)
+	s.busy.Wait()
 	s.hash.Sum(digest[:0])
+	trailer := binary.BigEndian.AppendUint64(digest[:], uint64(s.size))
+	s.out = s.aead.Seal(s.out, nonce(s.index, flagTrailer), trailer, nil)
+	if s.err = s.emit(); s.err != nil {
+		return [32]byte{}, s.err
+	}
 	s.err = errors.New("seal: file is finished")
 	return digest, nil
 }
