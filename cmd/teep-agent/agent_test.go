@@ -179,7 +179,7 @@ func TestMeasurement(t *testing.T) {
 // and is a reason not to start where it is required.
 func TestRequire(t *testing.T) {
 	without := "insecure-without: [seccomp, pid-namespace]\n"
-	out, err := newDevice(t, without).command("collateral", "--owner", "x", "--accept-weaknesses").Output()
+	out, err := newDevice(t, without).command("collateral", "--owner", "x", "--insecure-accept-weaknesses").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "seccomp: switched off") || !strings.Contains(string(out), "pid-namespace: switched off") {
 		t.Errorf("not reported: %v\n%s", err, out)
 	}
