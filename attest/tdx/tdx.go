@@ -86,7 +86,13 @@ func NewReports(c Config) (*Reports, error) {
 func (r *Reports) Accepts(mediaType string) bool { return mediaType == bound.TDXQuote }
 
 // Read implements [bound.Reports].
-func (r *Reports) Read(ctx context.Context, data []byte, b bound.Beside) (*bound.Report, error) {
+func (r *Reports) Read(ctx context.Context, data []byte, b bound.Beside) (out *bound.Report, err error) {
+	// go-tdx-guest believes lengths inside a quote and slices out of bounds where they lie.
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("%w: TDX quote: its lengths do not fit: %v", attest.ErrFormat, p)
+		}
+	}()
 	if len(data) > MaxQuoteBytes {
 		return nil, fmt.Errorf("%w: TDX quote of %d bytes, at most %d are read", attest.ErrFormat, len(data), MaxQuoteBytes)
 	}
@@ -105,7 +111,7 @@ func (r *Reports) Read(ctx context.Context, data []byte, b bound.Beside) (*bound
 	if err := verify.TdxQuoteContext(ctx, quote, &options); err != nil {
 		return nil, fmt.Errorf("%w: TDX quote: %w", attest.ErrUntrusted, err)
 	}
-	out, err := r.describe(quote)
+	out, err = r.describe(quote)
 	if err != nil {
 		return nil, err
 	}
