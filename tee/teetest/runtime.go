@@ -12,15 +12,21 @@ import (
 	"github.com/go-teep/teep/tee/teetest/program"
 )
 
+// limits leave time enough for a slow machine; what is tested to run out of it gets less.
 func limits() tee.Limits {
-	return tee.Limits{MemoryBytes: 4 << 20, CallDuration: 500 * time.Millisecond, OutputBytes: 64 << 10, StorageBytes: 64 << 10}
+	return tee.Limits{MemoryBytes: 4 << 20, CallDuration: 10 * time.Second, OutputBytes: 64 << 10, StorageBytes: 64 << 10}
 }
 
 // open starts an application whose storage is that of its name.
 func (b *bench) open(t *testing.T, name string, binary []byte) tee.Session {
 	t.Helper()
+	return b.openWith(t, name, binary, limits())
+}
+
+func (b *bench) openWith(t *testing.T, name string, binary []byte, l tee.Limits) tee.Session {
+	t.Helper()
 	s, err := b.tee.Runtime().Open(t.Context(), tee.Application{
-		Name: name, Code: blobOf(binary), Data: b.tee.Store().AppData([]byte(name)), Limits: limits(),
+		Name: name, Code: blobOf(binary), Data: b.tee.Store().AppData([]byte(name)), Limits: l,
 	})
 	if err != nil {
 		t.Fatalf("open %s: %v", name, err)
@@ -155,7 +161,12 @@ func testHostile(t *testing.T, b *bench) {
 		{"renumber", program.Renumber(), nil, program.Contained},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := b.open(t, "hostile", tc.binary)
+			l := limits()
+			switch tc.name {
+			case "spin", "sleep", "log": // nothing but the time ends them
+				l.CallDuration = 500 * time.Millisecond
+			}
+			s := b.openWith(t, "hostile", tc.binary, l)
 			defer s.Close()
 			_, err := s.Invoke(t.Context(), "", []byte("input"))
 			var exit *tee.ExitError
