@@ -14,7 +14,7 @@ import (
 
 // limits leave time enough for a slow machine; what is tested to run out of it gets less.
 func limits() tee.Limits {
-	return tee.Limits{MemoryBytes: 4 << 20, CallDuration: 10 * time.Second, OutputBytes: 64 << 10, StorageBytes: 64 << 10}
+	return tee.Limits{MemoryBytes: 4 << 20, CallDuration: 3 * time.Second, OutputBytes: 64 << 10, StorageBytes: 64 << 10}
 }
 
 // open starts an application whose storage is that of its name.

@@ -80,7 +80,7 @@ func newRuntime(t testing.TB, change func(*wasm.Config)) *wasm.Runtime {
 
 // limits leave time enough for a slow machine; what is tested to run out of it gets less.
 func limits() tee.Limits {
-	return tee.Limits{MemoryBytes: 4 << 20, CallDuration: 10 * time.Second, OutputBytes: 64 << 10, StorageBytes: 100 << 10}
+	return tee.Limits{MemoryBytes: 4 << 20, CallDuration: 3 * time.Second, OutputBytes: 64 << 10, StorageBytes: 100 << 10}
 }
 
 func open(t testing.TB, r *wasm.Runtime, app tee.Application) tee.Session {
