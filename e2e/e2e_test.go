@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"serve":       servePayload,
 			"await-fetch": awaitFetch,
 			"open-gate":   openGate,
+			"eventually":  eventually,
 			"fetched":     fetched,
 			"flip":        flip,
 			"expand":      expand,
@@ -210,6 +211,21 @@ func openGate(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no server %s", args[0])
 	}
 	g.(*gate).onceOpen.Do(func() { close(g.(*gate).open) })
+}
+
+// eventually PROGRAM ARG …: runs a program until it succeeds.
+func eventually(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s: %v", strings.Join(args, " "), err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // fetched NAME COUNT: the payload was asked for from its beginning so many times.

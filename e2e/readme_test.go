@@ -61,9 +61,12 @@ func normalized(text string) string {
 func TestReadmeTranscript(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(programs, "teep"), "demo").Output()
+	cmd := exec.CommandContext(ctx, filepath.Join(programs, "teep"), "demo")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("teep demo: %v\n%s", err, out)
+		t.Fatalf("teep demo: %v\n%s\n%s", err, out, stderr.String())
 	}
 	got := strings.Split(normalized(string(out)), "\n")
 	want := strings.Split(normalized(block(t, readme(t), "make demo ")), "\n")
