@@ -17,7 +17,7 @@ type configuration struct {
 	Apps struct {
 		Socket string `yaml:"socket"`
 	} `yaml:"apps"`
-	// PolicyInterval is the time between policy checks; 0 switches the timer off.
+	// PolicyInterval is the time between policy checks; 0s switches the timer off.
 	PolicyInterval time.Duration `yaml:"policy-interval"`
 	HTTP           struct {
 		CAFile  string        `yaml:"ca-file"`
@@ -43,7 +43,7 @@ func load(path string) (*configuration, error) {
 		return nil, fmt.Errorf("%s: apps.socket is missing: name the socket that apps talk to", path)
 	}
 	if c.PolicyInterval < 0 {
-		return nil, fmt.Errorf("%s: policy-interval is negative; 0 switches the timer off", path)
+		return nil, fmt.Errorf("%s: policy-interval is negative; 0s switches the timer off", path)
 	}
 	c.Apps.Socket = config.Relative(path, c.Apps.Socket)
 	c.HTTP.CAFile = config.Relative(path, c.HTTP.CAFile)

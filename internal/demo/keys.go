@@ -32,7 +32,7 @@ const brokerConfig = `tees:
     socket: agent.sock
 apps:
   socket: app.sock
-policy-interval: 0
+policy-interval: 0s
 `
 
 // keysAndTrust makes every key where it belongs and starts the programs.
