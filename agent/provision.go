@@ -35,7 +35,7 @@ func (a *Agent) provision() error {
 		return err
 	}
 	a.anchors = set
-	a.log.Info("trust anchors provisioned", "version", set.Version, "tams", len(set.TAMs), "signers", len(set.Signers))
+	a.log.Info("trust anchors provisioned", "version", set.Version, "tams", len(set.TAMs), "signers", len(set.Signers), "verifiers", len(set.Verifiers))
 	return nil
 }
 

@@ -17,6 +17,8 @@ type configuration struct {
 	Apps struct {
 		Socket string `yaml:"socket"`
 	} `yaml:"apps"`
+	// Needs is the file that remembers which app needs which component. Empty: beside the socket.
+	Needs string `yaml:"needs"`
 	// PolicyInterval is the time between policy checks; 0s switches the timer off.
 	PolicyInterval time.Duration `yaml:"policy-interval"`
 	HTTP           struct {
@@ -46,6 +48,9 @@ func load(path string) (*configuration, error) {
 		return nil, fmt.Errorf("%s: policy-interval is negative; 0s switches the timer off", path)
 	}
 	c.Apps.Socket = config.Relative(path, c.Apps.Socket)
+	if c.Needs = config.Relative(path, c.Needs); c.Needs == "" {
+		c.Needs = c.Apps.Socket + ".needs"
+	}
 	c.HTTP.CAFile = config.Relative(path, c.HTTP.CAFile)
 	return c, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -78,8 +79,12 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	if o.fileURIs {
 		log.Warn("insecure: payloads are fetched from file: URIs as well")
 	}
+	needs, err := broker.OpenNeeds(c.Needs)
+	if err != nil {
+		return fmt.Errorf("which app needs what: %w", err)
+	}
 	b, err := broker.New(broker.Options{
-		TEEs: tees(c), Poster: client, Fetcher: client,
+		TEEs: tees(c), Poster: client, Fetcher: client, Needs: needs,
 		PolicyInterval: c.PolicyInterval, InsecureFileURIs: o.fileURIs, Events: events,
 	})
 	if err != nil {

@@ -59,10 +59,10 @@ func keysAndTrust(ctx context.Context, s *story) error {
 	if err := s.startAll(ctx); err != nil {
 		return err
 	}
-	if _, err := s.logged("teep-agent", "trust anchors provisioned\" version=1 tams=1 signers=1"); err != nil {
+	if _, err := s.logged("teep-agent", "trust anchors provisioned\" version=1 tams=1 signers=1 verifiers=1"); err != nil {
 		return err
 	}
-	s.tell("device: provisioned trust anchors from a file: 1 TAM, 1 component signer for %q; they are sealed now", "hello")
+	s.tell("device: provisioned trust anchors from a file: 1 TAM, 1 component signer for %q, 1 verifier; they are sealed now", "hello")
 	s.tell("running: teep-tam at %s, teep-broker, teep-agent, each in its own process", s.tamURI)
 	return nil
 }
@@ -111,6 +111,9 @@ func (s *story) makeDevice(ctx context.Context) error {
 	if err := s.openToOthers(); err != nil {
 		return err
 	}
+	if _, err := s.run(ctx, "teep", "key", "public", "tam/keys/verifier.pem", "-o", "tam/verifier.pub.pem"); err != nil {
+		return err
+	}
 	anchors, err := s.run(ctx, "teep-tam", "anchors", "--config", "tam/tam.yaml")
 	if err != nil {
 		return err
@@ -119,6 +122,9 @@ func (s *story) makeDevice(ctx context.Context) error {
   - name: example-developer
     keys: [../dev/dev.pub.pem]
     components: [hello]
+verifiers:
+  - name: example-verifier
+    keys: [../tam/verifier.pub.pem]
 `
 	for name, text := range map[string]string{
 		"agent.yaml": deviceConfig + s.brokerLine(), "broker.yaml": brokerConfig, "trust.yaml": s.trustText,
