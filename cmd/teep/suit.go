@@ -49,6 +49,9 @@ replaced in one step, or written elsewhere with -o. Signing again with another k
 			if err != nil {
 				return err
 			}
+			if signedBy(envelope, signer) {
+				return fmt.Errorf("%s is signed with this key already", args[0])
+			}
 			if err := envelope.Sign(rand.Reader, signer); err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
@@ -99,6 +102,16 @@ severed members have the digests in the manifest, and that the manifest is well-
 	c.Flags().StringArrayVar(&keyFiles, "key", nil, "public key to trust (PEM or COSE_Key); may be repeated")
 	c.Flags().BoolVar(&older, "insecure-older-algorithms", false, "also accept ES256, ES384 and EdDSA, whose identifiers leave the curve open")
 	return require(c, "key")
+}
+
+// signedBy tells whether a key has signed an envelope before. A second signature says nothing new.
+func signedBy(envelope *suit.Envelope, signer cose.Signer) bool {
+	keys, err := cose.NewKeySet(signer.Public())
+	if err != nil {
+		return false
+	}
+	_, err = envelope.Verify(keys, suit.VerifyOptions{Algorithms: []cose.Algorithm{signer.Algorithm()}})
+	return err == nil
 }
 
 // openSigner opens a private key from a file, or the key in a token that a PKCS#11 URI names.
