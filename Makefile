@@ -18,7 +18,7 @@ PROGRAMS := teep teep-tam teep-broker teep-agent
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .PHONY: build
 build: prerequisites ## the four programs and the example applications, into bin/
@@ -54,7 +54,7 @@ fuzz: prerequisites-test ## each fuzz target for FUZZTIME (default 60s)
 	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" .ci/fuzz
 
 .PHONY: bench
-bench: prerequisites ## the numbers in the README, each beside its floor
+bench: prerequisites ## what it costs, each number beside its floor
 	$(GO) test -run '^$$' -bench . -benchmem ./bench/...
 
 .PHONY: prerequisites prerequisites-test
