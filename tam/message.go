@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/cose"
@@ -22,6 +23,10 @@ type sender struct {
 	// payload is what the message carried as attestation-payload.
 	payload attestationPayload
 	raw     []byte // the message
+	// stored is the ID of the device of which something was stored; empty: nothing was. asked is when
+	// the QueryRequest was issued that the message answers.
+	stored string
+	asked  time.Time
 }
 
 // message identifies a message by what its sender signed and the first half of the signature. The
@@ -77,7 +82,17 @@ func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error
 			return t.drop(ctx, s, string(s.device.Status), errNotServed)
 		}
 	}
-	switch m := opened.Message.(type) {
+	arrived := t.clock()
+	reply, err := t.process(ctx, s, opened.Message)
+	if err == nil {
+		t.record(s, arrived, msg, reply)
+	}
+	return reply, err
+}
+
+// process handles a message whose signature holds, of a device that is served.
+func (t *TAM) process(ctx context.Context, s *sender, message teep.Message) (reply []byte, err error) {
+	switch m := message.(type) {
 	case *teep.QueryResponse:
 		if m.AttestationPayload != nil && s.payload.data == nil {
 			// What cannot be read here cannot be appraised either, which will say why.
@@ -95,7 +110,7 @@ func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error
 	case *teep.Error:
 		return t.agentError(ctx, s, m)
 	}
-	return t.drop(ctx, s, "invalid", fmt.Errorf("a %v is not for a TAM", opened.Message.Type()))
+	return t.drop(ctx, s, "invalid", fmt.Errorf("a %v is not for a TAM", message.Type()))
 }
 
 var errNotServed = errors.New("the operator does not serve this device")

@@ -156,6 +156,7 @@ func (t *TAM) outcome(ctx context.Context, s *sender, b []byte, encoded [][]byte
 		})
 		if err == nil {
 			t.devices.put(d, s.key)
+			s.stored = d.ID
 			t.log.InfoContext(ctx, "update answered", "device", d.ID, "outcome", string(kind), "detail", detail)
 			return nil, nil
 		}

@@ -69,6 +69,7 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 func (t *TAM) matchRequest(ctx context.Context, s *sender, m *teep.QueryResponse) (answered, error) {
 	if m.Token != nil {
 		tok, err := t.tokens.check(ctx, m.Token, purposeQuery, nil)
+		s.asked = tok.issued
 		return answered{
 			items: teep.DataItem(tok.request), nonce: m.Token, token: m.Token,
 			consume: Consumption{ID: tok.id, Expires: tok.expires},
@@ -79,6 +80,7 @@ func (t *TAM) matchRequest(ctx context.Context, s *sender, m *teep.QueryResponse
 		if presented, ok := t.presented(s); err != nil && ok {
 			return presented, nil
 		}
+		s.asked = tok.issued
 		return answered{
 			items: teep.DataItem(tok.request), nonce: s.payload.nonce,
 			consume: Consumption{ID: tok.id, Expires: tok.expires},
@@ -133,8 +135,8 @@ func (t *TAM) answer(ctx context.Context, s *sender, m *teep.QueryResponse, a an
 			return t.attestationFailed(ctx, s, a, attestationFault(err), err)
 		}
 		if !t.good(result.Status) {
-			return t.attestationFailed(ctx, &sender{key: s.key, alg: s.alg, device: d}, a,
-				"attestation: "+describeReasons(result), fmt.Errorf("appraisal: %v", result.Status))
+			s.device = d
+			return t.attestationFailed(ctx, s, a, "attestation: "+describeReasons(result), fmt.Errorf("appraisal: %v", result.Status))
 		}
 	}
 	if d == nil || !t.good(d.Attestation.Status) || now.Sub(d.Attestation.At) > t.policy.ReattestAfter {
@@ -263,6 +265,7 @@ func (t *TAM) commit(ctx context.Context, s *sender, a answered, d *Device, kind
 	})
 	if err == nil {
 		t.devices.put(d, s.key)
+		s.stored = d.ID
 	}
 	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrConsumed) {
 		return fmt.Errorf("tam: storing an exchange: %w", err)

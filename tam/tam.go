@@ -44,6 +44,8 @@ type Config struct {
 	// Attester attests the TAM itself to agents that demand it (ERR_ATTESTATION_REQUIRED).
 	// nil: the demand is logged.
 	Attester attest.Attester
+	// Recorder is given the messages of sessions; nil: they are not recorded.
+	Recorder Recorder
 	Store    Store
 	Blobs    Blobs
 	Policy   Policy
@@ -150,6 +152,7 @@ type TAM struct {
 	verifier attest.Verifier
 	results  attest.Verifier
 	attester attest.Attester
+	recorder Recorder
 	store    Store
 	blobs    Blobs
 	policy   Policy
@@ -183,7 +186,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 	}
 	t := &TAM{
 		signers: make(map[cose.Algorithm]cose.Signer), decrypt: c.DecryptionKeys,
-		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester,
+		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, recorder: c.Recorder,
 		store: c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
 		clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),

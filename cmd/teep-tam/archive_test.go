@@ -100,7 +100,7 @@ func TestOperatorSide(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := metrics.New(store, log, time.Now)
-	core, err := newTAM(t.Context(), c, m.Store(), known, log)
+	core, err := newTAM(t.Context(), c, m.Store(), known, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

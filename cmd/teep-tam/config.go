@@ -37,6 +37,12 @@ type configuration struct {
 		// TLSInFront says that a proxy in front of api.listen speaks TLS with browsers.
 		TLSInFront bool `yaml:"tls-in-front"`
 	} `yaml:"console"`
+	// Recording bounds the messages that are kept for people to look at.
+	Recording struct {
+		Off       bool `yaml:"off"`
+		PerDevice int  `yaml:"per-device"`
+		PerSecond int  `yaml:"per-second"`
+	} `yaml:"recording"`
 	Metrics struct {
 		// Listen is the address of /metrics, without authentication; empty: there is none.
 		Listen string `yaml:"listen"`
@@ -112,6 +118,8 @@ func (c *configuration) check() error {
 		return fmt.Errorf("%s: verifier.key is missing: name the key that signs Attestation Results", c.path)
 	case !plainPath.MatchString(c.TEEP.Path):
 		return fmt.Errorf("%s: teep.path %q is no plain path: write a slash and then letters, digits, and - . _ ~ /, such as /tam", c.path, c.TEEP.Path)
+	case c.Recording.PerDevice < 0 || c.Recording.PerSecond < 0:
+		return fmt.Errorf("%s: recording: a number is negative: write recording.off: true to record nothing", c.path)
 	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):
 		return fmt.Errorf("%s: tls needs both certificate and key", c.path)
 	}

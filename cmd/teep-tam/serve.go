@@ -22,6 +22,7 @@ import (
 	"github.com/go-teep/teep/tam/blobfs"
 	"github.com/go-teep/teep/tam/console"
 	"github.com/go-teep/teep/tam/metrics"
+	"github.com/go-teep/teep/tam/recorder"
 	"github.com/go-teep/teep/transport"
 )
 
@@ -29,7 +30,7 @@ const (
 	// shutdownTimeout is how long requests under way may take after SIGTERM.
 	shutdownTimeout = 10 * time.Second
 	sweepInterval   = 5 * time.Minute
-	// sweepRequests bounds the remembered requests that go in one sweep.
+	// sweepRequests bounds the remembered requests, and the recorded messages, that go in one sweep.
 	sweepRequests = 10_000
 )
 
@@ -78,7 +79,11 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 		return err
 	}
 	measured := metrics.New(store, log, time.Now)
-	t, err := newTAM(ctx, c, measured.Store(), known, log)
+	recorded, err := newRecorder(c, store, log)
+	if err != nil {
+		return err
+	}
+	t, err := newTAM(ctx, c, measured.Store(), known, recorded, log)
 	if err != nil {
 		return err
 	}
@@ -104,6 +109,9 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 		}
 	}
 	g.Go(func() error { return measured.Run(ctx) })
+	if recorded != nil {
+		g.Go(func() error { return recorded.Run(ctx) })
+	}
 	g.Go(func() error { return known.follow(ctx) })
 	g.Go(func() error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
 	log.Info("ready", "tam", c.uri(), "api", c.API.Listen)
@@ -117,7 +125,15 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 // operatorHandler serves the operator API and the console that works through it.
 func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, log *slog.Logger) (http.Handler, error) {
 	store := measured.Store()
-	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, Logger: log})
+	decryption, err := c.decryptionKeys()
+	if err != nil {
+		return nil, err
+	}
+	verification, err := privateKeys(c.SignKeys)
+	if err != nil {
+		return nil, err
+	}
+	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, DecryptionKeys: decryption, VerificationKeys: verification, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +154,7 @@ func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, lo
 	}), nil
 }
 
-func newTAM(ctx context.Context, c *configuration, store tam.Store, known *collateral, log *slog.Logger) (*tam.TAM, error) {
+func newTAM(ctx context.Context, c *configuration, store tam.Store, known *collateral, recorded *recorder.Recorder, log *slog.Logger) (*tam.TAM, error) {
 	messages, err := signers(c.SignKeys)
 	if err != nil {
 		return nil, err
@@ -167,10 +183,14 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 	if err != nil {
 		return nil, err
 	}
-	return tam.New(ctx, tam.Config{
+	config := tam.Config{
 		Signers: messages, DecryptionKeys: decryption, Verifier: verifier,
 		Store: store, Blobs: blobs, Policy: policy, Logger: log,
-	})
+	}
+	if recorded != nil {
+		config.Recorder = recorded
+	}
+	return tam.New(ctx, config)
 }
 
 // listen serves a handler until ctx ends, then lets requests under way finish.
@@ -200,7 +220,21 @@ func listen(ctx context.Context, g *errgroup.Group, address string, t tls, h htt
 	return nil
 }
 
-func sweep(ctx context.Context, t *tam.TAM, requests tam.Idempotency, keep time.Duration, log *slog.Logger) error {
+// newRecorder makes what keeps the newest messages of each device; nil where they are not wanted.
+func newRecorder(c *configuration, store tam.Recordings, log *slog.Logger) (*recorder.Recorder, error) {
+	if c.Recording.Off {
+		return nil, nil
+	}
+	return recorder.New(recorder.Config{Store: store, Keep: c.Recording.PerDevice, PerSecond: c.Recording.PerSecond, Logger: log})
+}
+
+// sweptStore forgets what is only remembered for a while.
+type sweptStore interface {
+	tam.Idempotency
+	tam.Recordings
+}
+
+func sweep(ctx context.Context, t *tam.TAM, records sweptStore, keep time.Duration, log *slog.Logger) error {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
@@ -212,8 +246,11 @@ func sweep(ctx context.Context, t *tam.TAM, requests tam.Idempotency, keep time.
 		if err := t.Sweep(ctx, keep); err != nil && ctx.Err() == nil {
 			log.Error("sweep", "err", err)
 		}
-		if _, err := requests.SweepRequests(ctx, time.Now(), sweepRequests); err != nil && ctx.Err() == nil {
+		if _, err := records.SweepRequests(ctx, time.Now(), sweepRequests); err != nil && ctx.Err() == nil {
 			log.Error("sweep of remembered requests", "err", err)
+		}
+		if _, err := records.SweepRecorded(ctx, time.Now().Add(-keep), sweepRequests); err != nil && ctx.Err() == nil {
+			log.Error("sweep of recorded messages", "err", err)
 		}
 	}
 }

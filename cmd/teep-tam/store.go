@@ -17,6 +17,7 @@ type store interface {
 	tam.Assigning
 	tam.Overview
 	tam.Idempotency
+	tam.Recordings
 	audit.Log
 	io.Closer
 }

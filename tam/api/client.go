@@ -72,6 +72,17 @@ func (c *Client) Events(ctx context.Context, id, after string) (*Page[Event], er
 	return list[Event](ctx, c, "/v1/devices/"+url.PathEscape(id)+"/events", after)
 }
 
+// Messages lists the recorded messages of a device's sessions, newest first.
+func (c *Client) Messages(ctx context.Context, id, after string) (*Page[Message], error) {
+	return list[Message](ctx, c, "/v1/devices/"+url.PathEscape(id)+"/messages", after)
+}
+
+// Message returns one recorded message, opened and explained.
+func (c *Client) Message(ctx context.Context, id string, message int64) (*DecodedMessage, error) {
+	var m DecodedMessage
+	return &m, c.call(ctx, http.MethodGet, "/v1/devices/"+url.PathEscape(id)+"/messages/"+strconv.FormatInt(message, 10), nil, &m)
+}
+
 // Policies lists the desired state.
 func (c *Client) Policies(ctx context.Context) (*Page[Policy], error) {
 	return list[Policy](ctx, c, "/v1/policy", "")

@@ -83,16 +83,22 @@ func (h *handler) changeDevice(w http.ResponseWriter, r *http.Request) error {
 	return tam.ErrConflict
 }
 
-func (h *handler) events(w http.ResponseWriter, r *http.Request) error {
+// descending reads ?after= and ?limit= of a list that goes from new to old by a number.
+func descending(r *http.Request) (before int64, limit int, err error) {
 	after, limit, err := page(r.URL.Query())
+	if err != nil || after == "" {
+		return 0, limit, err
+	}
+	if before, err = strconv.ParseInt(after, 10, 64); err != nil || before < 1 {
+		return 0, 0, badRequest("after", "after is not a cursor of this list.", "Use next of the page before, as it was given.")
+	}
+	return before, limit, nil
+}
+
+func (h *handler) events(w http.ResponseWriter, r *http.Request) error {
+	before, limit, err := descending(r)
 	if err != nil {
 		return err
-	}
-	before := int64(0)
-	if after != "" {
-		if before, err = strconv.ParseInt(after, 10, 64); err != nil || before < 1 {
-			return badRequest("after", "after is not a cursor of this list.", "Use next of the page before, as it was given.")
-		}
 	}
 	if _, err := h.Store.Device(r.Context(), r.PathValue("id")); err != nil {
 		return err

@@ -24,6 +24,9 @@ type Publishing interface {
 type Config struct {
 	TAM   Publishing
 	Store Store
+	// DecryptionKeys open what devices encrypted to the TAM, and VerificationKeys check what the TAM
+	// signed, where somebody looks at recorded messages; without them that stays closed, and unchecked.
+	DecryptionKeys, VerificationKeys []*cose.Key
 	// MaxEnvelope bounds an upload in bytes; 0 means 64 MiB.
 	MaxEnvelope int64
 	// Clock defaults to time.Now, Logger to slog.Default().

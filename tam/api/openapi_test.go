@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +163,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	v := validator{t, s.served()}
 	auth := "Bearer " + s.token(ScopeAdministrator)
 	s.device(t.Context())
+	s.recorded(t.Context())
 	pem, err := s.author.Public().MarshalPEM()
 	must(t, err)
 	text := func(v any) string { data, err := json.Marshal(v); must(t, err); return string(data) }
@@ -196,6 +198,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		method, path := concrete(r.pattern)
 		if strings.Contains(r.pattern, "/tokens/{id}") {
 			path = "/v1/tokens/" + token + "/revoke"
+		}
+		if strings.HasSuffix(r.pattern, "/{message}") {
+			path = "/v1/devices/0123/messages/" + strconv.FormatInt(s.now.UnixMicro(), 10)
 		}
 		if strings.HasSuffix(r.pattern, "/withdraw") {
 			path = "/v1/components/%27acme%27%2F%27app%27%2F%27suit%27/1/withdraw"

@@ -65,6 +65,8 @@ func (c Config) routes() []route {
 		{pattern: "PATCH /v1/devices/{id}", summary: "Accept, block or retire a device", scopes: operators, maxBody: maxJSON,
 			in: DeviceChange{}, out: Device{}, conditional: true, handle: (*handler).changeDevice},
 		{pattern: "GET /v1/devices/{id}/events", summary: "A device's history, newest first", scopes: readers, query: pages, out: Page[Event]{}, handle: (*handler).events},
+		{pattern: "GET /v1/devices/{id}/messages", summary: "The recorded messages of a device's sessions, newest first", scopes: readers, query: pages, out: Page[Message]{}, handle: (*handler).messages},
+		{pattern: "GET /v1/devices/{id}/messages/{message}", summary: "A recorded message, opened and explained", scopes: readers, out: DecodedMessage{}, handle: (*handler).message},
 
 		{pattern: "GET /v1/policy", summary: "What devices should have", scopes: everyone, out: Page[Policy]{}, handle: (*handler).listPolicy},
 		{pattern: "GET /v1/policy/{manifest}", summary: "What devices should have of one manifest", scopes: everyone, out: Policy{}, conditional: true, handle: (*handler).getPolicy},
@@ -94,5 +96,6 @@ type Store interface {
 	tam.Assigning
 	tam.Overview
 	tam.Idempotency
+	tam.Recordings
 	audit.Log
 }

@@ -127,6 +127,7 @@ func routes() []route {
 		{"GET " + Prefix + "devices", (*console).devices},
 		{"GET " + Prefix + "devices/{id}", (*console).device},
 		{"POST " + Prefix + "devices/{id}", (*console).changeDevice},
+		{"GET " + Prefix + "devices/{id}/messages/{message}", (*console).message},
 		{"GET " + Prefix + "components", (*console).components},
 		{"GET " + Prefix + "components/{manifest}", (*console).component},
 		{"POST " + Prefix + "components/{manifest}/{sequence}/withdraw", (*console).withdraw},

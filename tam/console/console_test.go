@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/net/html"
 
+	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
@@ -106,12 +108,33 @@ func (s *service) fillWith(ctx context.Context, hostile string) {
 		must(s.t, s.store.CommitExchange(ctx, tam.Exchange{Device: d,
 			Event: &tam.Event{DeviceID: d.ID, At: s.now, Kind: tam.EventFailed, Detail: hostile}}))
 	}
+	s.record(ctx, key, hostile)
 	for h := range 40 {
 		must(s.t, s.store.AddActivity(ctx, []tam.Activity{
 			{Hour: s.now.Add(-time.Duration(h) * time.Hour), Kind: tam.EventAttested, Count: int64(20 + h*h%37)},
 			{Hour: s.now.Add(-time.Duration(h) * time.Hour), Kind: tam.EventFailed, Count: int64(h % 5)},
 		}))
 	}
+}
+
+// recordedMessage is the message of device 0123 that fillWith puts into the store.
+const recordedMessage = "1772368200000000"
+
+// record puts a message of device 0123 with a text in it into the store, and one that is no message.
+func (s *service) record(ctx context.Context, key *cose.Key, text string) {
+	s.t.Helper()
+	signer, err := key.Signer()
+	must(s.t, err)
+	data, err := teep.Protect(rand.Reader, &teep.Error{
+		Code: teep.ErrTemporaryError, Message: teep.NetUnicode("text " + text), Token: []byte("12345678"),
+	}, signer)
+	must(s.t, err)
+	id, err := strconv.ParseInt(recordedMessage, 10, 64)
+	must(s.t, err)
+	must(s.t, s.store.AddRecorded(ctx, []tam.Recorded{
+		{DeviceID: "0123", ID: id, At: s.now, Direction: tam.DirectionReceived, Asked: s.now, Size: len(data), Data: data},
+		{DeviceID: "0123", ID: id + 1, At: s.now, Direction: tam.DirectionSent, Size: len(text), Data: []byte(text)},
+	}, 10))
 }
 
 func (s *service) token(scopes ...api.Scope) (secret, id string) {
@@ -186,7 +209,7 @@ func paths() (list [][2]string) {
 	for _, r := range routes() {
 		method, path, _ := strings.Cut(r.pattern, " ")
 		path = strings.TrimPrefix(strings.TrimSuffix(path, "{$}"), Prefix)
-		path = strings.NewReplacer("{id}", "0123", "{manifest}", url.PathEscape(suit.NewComponentID("acme", hostile).String()), "{sequence}", "2").Replace(path)
+		path = strings.NewReplacer("{id}", "0123", "{manifest}", url.PathEscape(suit.NewComponentID("acme", hostile).String()), "{sequence}", "2", "{message}", recordedMessage).Replace(path)
 		list = append(list, [2]string{method, path})
 	}
 	return list
@@ -399,7 +422,7 @@ func TestTextsOfOthersAreTexts(t *testing.T) {
 	s := newService(t)
 	s.fill(t.Context())
 	c, _ := s.login(api.ScopeAdministrator)
-	list := []string{"devices/" + url.PathEscape(hostile), "components/nothing", "devices?status=" + url.QueryEscape(hostile), "login"}
+	list := []string{"devices/" + url.PathEscape(hostile), "components/nothing", "devices/0123/messages/1772368200000001", "devices?status=" + url.QueryEscape(hostile), "login"}
 	for _, p := range paths() {
 		if p[0] == "GET" {
 			list = append(list, p[1])
@@ -422,7 +445,7 @@ func TestTextsOfOthersAreTexts(t *testing.T) {
 }
 
 var allowedElements = strings.Fields(`html head meta title link body a header p nav ul li form input span button main h1 h2 h3 footer section div table
-	caption thead tbody tr th td svg line rect details summary time label select option dl dt dd code ol strong small br article fieldset legend`)
+	caption thead tbody tr th td svg line rect details summary time label select option dl dt dd code pre ol strong small br article fieldset legend`)
 
 func inspect(t *testing.T, path, body string) {
 	t.Helper()

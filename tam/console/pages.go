@@ -100,59 +100,6 @@ func (s *console) devices(v *visit) error {
 	return nil
 }
 
-// deviceData is a device with its history.
-type deviceData struct {
-	api.Device
-	Events []api.Event
-	Next   string
-	// MayChange says whether to show the form; Changes are the statuses that it offers.
-	MayChange bool
-	Changes   []statusChange
-}
-
-// statusChange is a button.
-type statusChange struct {
-	Status tam.DeviceStatus
-	Verb   string
-}
-
-var statusChanges = []statusChange{
-	{tam.DeviceAccepted, "Accept"}, {tam.DeviceBlocked, "Block"}, {tam.DeviceRetired, "Retire"},
-}
-
-func (s *console) device(v *visit) error {
-	id := v.r.PathValue("id")
-	d, err := v.api.Device(v.r.Context(), id)
-	if err != nil {
-		return err
-	}
-	events, err := v.api.Events(v.r.Context(), id, v.r.URL.Query().Get("after"))
-	if err != nil {
-		return err
-	}
-	data := deviceData{Device: *d, Events: events.Items, Next: events.Next, MayChange: v.may(api.ScopeOperator)}
-	for _, c := range statusChanges {
-		if c.Status != d.Status {
-			data.Changes = append(data.Changes, c)
-		}
-	}
-	s.render(v, http.StatusOK, "device", "Device "+short(d.ID), data)
-	return nil
-}
-
-func (s *console) changeDevice(v *visit) error {
-	id := v.r.PathValue("id")
-	revision, err := strconv.ParseInt(v.r.PostFormValue("revision"), 10, 64)
-	if err != nil {
-		return &api.Problem{Status: http.StatusBadRequest, Detail: "The form is incomplete.", Next: "Reload the page."}
-	}
-	change := api.DeviceChange{Status: tam.DeviceStatus(v.r.PostFormValue("status"))}
-	if _, err := v.api.ChangeDeviceAt(v.r.Context(), id, revision, change); err != nil {
-		return err
-	}
-	return v.back("devices/" + url.PathEscape(id))
-}
-
 func (s *console) components(v *visit) error {
 	page, err := v.api.Versions(v.r.Context(), v.r.URL.Query().Get("after"))
 	if err != nil {

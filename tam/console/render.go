@@ -45,6 +45,7 @@ func parsePages() (map[string]*template.Template, error) {
 
 var functions = template.FuncMap{
 	"text":    visible,
+	"lines":   lines,
 	"short":   short,
 	"time":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 	"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -81,6 +82,15 @@ func visible(s any) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// lines is a text of several lines, each of them [visible].
+func lines(s string) string {
+	all := strings.Split(s, "\n")
+	for i := range all {
+		all[i] = visible(all[i])
+	}
+	return strings.Join(all, "\n")
 }
 
 // short is the beginning of an ID, enough for people.

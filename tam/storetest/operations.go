@@ -19,6 +19,7 @@ type Operations interface {
 	tam.Assigning
 	tam.Overview
 	tam.Idempotency
+	tam.Recordings
 	audit.Log
 }
 
@@ -39,6 +40,7 @@ func RunOperations(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Activity", testActivity},
 		{"Requests", testRequests},
 		{"RequestReservedOnce", testRequestOnce},
+		{"Recordings", testRecordings},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := fresh(t)

@@ -1,0 +1,123 @@
+package console
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/api"
+)
+
+// deviceData is a device with its history.
+type deviceData struct {
+	api.Device
+	// Timeline is its history and the messages of its sessions, newest first; Next leads to earlier
+	// events.
+	Timeline []moment
+	Next     string
+	// MayChange says whether to show the form; Changes are the statuses that it offers.
+	MayChange bool
+	Changes   []statusChange
+}
+
+// statusChange is a button.
+type statusChange struct {
+	Status tam.DeviceStatus
+	Verb   string
+}
+
+var statusChanges = []statusChange{
+	{tam.DeviceAccepted, "Accept"}, {tam.DeviceBlocked, "Block"}, {tam.DeviceRetired, "Retire"},
+}
+
+func (s *console) device(v *visit) error {
+	id := v.r.PathValue("id")
+	d, err := v.api.Device(v.r.Context(), id)
+	if err != nil {
+		return err
+	}
+	events, err := v.api.Events(v.r.Context(), id, v.r.URL.Query().Get("after"))
+	if err != nil {
+		return err
+	}
+	messages, err := v.api.Messages(v.r.Context(), id, "")
+	if err != nil {
+		return err
+	}
+	data := deviceData{Device: *d, Timeline: timeline(events.Items, messages.Items, events.Next), Next: events.Next, MayChange: v.may(api.ScopeOperator)}
+	for _, c := range statusChanges {
+		if c.Status != d.Status {
+			data.Changes = append(data.Changes, c)
+		}
+	}
+	s.render(v, http.StatusOK, "device", "Device "+short(d.ID), data)
+	return nil
+}
+
+func (s *console) changeDevice(v *visit) error {
+	id := v.r.PathValue("id")
+	revision, err := strconv.ParseInt(v.r.PostFormValue("revision"), 10, 64)
+	if err != nil {
+		return &api.Problem{Status: http.StatusBadRequest, Detail: "The form is incomplete.", Next: "Reload the page."}
+	}
+	change := api.DeviceChange{Status: tam.DeviceStatus(v.r.PostFormValue("status"))}
+	if _, err := v.api.ChangeDeviceAt(v.r.Context(), id, revision, change); err != nil {
+		return err
+	}
+	return v.back("devices/" + url.PathEscape(id))
+}
+
+// moment is one entry of a timeline: an event or a message.
+type moment struct {
+	At      time.Time
+	Event   *api.Event
+	Message *api.Message
+}
+
+// timeline merges events with the messages around them, newest first. Messages are kept for a shorter
+// time than events; those that are older than the last event of this page belong to the next one.
+func timeline(events []api.Event, messages []api.Message, next string) []moment {
+	var all []moment
+	for i := range events {
+		all = append(all, moment{At: events[i].At, Event: &events[i]})
+	}
+	for i := range messages {
+		m := &messages[i]
+		if len(events) > 0 && (m.At.Before(events[len(events)-1].At.Add(-time.Second)) && next != "") {
+			continue
+		}
+		all = append(all, moment{At: m.At, Message: m})
+	}
+	slices.SortStableFunc(all, func(a, b moment) int { return b.At.Compare(a.At) })
+	return all
+}
+
+// messageData is one message of a session.
+type messageData struct {
+	api.DecodedMessage
+	Device string
+	// Opened are the parts that were encrypted in the message.
+	Opened []api.MessagePart
+}
+
+func (s *console) message(v *visit) error {
+	n, err := strconv.ParseInt(v.r.PathValue("message"), 10, 64)
+	if err != nil {
+		return &api.Problem{Status: http.StatusBadRequest, Detail: "That is no message.", Next: "Choose one on the page of the device."}
+	}
+	m, err := v.api.Message(v.r.Context(), v.r.PathValue("id"), n)
+	if err != nil {
+		return err
+	}
+	data := messageData{DecodedMessage: *m, Device: v.r.PathValue("id")}
+	for _, p := range m.Parts {
+		if p.Notation != "" {
+			data.Opened = append(data.Opened, p)
+		}
+	}
+	s.render(v, http.StatusOK, "message", "Message of device "+short(data.Device), data)
+	return nil
+}
