@@ -21,17 +21,18 @@ type configuration struct {
 	// Name is what the TAM calls itself in the trust files of agents.
 	Name string `yaml:"name"`
 	TEEP struct {
-		Listen string `yaml:"listen"`
-		Path   string `yaml:"path"`
-		URI    string `yaml:"uri"`
-		TLS    tls    `yaml:"tls"`
+		Listen string   `yaml:"listen"`
+		Path   string   `yaml:"path"`
+		URI    string   `yaml:"uri"`
+		TLS    tlsFiles `yaml:"tls"`
 	} `yaml:"teep"`
 	API struct {
-		Listen string `yaml:"listen"`
-		TLS    tls    `yaml:"tls"`
+		Listen string   `yaml:"listen"`
+		TLS    tlsFiles `yaml:"tls"`
 		// InsecureHTTP lets tokens cross a network in the clear, because something in front
 		// of the TAM ends TLS.
-		InsecureHTTP bool `yaml:"insecure-plain-http"`
+		InsecureHTTP bool      `yaml:"insecure-plain-http"`
+		Operators    operators `yaml:",inline"`
 	} `yaml:"api"`
 	Console struct {
 		// TLSInFront says that a proxy in front of api.listen speaks TLS with browsers.
@@ -61,11 +62,6 @@ type configuration struct {
 	Policy policy `yaml:"policy"`
 
 	path string
-}
-
-type tls struct {
-	Certificate string `yaml:"certificate"`
-	Key         string `yaml:"key"`
 }
 
 type policy struct {
@@ -99,6 +95,7 @@ func load(path string) (*configuration, error) {
 	} {
 		*p = config.Relative(path, *p)
 	}
+	c.API.Operators.relative(path)
 	if !isPostgres(c.Store) {
 		c.Store = config.Relative(path, c.Store)
 	}
@@ -123,7 +120,8 @@ func (c *configuration) check() error {
 	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):
 		return fmt.Errorf("%s: tls needs both certificate and key", c.path)
 	}
-	if err := errors.Join(checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen), c.checkMetrics()); err != nil {
+	if err := errors.Join(checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen), c.checkMetrics(),
+		c.API.Operators.check(c.API.TLS.Certificate != "")); err != nil {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
 	if !c.API.InsecureHTTP && c.API.TLS.Certificate == "" && !loopback(c.API.Listen) {

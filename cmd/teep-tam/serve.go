@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -87,7 +88,11 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	if err != nil {
 		return err
 	}
-	operators, err := operatorHandler(c, t, measured, log)
+	who, err := c.API.Operators.open(log)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	operators, err := operatorHandler(c, t, measured, who, log)
 	if err != nil {
 		return err
 	}
@@ -95,16 +100,24 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	agents.Handle(c.TEEP.Path, transport.NewHandler(t, transport.HandlerOptions{Log: log}))
 
 	g, ctx := errgroup.WithContext(ctx)
-	if err := listen(ctx, g, c.TEEP.Listen, c.TEEP.TLS, measured.Handler("teep", agents)); err != nil {
+	agentTLS, err := c.TEEP.TLS.server(log)
+	if err != nil {
 		return err
 	}
-	if err := listen(ctx, g, c.API.Listen, c.API.TLS, operators); err != nil {
+	if err := listen(ctx, g, c.TEEP.Listen, agentTLS, measured.Handler("teep", agents)); err != nil {
+		return err
+	}
+	operatorTLS, err := c.API.TLS.server(log)
+	if err != nil {
+		return err
+	}
+	if err := listen(ctx, g, c.API.Listen, askForCertificates(operatorTLS, who.certificates), operators); err != nil {
 		return err
 	}
 	if c.Metrics.Listen != "" {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", measured.Exporter())
-		if err := listen(ctx, g, c.Metrics.Listen, tls{}, mux); err != nil {
+		if err := listen(ctx, g, c.Metrics.Listen, nil, mux); err != nil {
 			return err
 		}
 	}
@@ -123,7 +136,7 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 }
 
 // operatorHandler serves the operator API and the console that works through it.
-func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, log *slog.Logger) (http.Handler, error) {
+func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, who recognized, log *slog.Logger) (http.Handler, error) {
 	store := measured.Store()
 	decryption, err := c.decryptionKeys()
 	if err != nil {
@@ -133,11 +146,12 @@ func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, lo
 	if err != nil {
 		return nil, err
 	}
-	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, DecryptionKeys: decryption, VerificationKeys: verification, Logger: log})
+	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, DecryptionKeys: decryption, VerificationKeys: verification,
+		Authenticators: who.authenticators, Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	pages, err := console.NewHandler(console.Config{API: operators, Store: store, TLSInFront: c.Console.TLSInFront, Logger: log})
+	pages, err := console.NewHandler(console.Config{API: operators, Store: store, TLSInFront: c.Console.TLSInFront, Provider: who.provider, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -194,15 +208,16 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 }
 
 // listen serves a handler until ctx ends, then lets requests under way finish.
-func listen(ctx context.Context, g *errgroup.Group, address string, t tls, h http.Handler) error {
+func listen(ctx context.Context, g *errgroup.Group, address string, config *tls.Config, h http.Handler) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listening for agents or operators: %w", err)
 	}
 	server := transport.NewServer(h)
+	server.TLSConfig = config
 	g.Go(func() error {
-		if t.Certificate != "" {
-			err = server.ServeTLS(ln, t.Certificate, t.Key)
+		if config != nil {
+			err = server.ServeTLS(ln, "", "")
 		} else {
 			err = server.Serve(ln)
 		}

@@ -27,6 +27,8 @@ type Config struct {
 	// DecryptionKeys open what devices encrypted to the TAM, and VerificationKeys check what the TAM
 	// signed, where somebody looks at recorded messages; without them that stays closed, and unchecked.
 	DecryptionKeys, VerificationKeys []*cose.Key
+	// Authenticators recognize callers who have no token of this TAM, in this order. Empty: tokens only.
+	Authenticators []Authenticator
 	// MaxEnvelope bounds an upload in bytes; 0 means 64 MiB.
 	MaxEnvelope int64
 	// Clock defaults to time.Now, Logger to slog.Default().
@@ -132,14 +134,6 @@ func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 // logged in there.
 const viaConsole = "console"
 
-// callerKey is the context key of the token that a request came with.
-type callerKey struct{}
-
-func caller(ctx context.Context) *tam.APIToken {
-	t, _ := ctx.Value(callerKey{}).(*tam.APIToken)
-	return t
-}
-
 // serve wraps a route with authorization, body limit and error answers.
 func (h *handler) serve(r route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -151,20 +145,15 @@ func (h *handler) serve(r route) http.Handler {
 
 func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) error {
 	if !r.public {
-		t, err := h.authenticate(req)
+		c, err := h.authenticate(req)
 		if err != nil {
 			return err
 		}
-		if !allowed(t, r) {
+		if !allowed(c, r) {
 			return &Problem{Status: http.StatusForbidden, Code: "scope",
 				Detail: "The token's scopes do not allow this.", Next: "Use a token with one of the scopes: " + r.needs() + "."}
 		}
-		via := "api"
-		if audit.ActorOf(req.Context()).Via == viaConsole {
-			via = viaConsole
-		}
-		ctx := audit.WithActor(req.Context(), audit.Actor{Via: via, ID: t.ID, Name: t.Name})
-		req = req.WithContext(context.WithValue(ctx, callerKey{}, t))
+		req = req.WithContext(WithCaller(audit.WithActor(req.Context(), c.actor(req.Context())), c))
 	}
 	if !r.conditional {
 		if err := unconditional(req); err != nil {
@@ -178,10 +167,8 @@ func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) 
 	return r.handle(h, w, req)
 }
 
-func allowed(t *tam.APIToken, r route) bool {
-	return slices.ContainsFunc(t.Scopes, func(s string) bool {
-		return Scope(s) == ScopeAdministrator || slices.Contains(r.scopes, Scope(s))
-	})
+func allowed(c *Caller, r route) bool {
+	return c.Has(ScopeAdministrator) || slices.ContainsFunc(r.scopes, c.Has)
 }
 
 func (r route) needs() string {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,7 @@ func (h *handler) once(w http.ResponseWriter, r *http.Request, next func(http.Re
 		return err
 	}
 	if found != nil {
-		return replay(w, r, found, fingerprint)
+		return h.replay(w, r, found, fingerprint)
 	}
 	return h.answerOnce(w, r, id[:], next)
 }
@@ -74,7 +75,7 @@ func fingerprintOf(r *http.Request, body []byte) []byte {
 	return hash.Sum(nil)
 }
 
-func replay(w http.ResponseWriter, r *http.Request, found *tam.RequestRecord, fingerprint []byte) error {
+func (h *handler) replay(w http.ResponseWriter, r *http.Request, found *tam.RequestRecord, fingerprint []byte) error {
 	switch {
 	case !bytes.Equal(found.Fingerprint, fingerprint):
 		return &Problem{Status: http.StatusUnprocessableEntity, Code: "idempotency-key-reused",
@@ -83,7 +84,7 @@ func replay(w http.ResponseWriter, r *http.Request, found *tam.RequestRecord, fi
 		return &Problem{Status: http.StatusConflict, Code: "idempotency-in-progress",
 			Detail: "The request with this idempotency key is under way, or broke off.", Next: "Look whether it took effect; if it did not within a minute, repeat it with a new key."}
 	}
-	answer, err := unseal(r, found)
+	answer, err := h.unseal(r, found)
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (h *handler) answerOnce(w http.ResponseWriter, r *http.Request, id []byte, 
 	if rec.status >= 500 {
 		return h.Store.ReleaseRequest(r.Context(), id)
 	}
-	sealed, err := seal(r, id, remembered{rec.status, w.Header().Get("Content-Type"), rec.body.Bytes()})
+	sealed, err := h.seal(r, id, remembered{rec.status, w.Header().Get("Content-Type"), rec.body.Bytes()})
 	if err == nil {
 		err = h.Store.CompleteRequest(r.Context(), id, sealed)
 	}
@@ -133,11 +134,35 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.ResponseWriter.Write(p)
 }
 
-// sealer makes the cipher for the answer to one request: its key comes from the caller's token, which is
-// not stored, and from the request's ID.
-func sealer(r *http.Request, id []byte) (cipher.AEAD, error) {
-	secret := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	key, err := hkdf.Key(sha256.New, []byte(secret), id, "teep operator API answer", 32)
+// sealers make the ciphers for the answer to one request, the one to seal with first. For a token of this
+// TAM the key comes from the token itself, which is not stored. Others prove who they are with something
+// that changes from request to request: their keys come from those that the replicas share.
+func (h *handler) sealers(r *http.Request, id []byte) ([]cipher.AEAD, error) {
+	const use = "teep operator API answer"
+	if secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && strings.HasPrefix(secret, tokenPrefix) {
+		aead, err := sealer([]byte(secret), id, use)
+		return []cipher.AEAD{aead}, err
+	}
+	keys, err := h.Store.TokenKeys(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	list := make([]cipher.AEAD, 0, len(keys))
+	for _, k := range slices.Backward(keys) {
+		aead, err := sealer(k.Secret, id, use+" to "+caller(r.Context()).ID)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, aead)
+	}
+	if len(list) == 0 {
+		return nil, errors.New("api: the store has no token key: the TAM makes one when it starts")
+	}
+	return list, nil
+}
+
+func sealer(secret, id []byte, use string) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, secret, id, use, 32)
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
@@ -148,32 +173,35 @@ func sealer(r *http.Request, id []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-func seal(r *http.Request, id []byte, answer remembered) ([]byte, error) {
+func (h *handler) seal(r *http.Request, id []byte, answer remembered) ([]byte, error) {
 	data, err := json.Marshal(answer)
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
-	aead, err := sealer(r, id)
+	list, err := h.sealers(r, id)
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(nil, nil, data, id), nil
+	return list[0].Seal(nil, nil, data, id), nil
 }
 
-func unseal(r *http.Request, found *tam.RequestRecord) (*remembered, error) {
-	aead, err := sealer(r, found.ID)
+func (h *handler) unseal(r *http.Request, found *tam.RequestRecord) (*remembered, error) {
+	list, err := h.sealers(r, found.ID)
 	if err != nil {
 		return nil, err
 	}
-	data, err := aead.Open(nil, nil, found.Answer, found.ID)
-	if err != nil {
-		return nil, fmt.Errorf("api: remembered answer: %w", err)
+	for _, aead := range list {
+		data, err := aead.Open(nil, nil, found.Answer, found.ID)
+		if err != nil {
+			continue
+		}
+		answer := new(remembered)
+		if err := json.Unmarshal(data, answer); err != nil {
+			return nil, fmt.Errorf("api: remembered answer: %w", err)
+		}
+		return answer, nil
 	}
-	answer := new(remembered)
-	if err := json.Unmarshal(data, answer); err != nil {
-		return nil, fmt.Errorf("api: remembered answer: %w", err)
-	}
-	return answer, nil
+	return nil, errors.New("api: remembered answer: no key opens it")
 }
 
 // NewIdempotencyKey makes a key for one request and its repetitions.

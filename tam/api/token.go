@@ -80,20 +80,6 @@ func (r TokenRequest) check() error {
 // hashToken needs no salt or stretching: tokens have 256 random bits.
 func hashToken(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 
-func noToken() *Problem {
-	return &Problem{Status: http.StatusUnauthorized, Code: "token", Detail: "The request carries no valid token.",
-		Next: "Send the header “Authorization: Bearer teep_…” with a token that the TAM's administrator gave you."}
-}
-
-// authenticate finds the token of a request.
-func (h *handler) authenticate(r *http.Request) (*tam.APIToken, error) {
-	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || len(r.Header.Values("Authorization")) != 1 {
-		return nil, noToken()
-	}
-	return Authenticate(r.Context(), h.Store, secret, h.Clock())
-}
-
 // Authenticate finds the token that a secret belongs to; a [*Problem] says that it is none that counts.
 // What is wrong with one is not told apart, but for its age: that helps its owner and nobody else.
 func Authenticate(ctx context.Context, s tam.APITokens, secret string, now time.Time) (*tam.APIToken, error) {
@@ -112,4 +98,13 @@ func Authenticate(ctx context.Context, s tam.APITokens, secret string, now time.
 			Detail: "The token expired or was revoked.", Next: "Ask the TAM's administrator for a new one."}
 	}
 	return t, nil
+}
+
+// AuthenticateToken is [Authenticate] for those who want to know what the token allows.
+func AuthenticateToken(ctx context.Context, s tam.APITokens, secret string, now time.Time) (*Caller, error) {
+	t, err := Authenticate(ctx, s, secret, now)
+	if err != nil {
+		return nil, err
+	}
+	return tokenCaller(t), nil
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
+	"github.com/go-teep/teep/tam/identity"
 )
 
 //go:embed templates/*.html
@@ -50,6 +51,8 @@ type Config struct {
 	// TLSInFront says that a proxy in front speaks TLS with browsers. Without it, and without TLS
 	// here, nobody can log in but from this machine.
 	TLSInFront bool
+	// Provider lets people log in with their organization's identity provider; nil: with tokens only.
+	Provider *identity.Provider
 	// Clock defaults to time.Now, Rand to crypto/rand, Logger to slog.Default().
 	Clock  func() time.Time
 	Rand   io.Reader
@@ -92,6 +95,10 @@ func NewHandler(c Config) (http.Handler, error) {
 	mux.Handle("GET "+Prefix+"static/", http.StripPrefix(Prefix+"static/", http.FileServerFS(files)))
 	mux.HandleFunc("GET "+Prefix+"login", s.loginForm)
 	mux.HandleFunc("POST "+Prefix+"login", s.login)
+	if c.Provider.CanLogin() {
+		mux.HandleFunc("GET "+Prefix+"login/oidc", s.beginLogin)
+		mux.HandleFunc("GET "+CallbackPath, s.finishLogin)
+	}
 	for _, r := range routes() {
 		mux.Handle(r.pattern, s.serve(r))
 	}
@@ -144,7 +151,7 @@ type visit struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	session *session
-	token   *tam.APIToken
+	caller  *api.Caller
 	api     *api.Client
 }
 

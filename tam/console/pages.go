@@ -14,12 +14,10 @@ import (
 	"github.com/go-teep/teep/tam/audit"
 )
 
-// may tells whether the visitor's token has one of the scopes; the API decides, this only keeps forms
-// from being shown in vain.
+// may tells whether the visitor has one of the scopes; the API decides, this only keeps forms from being
+// shown in vain.
 func (v *visit) may(scopes ...api.Scope) bool {
-	return v.token != nil && slices.ContainsFunc(v.token.Scopes, func(s string) bool {
-		return api.Scope(s) == api.ScopeAdministrator || slices.Contains(scopes, api.Scope(s))
-	})
+	return v.caller != nil && slices.ContainsFunc(append(scopes, api.ScopeAdministrator), v.caller.Has)
 }
 
 const (

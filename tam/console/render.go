@@ -56,8 +56,8 @@ var functions = template.FuncMap{
 // render writes a page. It is made whole before the first byte is sent.
 func (s *console) render(v *visit, status int, name, title string, data any) {
 	p := page{Title: title, Name: name, Data: data}
-	if v.session != nil && v.token != nil {
-		p.Who, p.CSRF = v.token.Name, v.session.CSRF
+	if v.session != nil && v.caller != nil {
+		p.Who, p.CSRF = v.caller.Name, v.session.CSRF
 	}
 	var b bytes.Buffer
 	if err := s.pages[name].Execute(&b, p); err != nil {

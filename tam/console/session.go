@@ -19,7 +19,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/audit"
 )
@@ -28,9 +27,11 @@ import (
 // token, so that a token that is revoked, expires or loses a scope ends or limits the session at once;
 // who steals the cookie has the session until it ends, and not the token.
 type session struct {
-	Token   string    `json:"token"`
-	Expires time.Time `json:"expires"`
-	CSRF    string    `json:"csrf"`
+	Token string `json:"token,omitempty"`
+	// Caller is who logged in with the identity provider; then there is no token.
+	Caller  *api.Caller `json:"caller,omitempty"`
+	Expires time.Time   `json:"expires"`
+	CSRF    string      `json:"csrf"`
 }
 
 const (
@@ -88,7 +89,7 @@ func (s *console) ciphers(ctx context.Context) ([]cipher.AEAD, error) {
 }
 
 // seal writes a session for the cookie of that name.
-func (s *console) seal(ctx context.Context, name string, v session) (string, error) {
+func (s *console) seal(ctx context.Context, name string, v any) (string, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return "", fmt.Errorf("console: %w", err)
@@ -101,26 +102,37 @@ func (s *console) seal(ctx context.Context, name string, v session) (string, err
 }
 
 func (s *console) unseal(ctx context.Context, name, value string) (*session, error) {
+	v := new(session)
+	if err := s.open(ctx, name, value, v); err != nil {
+		return nil, err
+	}
+	if !s.Clock().Before(v.Expires) {
+		return nil, errNoSession
+	}
+	return v, nil
+}
+
+// open decrypts the value of the cookie of that name.
+func (s *console) open(ctx context.Context, name, value string, into any) error {
 	data, err := base64.RawURLEncoding.DecodeString(value)
 	if err != nil {
-		return nil, errNoSession
+		return errNoSession
 	}
 	list, err := s.ciphers(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, c := range list {
 		plain, err := c.Open(nil, nil, data, []byte(name))
 		if err != nil {
 			continue
 		}
-		v := new(session)
-		if err := json.Unmarshal(plain, v); err != nil || !s.Clock().Before(v.Expires) {
-			return nil, errNoSession
+		if err := json.Unmarshal(plain, into); err != nil {
+			return errNoSession
 		}
-		return v, nil
+		return nil
 	}
-	return nil, errNoSession
+	return errNoSession
 }
 
 // visit finds out who a request is from.
@@ -137,12 +149,15 @@ func (s *console) visit(w http.ResponseWriter, r *http.Request) (*visit, error) 
 	if err != nil {
 		return nil, err
 	}
-	token, err := api.Authenticate(r.Context(), s.Store, v.Token, s.Clock())
-	if err != nil {
-		return nil, err
+	ctx, caller := audit.WithActor(r.Context(), audit.Actor{Via: "console"}), v.Caller
+	if caller == nil {
+		if caller, err = api.AuthenticateToken(r.Context(), s.Store, v.Token, s.Clock()); err != nil {
+			return nil, err
+		}
+	} else {
+		ctx = api.WithCaller(ctx, caller)
 	}
-	r = r.WithContext(audit.WithActor(r.Context(), audit.Actor{Via: "console"}))
-	return &visit{w: w, r: r, session: v, token: token, api: s.client(v.Token)}, nil
+	return &visit{w: w, r: r.WithContext(ctx), session: v, caller: caller, api: s.client(v.Token)}, nil
 }
 
 // csrfHolds tells whether a form was made for this session.
@@ -167,7 +182,7 @@ func (s *console) loginForm(w http.ResponseWriter, r *http.Request) {
 		s.fail(v, err)
 		return
 	}
-	s.render(v, http.StatusOK, "login", "Log in", nil)
+	s.render(v, http.StatusOK, "login", "Log in", loginPage{Provider: s.Provider.CanLogin()})
 }
 
 func (s *console) login(w http.ResponseWriter, r *http.Request) {
@@ -179,37 +194,55 @@ func (s *console) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	secret := strings.TrimSpace(r.PostFormValue("token"))
-	token, err := api.Authenticate(r.Context(), s.Store, secret, s.Clock())
+	caller, err := api.AuthenticateToken(r.Context(), s.Store, secret, s.Clock())
 	if p := (*api.Problem)(nil); errors.As(err, &p) {
 		s.Logger.WarnContext(r.Context(), "console login refused", "reason", p.Code, "remote", r.RemoteAddr)
-		s.render(v, http.StatusUnauthorized, "login", "Log in", p)
+		s.render(v, http.StatusUnauthorized, "login", "Log in", loginPage{p, s.Provider.CanLogin()})
 		return
 	}
 	if err == nil {
-		err = s.startSession(v, name, secure, secret, token)
+		err = s.startSession(v, name, secure, caller, session{Token: secret, Expires: s.Clock().Add(sessionLifetime)})
+	}
+	if err == nil {
+		err = v.back("")
 	}
 	if err != nil {
 		s.fail(v, err)
 	}
 }
 
-func (s *console) startSession(v *visit, name string, secure bool, secret string, token *tam.APIToken) error {
-	var random [32]byte
-	if _, err := io.ReadFull(s.Rand, random[:]); err != nil {
-		return fmt.Errorf("console: %w", err)
+// loginPage is the form, what stood in the way before, and whether there is another way in.
+type loginPage struct {
+	Problem  *api.Problem
+	Provider bool
+}
+
+// startSession gives the browser its session.
+func (s *console) startSession(v *visit, name string, secure bool, caller *api.Caller, begun session) error {
+	csrf, err := s.random()
+	if err != nil {
+		return err
 	}
-	value, err := s.seal(v.r.Context(), name, session{
-		Token: secret, Expires: s.Clock().Add(sessionLifetime), CSRF: base64.RawURLEncoding.EncodeToString(random[:]),
-	})
+	begun.CSRF = csrf
+	value, err := s.seal(v.r.Context(), name, begun)
 	if err != nil {
 		return err
 	}
 	http.SetCookie(v.w, &http.Cookie{
-		Name: name, Value: value, Path: "/", MaxAge: int(sessionLifetime.Seconds()),
+		Name: name, Value: value, Path: "/", MaxAge: int(begun.Expires.Sub(s.Clock()).Seconds()),
 		HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode,
 	})
-	s.Logger.InfoContext(v.r.Context(), "console login", "token", token.ID, "token-name", token.Name)
-	return v.back("")
+	s.Logger.InfoContext(v.r.Context(), "console login", "caller", caller.ID, "name", caller.Name)
+	return nil
+}
+
+// random makes 256 bits for somebody who must not guess them.
+func (s *console) random() (string, error) {
+	var random [32]byte
+	if _, err := io.ReadFull(s.Rand, random[:]); err != nil {
+		return "", fmt.Errorf("console: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(random[:]), nil
 }
 
 func (s *console) logout(v *visit) error {
