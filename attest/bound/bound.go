@@ -177,12 +177,13 @@ func NewAttester(identity eat.Identity, reporter Reporter, now func() time.Time)
 	return &Attester{base: base, reporter: reporter, now: now}, nil
 }
 
-// MediaTypes implements [attest.Attester].
-func (a *Attester) MediaTypes() []string { return []string{MediaType} }
+// MediaTypes implements [attest.Attester]: the collection, and the report inside, by which a TAM can
+// ask for one kind of hardware. Either way the Evidence is the collection.
+func (a *Attester) MediaTypes() []string { return []string{MediaType, a.reporter.MediaType()} }
 
 // Attest implements [attest.Attester].
 func (a *Attester) Attest(ctx context.Context, mediaType string, r attest.Request) (attest.Evidence, error) {
-	if mediaType != "" && !isBound(mediaType) {
+	if mediaType != "" && !isBound(mediaType) && !attest.SameType(mediaType, a.reporter.MediaType()) {
 		return attest.Evidence{}, fmt.Errorf("%w: %.100q; this attester makes %s", attest.ErrUnknownType, mediaType, MediaType)
 	}
 	claims, err := a.base.For(r, a.now())

@@ -18,9 +18,8 @@ import (
 	"github.com/go-teep/teep/cose"
 )
 
-// DefaultPCRs are those that a measured boot under UEFI determines: firmware, its boot loader,
-// the kernel's command line, kernel and initramfs, and the unified image.
-func DefaultPCRs() []int { return []int{0, 4, 8, 9, 11} }
+// DefaultPCRs are those of package tpm.
+func DefaultPCRs() []int { return tpm.DefaultPCRs() }
 
 // Config configures [New].
 type Config struct {

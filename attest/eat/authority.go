@@ -70,7 +70,7 @@ func CertifiedKey(endorsements appraisal.Endorsements, chain [][]byte, now time.
 	if err != nil {
 		return nil, err
 	}
-	ueid, err := certifiedUEID(leaf)
+	ueid, err := CertifiedUEID(leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +124,8 @@ func refuseRevoked(endorsements appraisal.Endorsements, leaf *x509.Certificate, 
 // alternative names of its attestation certificate.
 const ueidURN = "urn:dev:ueid:"
 
-// certifiedUEID returns the device that a certificate speaks of: exactly one.
-func certifiedUEID(leaf *x509.Certificate) ([]byte, error) {
+// CertifiedUEID returns the device that a certificate speaks of: exactly one.
+func CertifiedUEID(leaf *x509.Certificate) ([]byte, error) {
 	var ueid []byte
 	for _, uri := range leaf.URIs {
 		digits, ok := strings.CutPrefix(uri.String(), ueidURN)

@@ -19,7 +19,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
@@ -35,6 +34,7 @@ import (
 	"github.com/go-teep/teep/attest/appraisal"
 	"github.com/go-teep/teep/attest/bound"
 	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/attest/tsm"
 	"github.com/go-teep/teep/cose"
 )
 
@@ -54,10 +54,7 @@ func Class(productLine string) appraisal.Class {
 
 // UEID names the device by its chip: a random number in the sense of RFC 9711 §4.2.1.1, derived
 // from the 64 bytes of the chip identifier. Guests of one chip are one device.
-func UEID(chipID []byte) []byte {
-	sum := sha256.Sum256(append([]byte("AMD SEV-SNP chip\x00"), chipID...))
-	return append([]byte{0x01}, sum[:]...)
-}
+func UEID(chipID []byte) []byte { return tsm.ChipUEID(chipID) }
 
 // Config configures [NewReports].
 type Config struct {

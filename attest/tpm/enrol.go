@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/attest/appraisal"
@@ -143,7 +144,7 @@ func ekTemplate(cert *x509.Certificate) (*tpm2.TPMTPublic, error) {
 func (q *Quoter) Request(intermediates ...[]byte) (*EnrolmentRequest, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	cert, err := q.readNV(nvRSAEKCertificate)
+	cert, err := readNV(q.c.TPM, nvRSAEKCertificate)
 	if err != nil {
 		return nil, fmt.Errorf("tpm: certificate of the endorsement key: %w", err)
 	}
@@ -151,8 +152,8 @@ func (q *Quoter) Request(intermediates ...[]byte) (*EnrolmentRequest, error) {
 }
 
 // readNV reads an index that anyone may read.
-func (q *Quoter) readNV(index tpm2.TPMHandle) ([]byte, error) {
-	public, err := tpm2.NVReadPublic{NVIndex: index}.Execute(q.c.TPM)
+func readNV(chip transport.TPM, index tpm2.TPMHandle) ([]byte, error) {
+	public, err := tpm2.NVReadPublic{NVIndex: index}.Execute(chip)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +168,7 @@ func (q *Quoter) readNV(index tpm2.TPMHandle) ([]byte, error) {
 			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
 			NVIndex:    tpm2.NamedHandle{Handle: index, Name: public.NVName},
 			Size:       min(step, contents.DataSize-uint16(len(data))), Offset: uint16(len(data)),
-		}.Execute(q.c.TPM)
+		}.Execute(chip)
 		if err != nil {
 			return nil, err
 		}

@@ -174,6 +174,20 @@ func (q *Quoter) quote(qualifying []byte) (*Quote, error) {
 	return out, nil
 }
 
+// PCRs reads the values of the PCRs that are quoted.
+func (q *Quoter) PCRs() (map[int][]byte, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	values := make(map[int][]byte, len(q.c.PCRs))
+	for _, pcr := range q.c.PCRs {
+		var err error
+		if values[pcr], err = q.pcr(pcr); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
 func (q *Quoter) pcr(pcr int) ([]byte, error) {
 	bitmap := make([]byte, MaxPCRs/8)
 	bitmap[pcr/8] |= 1 << (pcr % 8)

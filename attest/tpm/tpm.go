@@ -35,6 +35,10 @@ const (
 	MaxPCRs = 24
 )
 
+// DefaultPCRs are those that a measured boot under UEFI determines: firmware, its boot loader,
+// the kernel's command line, kernel and initramfs, and the unified image.
+func DefaultPCRs() []int { return []int{0, 4, 8, 9, 11} }
+
 // PCRName is the measured component that holds the SHA-256 value of a PCR.
 func PCRName(pcr int) string { return fmt.Sprintf("pcr-%d", pcr) }
 

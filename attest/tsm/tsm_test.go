@@ -3,9 +3,13 @@ package tsm_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"io"
+	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -89,5 +93,46 @@ func TestProviderChanges(t *testing.T) {
 	cancel()
 	if _, err := r.Report(ctx, bound.Binding{}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestRelayRefuses: what the other end says is bounded and told apart.
+func TestRelayRefuses(t *testing.T) {
+	frame := func(kind byte, size uint32, text string) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{kind}, size), text...)
+	}
+	greeting := frame(0, uint32(len(bound.SEVSNPReport)), bound.SEVSNPReport)
+	for name, c := range map[string]struct {
+		greeting, answer []byte
+		text             string
+	}{
+		"unknown kind":   {frame(0, 5, "hello"), nil, "not known"},
+		"cut greeting":   {frame(0, 50, "hello"), nil, "EOF"},
+		"huge greeting":  {frame(0, 1<<31, ""), nil, "at most"},
+		"an error":       {greeting, frame(1, 4, "busy"), "busy"},
+		"cut answer":     {greeting, frame(0, 5, "repo"), "EOF"},
+		"a huge answer":  {greeting, frame(0, 1<<30, ""), "at most"},
+		"nothing at all": {greeting, nil, "EOF"},
+	} {
+		ours, theirs := net.Pipe()
+		go func() {
+			defer theirs.Close()
+			_, err := theirs.Write(c.greeting)
+			var b bound.Binding
+			if err == nil {
+				_, err = io.ReadFull(theirs, b[:])
+			}
+			if err == nil {
+				_, _ = theirs.Write(c.answer)
+			}
+		}()
+		r, err := tsm.NewRelay(ours)
+		if err == nil {
+			_, err = r.Report(t.Context(), bound.Binding{})
+		}
+		if err == nil || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v, want %q", name, err, c.text)
+		}
+		_ = ours.Close()
 	}
 }

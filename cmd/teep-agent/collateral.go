@@ -27,7 +27,8 @@ func collateralCommand(inner *confine.ExitError) *cobra.Command {
 		Use:   "collateral --config FILE --owner NAME",
 		Short: "Print what a verifier needs to know of this device and this program",
 		Long: `Prints a collateral file for a verifier: the endorsement of this device's attestation key, and the
-reference value of this program. It is what a maker of devices does at the end of the production line. Run it
+reference value of this program. It is what a maker of devices does at the end of the production line. With
+a TPM it also endorses the TPM's attestation key, unless that is certified, and prints the values of its PCRs. Run it
 before "serve" or while the agent is stopped. Nothing in it is secret; that it reaches the verifier unchanged
 is what attestation rests on.
 
@@ -61,13 +62,13 @@ type collateralTask struct {
 	Accept   bool
 }
 
-func printCollateral(ctx context.Context, c *configuration, t *collateralTask, inside *confine.Confined, out io.Writer) error {
-	environment, err := openTEE(ctx, c, inside, slog.New(slog.DiscardHandler))
+func printCollateral(ctx context.Context, t *task, inside *confine.Confined, out io.Writer) error {
+	environment, err := openEnvironment(ctx, t.Config, t.Hardware, inside, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer environment.Close()
-	all, err := collateral(environment, t.Owner, time.Now().Add(t.Lifetime), t.Accept)
+	all, err := collateral(environment, t.Collateral.Owner, time.Now().Add(t.Collateral.Lifetime), t.Collateral.Accept)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func printCollateral(ctx context.Context, c *configuration, t *collateralTask, i
 	return err
 }
 
-func collateral(environment *sandbox.TEE, owner string, expires time.Time, accept bool) (*appraisal.Collateral, error) {
+func collateral(environment *environment, owner string, expires time.Time, accept bool) (*appraisal.Collateral, error) {
 	id := environment.Identity()
 	key, err := environment.Keys().Public(tee.KeyAttestation)
 	if err != nil {
@@ -99,11 +100,12 @@ func collateral(environment *sandbox.TEE, owner string, expires time.Time, accep
 	if accept {
 		reference.AcceptedWeaknesses = id.Weaknesses
 	}
-	return &appraisal.Collateral{
-		Owner: owner, Expires: expires,
-		Endorsements: []appraisal.Endorsement{{Owner: owner, UEID: id.UEID, Key: key, Class: class}},
-		References:   []appraisal.Reference{reference},
-	}, nil
+	all, err := environment.hardware.Collateral(owner, class, id.UEID, key, expires)
+	if err != nil {
+		return nil, err
+	}
+	all.References = append([]appraisal.Reference{reference}, all.References...)
+	return all, nil
 }
 
 func measureCommand() *cobra.Command {

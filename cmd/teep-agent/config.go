@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/hardware"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/suit"
@@ -30,7 +31,9 @@ type configuration struct {
 	Trust     string   `yaml:"trust"`
 	Algorithm string   `yaml:"algorithm"`
 	Identity  identity `yaml:"identity"`
-	Policy    struct {
+	// Attestation says what Evidence the agent gives, and from which hardware.
+	Attestation hardware.Config `yaml:"attestation"`
+	Policy      struct {
 		Interval time.Duration `yaml:"interval"`
 		RetryMin time.Duration `yaml:"retry-min"`
 		RetryMax time.Duration `yaml:"retry-max"`
@@ -58,7 +61,9 @@ type configuration struct {
 
 // identity is what the maker of the device says about it.
 type identity struct {
-	Vendor    string `yaml:"vendor"`
+	Vendor string `yaml:"vendor"`
+	// UEID is for devices whose maker gave them one, in hexadecimal.
+	UEID      string `yaml:"ueid"`
 	Class     string `yaml:"class"`
 	OEMID     string `yaml:"oemid"`
 	HWModel   string `yaml:"hwmodel"`
@@ -90,6 +95,7 @@ func load(path string) (*configuration, error) {
 	c.Dir = config.Relative(path, c.Dir)
 	c.Socket = config.Relative(path, c.Socket)
 	c.Trust = config.Relative(path, c.Trust)
+	c.Attestation.Relative(func(name string) string { return config.Relative(path, name) })
 	return c, nil
 }
 
@@ -108,11 +114,15 @@ func (c *configuration) check() error {
 	case c.Applications.MemoryBytes > 0 && c.Applications.MemoryBytes < minMemory:
 		return fmt.Errorf("applications: memory-bytes %d is too little for any application: write at least %d", c.Applications.MemoryBytes, minMemory)
 	}
+	if err := c.Attestation.Check(); err != nil {
+		return fmt.Errorf("attestation: %w", err)
+	}
 	return nil
 }
 
-// openTEE opens the sandbox in this confined process, and makes it at the first start.
-func openTEE(ctx context.Context, c *configuration, inside *confine.Confined, log *slog.Logger) (*sandbox.TEE, error) {
+// openTEE opens the sandbox in this confined process, and makes it at the first start, for the
+// device that its hardware names.
+func openTEE(ctx context.Context, c *configuration, byHardware []byte, inside *confine.Confined, log *slog.Logger) (*sandbox.TEE, error) {
 	required, err := confine.ParseWalls(c.Require)
 	if err != nil {
 		return nil, err
@@ -129,11 +139,15 @@ func openTEE(ctx context.Context, c *configuration, inside *confine.Confined, lo
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Path, err)
 	}
+	ueid, err := c.Identity.ueid(byHardware)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Path, err)
+	}
 	return sandbox.Open(ctx, sandbox.Config{
 		// The folder of this process, whatever its name is outside.
 		Dir: ".", Lock: inside.Files[lockFile],
 		Identity: sandbox.Identity{
-			OEMID: oemid, HWModel: []byte(c.Identity.HWModel), HWVersion: c.Identity.HWVersion,
+			UEID: ueid, OEMID: oemid, HWModel: []byte(c.Identity.HWModel), HWVersion: c.Identity.HWVersion,
 			VendorID: vendor, ClassID: class, AgentName: agentName, AgentVersion: version,
 		},
 		AgentAlgorithm: alg, Rand: rand.Reader, Now: time.Now, Logger: log,

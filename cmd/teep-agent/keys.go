@@ -44,13 +44,13 @@ Run it before "serve" or while the agent is stopped; the keys are made at the fi
 	return configFlag(c, &path)
 }
 
-func printKey(ctx context.Context, c *configuration, t *keysTask, inside *confine.Confined, out io.Writer) error {
-	environment, err := openTEE(ctx, c, inside, slog.New(slog.DiscardHandler))
+func printKey(ctx context.Context, t *task, inside *confine.Confined, out io.Writer) error {
+	environment, err := openEnvironment(ctx, t.Config, t.Hardware, inside, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer environment.Close()
-	key, err := environment.Keys().Public(t.Use)
+	key, err := environment.Keys().Public(t.Keys.Use)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type task struct {
 	Serve      *serveTask
 	Collateral *collateralTask
 	Keys       *keysTask
+	Hardware   handedHardware
 }
 
 const (
@@ -78,6 +79,12 @@ func launch(ctx context.Context, c *configuration, t task, inner *confine.ExitEr
 		defer socket.Close()
 		files = append(files, socket)
 	}
+	devices, opened, err := openHardware(ctx, c, &files)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	t.Hardware = devices
 	handover, err := json.Marshal(t)
 	if err != nil {
 		return err
@@ -223,15 +230,15 @@ func confinedCommand() *cobra.Command {
 			}()
 			switch {
 			case t.Collateral != nil:
-				return printCollateral(ctx, t.Config, t.Collateral, inside, cmd.OutOrStdout())
+				return printCollateral(ctx, &t, inside, cmd.OutOrStdout())
 			case t.Keys != nil:
-				return printKey(ctx, t.Config, t.Keys, inside, cmd.OutOrStdout())
+				return printKey(ctx, &t, inside, cmd.OutOrStdout())
 			}
 			log, err := t.Serve.Logs.Logger(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			return serve(ctx, t.Config, t.Serve, inside, log)
+			return serve(ctx, &t, inside, log)
 		},
 	}
 }

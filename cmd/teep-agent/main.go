@@ -42,6 +42,15 @@ A configuration file:
     oemid: pen:32473
     hwmodel: demo-board
     hwversion: "1.0"
+  attestation:
+    formats: [eat]           # what Evidence it gives, the preferred one first: eat (the default),
+                             # tpm (a quote of a TPM 2.0), tsm (a report of SEV-SNP or TDX)
+    # certificate-chain: attestation.pem   # certifies the key of the format eat
+    # tpm:
+    #   device: /dev/tpmrm0  # or the data socket of an emulator
+    #   pcrs: [0, 4, 8, 9, 11]
+    #   event-log: /sys/kernel/security/tpm0/binary_bios_measurements
+    #   certificate-chain: ak.pem   # certifies the TPM's attestation key, if it was not enrolled
   user: teep-agent           # whom to become when started as root; the default, where there is that account
   broker: teep-broker        # the account of the broker, which may use the socket; another than user
   require: [landlock, seccomp]   # do not start without these walls; without "require", what is

@@ -2,22 +2,18 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-teep/teep/agent"
-	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee"
-	"github.com/go-teep/teep/tee/sandbox"
 	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
@@ -55,14 +51,15 @@ type serveTask struct {
 	TrustFiles map[string]trustFile
 }
 
-func serve(ctx context.Context, c *configuration, t *serveTask, inside *confine.Confined, log *slog.Logger) error {
+func serve(ctx context.Context, handed *task, inside *confine.Confined, log *slog.Logger) error {
 	log.Info("confined", "landlock-abi", inside.Report.LandlockABI, "uid", os.Getuid(), "missing", len(inside.Report.Missing))
-	environment, err := openTEE(ctx, c, inside, log)
+	c, t := handed.Config, handed.Serve
+	environment, err := openEnvironment(ctx, c, handed.Hardware, inside, log)
 	if err != nil {
 		return err
 	}
 	defer environment.Close()
-	attester, err := newAttester(environment)
+	attester, err := environment.attester()
 	if err != nil {
 		return err
 	}
@@ -96,20 +93,4 @@ func serve(ctx context.Context, c *configuration, t *serveTask, inside *confine.
 	}
 	log.Info("stopped")
 	return nil
-}
-
-func newAttester(environment *sandbox.TEE) (*eat.Attester, error) {
-	signer, err := environment.Keys().Signer(tee.KeyAttestation)
-	if err != nil {
-		return nil, err
-	}
-	id := environment.Identity()
-	return eat.NewAttester(eat.AttesterConfig{
-		Identity: eat.Identity{
-			UEID: id.UEID, OEMID: id.OEMID, HWModel: id.HWModel, HWVersion: id.HWVersion,
-			AgentName: id.AgentName, AgentVersion: id.AgentVersion, Measurement: id.Measurement,
-			Weaknesses: id.Weaknesses,
-		},
-		Signer: signer, Now: time.Now, Rand: rand.Reader,
-	})
 }

@@ -98,6 +98,18 @@ func (m *Maker) Certificates(t testing.TB) (root, issuer *x509.Certificate) {
 // Manufacture makes a TPM and starts it. It ends with the test.
 func (m *Maker) Manufacture(t testing.TB) transport.TPM {
 	t.Helper()
+	tpm, err := linuxudstpm.Open(m.ManufactureSocket(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tpm.Close() }) // swtpm may be gone already
+	return tpm
+}
+
+// ManufactureSocket is Manufacture for a program under test: it returns the TPM's Unix socket, which
+// serves one connection at a time.
+func (m *Maker) ManufactureSocket(t testing.TB) string {
+	t.Helper()
 	state, err := os.MkdirTemp(m.dir, "tpm")
 	if err != nil {
 		t.Fatal(err)
@@ -108,9 +120,9 @@ func (m *Maker) Manufacture(t testing.TB) transport.TPM {
 	return start(t, state)
 }
 
-func start(t testing.TB, state string) transport.TPM {
+func start(t testing.TB, state string) (socket string) {
 	t.Helper()
-	socket := filepath.Join(state, "tpm")
+	socket = filepath.Join(state, "tpm")
 	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state, "--server", "type=unixio,path="+socket,
 		"--ctrl", "type=unixio,path="+filepath.Join(state, "ctrl"), "--flags", "not-need-init,startup-clear")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -135,10 +147,5 @@ func start(t testing.TB, state string) transport.TPM {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	tpm, err := linuxudstpm.Open(socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = tpm.Close() }) // swtpm may be gone already
-	return tpm
+	return socket
 }
