@@ -208,11 +208,16 @@ func (s *service) login(scopes ...api.Scope) (c *http.Client, csrf string) {
 func paths() (list [][2]string) {
 	for _, r := range routes() {
 		method, path, _ := strings.Cut(r.pattern, " ")
-		path = strings.TrimPrefix(strings.TrimSuffix(path, "{$}"), Prefix)
-		path = strings.NewReplacer("{id}", "0123", "{manifest}", url.PathEscape(suit.NewComponentID("acme", hostile).String()), "{sequence}", "2", "{message}", recordedMessage).Replace(path)
-		list = append(list, [2]string{method, path})
+		list = append(list, [2]string{method, concretePath(path, hostile)})
 	}
 	return list
+}
+
+// concretePath is one page of a pattern, below the prefix, in a store that fillWith filled with a text.
+func concretePath(pattern, text string) string {
+	path := strings.TrimPrefix(strings.TrimSuffix(pattern, "{$}"), Prefix)
+	return strings.NewReplacer("{id}", "0123", "{manifest}", url.PathEscape(suit.NewComponentID("acme", text).String()),
+		"{sequence}", "2", "{message}", recordedMessage).Replace(path)
 }
 
 func TestEveryPageNeedsASession(t *testing.T) {
