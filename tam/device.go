@@ -96,7 +96,7 @@ type Installed struct {
 
 // PendingUpdate is an Update whose Success or Error did not arrive yet.
 type PendingUpdate struct {
-	// Token is the identity of the Update's token (its random part), not the token.
+	// Token is the identity of the Update's token, not the token.
 	Token   [16]byte  `json:"token"`
 	Expires time.Time `json:"expires"`
 	// Offered are the versions in its manifest-list, in order.

@@ -81,7 +81,8 @@ type Exchange struct {
 	Consume *Consumption
 	// Device is created or replaced; nil when it stays as it is.
 	Device *Device
-	// Event is appended to the history of Event.DeviceID; its ID is assigned by the store.
+	// Event is appended to the history of Event.DeviceID, a device that exists or is this Device;
+	// its ID is assigned by the store.
 	Event *Event
 }
 

@@ -24,21 +24,26 @@ import (
 //
 // The bound data is what the token may only be used together with: for an Update the thumbprint
 // of the agent key, so that one device cannot answer for another. It is not inside the token,
-// which therefore identifies no device (TEEP §4.2 forbids that). The random part is the token's
-// identity: it is never used twice, and it is what is stored when the token is used up.
+// which therefore identifies no device (TEEP §4.2 forbids that). Bytes 6..22, the time and the
+// first part of what is random, are the token's identity: it is never used twice, and it is what is
+// stored when the token is used up. It begins with the time because stores keep it in order: what
+// is used up in one hour then lies together, however much was used up before.
 const (
 	tokenSize   = 44
+	tokenIDAt   = 6
+	tokenIDEnd  = 22
 	tokenMACAt  = 28
 	tokenRandAt = 12
 )
 
-// purpose separates the uses of tokens from each other.
+// purpose separates the uses of tokens from each other. 1 to 3 were those of tokens with another
+// identity, which are refused: what is stored of them does not tell whether they were used up.
 type purpose byte
 
 const (
-	purposeChallenge purpose = 1 // QueryRequest with the attestation bit set
-	purposeQuery     purpose = 2 // token of a QueryRequest without
-	purposeUpdate    purpose = 3 // token of an Update
+	purposeChallenge purpose = 4 // QueryRequest with the attestation bit set
+	purposeQuery     purpose = 5 // token of a QueryRequest without
+	purposeUpdate    purpose = 6 // token of an Update
 )
 
 func (p purpose) String() string {
@@ -140,7 +145,7 @@ func (t *tokens) describe(b []byte) token {
 	copy(ms[2:], b[6:12])
 	issued := time.UnixMilli(int64(binary.BigEndian.Uint64(ms[:])))
 	return token{
-		id:      [16]byte(b[tokenRandAt:tokenMACAt]),
+		id:      [16]byte(b[tokenIDAt:tokenIDEnd]),
 		request: b[1],
 		issued:  issued,
 		expires: issued.Add(t.lifetime),

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"math"
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/audit"
@@ -67,7 +66,7 @@ func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
 		return fmt.Errorf("sqlite: state of device %s: %w", d.ID, err)
 	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		err := s.putDevice(ctx, tx, d, string(state))
+		err := s.putDevice(ctx, tx, d, string(state), 0)
 		if err == nil {
 			return s.record(ctx, tx, audit.ActionDeviceUpdate, d.ID, "status "+string(d.Status))
 		}
@@ -87,17 +86,23 @@ func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
 	return err
 }
 
-// putDevice inserts a device of revision 0 and replaces any other.
-func (s *Store) putDevice(ctx context.Context, tx *sql.Tx, d *tam.Device, state string) error {
-	var res sql.Result
-	var err error
+// putDevice inserts a device of revision 0 and replaces any other. event is the newest of its history if
+// that has a new one, else 0.
+func (s *Store) putDevice(ctx context.Context, tx *sql.Tx, d *tam.Device, state string, event int64) error {
+	attestation := d.Attestation.Status.String()
 	if d.Revision == 0 {
-		res, err = tx.StmtContext(ctx, s.stmts.insertDevice).ExecContext(ctx, d.ID, d.KeyThumbprint, d.AgentKey,
-			string(d.Status), 1, millis(d.FirstSeen), millis(d.LastSeen), state, d.Attestation.Status.String())
-	} else {
-		res, err = tx.StmtContext(ctx, s.stmts.updateDevice).ExecContext(ctx, d.ID,
-			string(d.Status), d.Revision, millis(d.LastSeen), state, d.Attestation.Status.String())
+		res, err := tx.StmtContext(ctx, s.stmts.insertDevice).ExecContext(ctx, d.ID, d.KeyThumbprint, d.AgentKey,
+			string(d.Status), millis(d.FirstSeen), millis(d.LastSeen), state, attestation, event)
+		return oneRow(res, err, tam.ErrConflict)
 	}
+	// Most messages change neither status nor attestation.
+	res, err := tx.StmtContext(ctx, s.stmts.touchDevice).ExecContext(ctx, d.ID, d.Revision,
+		millis(d.LastSeen), state, event, string(d.Status), attestation)
+	if err := oneRow(res, err, tam.ErrConflict); err != tam.ErrConflict {
+		return err
+	}
+	res, err = tx.StmtContext(ctx, s.stmts.updateDevice).ExecContext(ctx, d.ID,
+		string(d.Status), d.Revision, millis(d.LastSeen), state, attestation, event)
 	return oneRow(res, err, tam.ErrConflict)
 }
 
@@ -118,9 +123,6 @@ func oneRow(res sql.Result, err, otherwise error) error {
 
 // Events implements [tam.Devices].
 func (s *Store) Events(ctx context.Context, deviceID string, before int64, limit int) ([]tam.Event, error) {
-	if before == 0 {
-		before = math.MaxInt64
-	}
 	rows, err := s.stmts.events.QueryContext(ctx, deviceID, before, limit)
 	if err != nil {
 		return nil, wrap(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -102,16 +103,40 @@ func tables(ctx context.Context, tx *sql.Tx) ([]string, error) {
 	return list, wrap(rows.Err())
 }
 
+// links are columns in which only this schema keeps what the others can say without: the chain of a
+// device's events.
+var links = []string{"devices.last_event", "events.before"}
+
+func columnsOf(ctx context.Context, tx *sql.Tx, table string) ([]string, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT name FROM pragma_table_info($1) ORDER BY cid`, table)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	defer rows.Close()
+	var columns []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, wrap(err)
+		}
+		if !slices.Contains(links, table+"."+name) {
+			columns = append(columns, name)
+		}
+	}
+	return columns, wrap(rows.Err())
+}
+
 func dumpTable(ctx context.Context, tx *sql.Tx, table string, visit func(Row) error) error {
-	rows, err := tx.QueryContext(ctx, `SELECT * FROM "`+table+`"`) // the name is the schema's own
+	columns, err := columnsOf(ctx, tx, table)
+	if err != nil {
+		return err
+	}
+	// The names are the schema's own.
+	rows, err := tx.QueryContext(ctx, `SELECT "`+strings.Join(columns, `", "`)+`" FROM "`+table+`"`)
 	if err != nil {
 		return wrap(err)
 	}
 	defer rows.Close()
-	columns, err := rows.Columns()
-	if err != nil {
-		return wrap(err)
-	}
 	values, into := make([]any, len(columns)), make([]any, len(columns))
 	for i := range values {
 		into[i] = &values[i]

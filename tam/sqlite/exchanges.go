@@ -88,8 +88,13 @@ func (s *Store) commitQueue() {
 
 func (s *Store) commitBatch(batch []*pendingExchange) {
 	err := s.write(batch[0].ctx, func(tx *sql.Tx) error {
+		var event int64
+		if err := tx.StmtContext(batch[0].ctx, s.stmts.lastEvent).QueryRowContext(batch[0].ctx).Scan(&event); err != nil {
+			return wrap(err)
+		}
 		for _, p := range batch {
-			if p.err = s.putExchange(tx, p); p.err != nil && !ofContract(p.err) {
+			event++ // not every exchange uses its number
+			if p.err = s.putExchange(tx, p, event); p.err != nil && !ofContract(p.err) {
 				return p.err
 			}
 		}
@@ -111,8 +116,9 @@ func (s *Store) commitBatch(batch []*pendingExchange) {
 // ofContract tells the outcomes that leave the transaction usable.
 func ofContract(err error) bool { return err == tam.ErrConsumed || err == tam.ErrConflict }
 
-// putExchange does all of an exchange, or nothing when the error is one of the contract's.
-func (s *Store) putExchange(tx *sql.Tx, p *pendingExchange) error {
+// putExchange does all of an exchange, or nothing when the error is one of the contract's. Its event, if
+// it has one, gets the given number.
+func (s *Store) putExchange(tx *sql.Tx, p *pendingExchange, event int64) error {
 	ctx, x := p.ctx, &p.exchange
 	if c := x.Consume; c != nil {
 		res, err := tx.StmtContext(ctx, s.stmts.consume).ExecContext(ctx, c.ID[:], millis(c.Expires))
@@ -120,27 +126,53 @@ func (s *Store) putExchange(tx *sql.Tx, p *pendingExchange) error {
 			return err
 		}
 	}
-	if x.Device != nil {
-		if err := s.putDevice(ctx, tx, x.Device, p.state); err != nil {
-			if c := x.Consume; c != nil && err == tam.ErrConflict {
-				if _, err := tx.StmtContext(ctx, s.stmts.release).ExecContext(ctx, c.ID[:]); err != nil {
-					return wrap(err)
-				}
+	if err := s.putDeviceAndEvent(ctx, tx, p, event); err != nil {
+		if c := x.Consume; c != nil && err == tam.ErrConflict {
+			if _, err := tx.StmtContext(ctx, s.stmts.release).ExecContext(ctx, c.ID[:]); err != nil {
+				return wrap(err)
 			}
+		}
+		return err
+	}
+	if e := x.Event; e != nil && e.Kind == tam.EventStatus { // the one kind of event that a person causes
+		return s.record(ctx, tx, audit.ActionDeviceStatus, e.DeviceID, e.Detail)
+	}
+	return nil
+}
+
+// putDeviceAndEvent changes nothing when it returns ErrConflict. The event of a known device goes before
+// the device, whose row still names the event before it; either finds out whether the revision is
+// the expected one.
+func (s *Store) putDeviceAndEvent(ctx context.Context, tx *sql.Tx, p *pendingExchange, number int64) error {
+	d, e := p.exchange.Device, p.exchange.Event
+	switch {
+	case e == nil && d == nil:
+		return nil
+	case e == nil:
+		return s.putDevice(ctx, tx, d, p.state, 0)
+	case d != nil && d.ID == e.DeviceID && d.Revision > 0:
+		if err := s.putEvent(ctx, tx, e, number, d.Revision, tam.ErrConflict); err != nil {
+			return err
+		}
+		return s.putDevice(ctx, tx, d, p.state, number)
+	case d != nil:
+		if err := s.putDevice(ctx, tx, d, p.state, 0); err != nil {
 			return err
 		}
 	}
-	if e := x.Event; e != nil {
-		_, err := tx.StmtContext(ctx, s.stmts.insertEvent).ExecContext(ctx,
-			e.DeviceID, millis(e.At), string(e.Kind), e.Detail)
-		if err != nil {
-			return wrap(err)
-		}
-		if e.Kind == tam.EventStatus { // the one kind of event that a person causes
-			return s.record(ctx, tx, audit.ActionDeviceStatus, e.DeviceID, e.Detail)
-		}
+	unknown := fmt.Errorf("sqlite: event of device %s, which does not exist: %w", e.DeviceID, tam.ErrNotFound)
+	if err := s.putEvent(ctx, tx, e, number, 0, unknown); err != nil {
+		return err
 	}
-	return nil
+	_, err := tx.StmtContext(ctx, s.stmts.chainEvent).ExecContext(ctx, e.DeviceID, number)
+	return wrap(err)
+}
+
+// putEvent appends to the history of a device that has that revision, or any where it is 0.
+func (s *Store) putEvent(ctx context.Context, tx *sql.Tx, e *tam.Event, number, revision int64, otherwise error) error {
+	res, err := tx.StmtContext(ctx, s.stmts.insertEvent).ExecContext(ctx,
+		number, e.DeviceID, millis(e.At), string(e.Kind), e.Detail, revision)
+	return oneRow(res, err, otherwise)
 }
 
 // Sweep implements [tam.Exchanges].

@@ -94,6 +94,14 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	return s, nil
 }
 
+const (
+	// cacheKiB is what a connection keeps of the file in memory.
+	cacheKiB = 16 << 10
+	// checkpointPages is how far the write-ahead log grows, in pages of 4 KiB, before its content is
+	// written to the file. Pages that change often are then written there once for many changes.
+	checkpointPages = 8000
+)
+
 func dsn(path string, o Options, readOnly bool) string {
 	busy := o.BusyTimeout
 	if busy == 0 {
@@ -103,6 +111,8 @@ func dsn(path string, o Options, readOnly bool) string {
 	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()))
 	q.Add("_pragma", "journal_mode(wal)")
 	q.Add("_pragma", "foreign_keys(1)")
+	q.Add("_pragma", fmt.Sprintf("cache_size(-%d)", cacheKiB))
+	q.Add("_pragma", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages))
 	if o.RelaxedDurability {
 		q.Add("_pragma", "synchronous(normal)")
 	} else {

@@ -13,7 +13,8 @@ type statements struct {
 	publisher, listPublishers, tokenByHash, listTokens *sql.Stmt
 	tokenKeys                                          *sql.Stmt
 	// writer
-	insertDevice, updateDevice, insertEvent              *sql.Stmt
+	insertDevice, updateDevice, touchDevice              *sql.Stmt
+	insertEvent, chainEvent, lastEvent                   *sql.Stmt
 	consume, release                                     *sql.Stmt
 	sweepConsumptions, sweepEvents                       *sql.Stmt
 	bumpCatalogue, newestVersion, insertVersion          *sql.Stmt
@@ -31,8 +32,15 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		{&s.deviceByKey, `SELECT ` + deviceColumns + ` FROM devices WHERE key_thumbprint = $1`},
 		{&s.device, `SELECT ` + deviceColumns + ` FROM devices WHERE id = $1`},
 		{&s.listDevices, `SELECT ` + deviceColumns + ` FROM devices WHERE id > $1 ORDER BY id LIMIT $2`},
-		{&s.events, `SELECT id, at, kind, detail FROM events
-			WHERE device_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`},
+		// A device's events are a chain; its end is where the rest was swept.
+		{&s.events, `WITH RECURSIVE chain (id, before, at, kind, detail) AS (
+			SELECT id, before, at, kind, detail FROM events WHERE device_id = $1 AND id = CASE $2
+				WHEN 0 THEN (SELECT last_event FROM devices WHERE id = $1)
+				ELSE (SELECT before FROM events WHERE id = $2 AND device_id = $1) END
+			UNION ALL
+			SELECT e.id, e.before, e.at, e.kind, e.detail FROM chain
+				JOIN events e ON e.id = chain.before AND e.device_id = $1
+			) SELECT id, at, kind, detail FROM chain LIMIT $3`},
 		{&s.revision, `SELECT revision FROM catalogue WHERE one = 1`},
 		{&s.listVersions, `SELECT data FROM versions WHERE (manifest, sequence) > ($1, $2)
 			ORDER BY manifest, sequence LIMIT $3`},
@@ -44,19 +52,26 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		{&s.tokenKeys, `SELECT generation, secret, created FROM token_keys ORDER BY generation`},
 	}
 	writes := []prepared{
-		{&s.insertDevice, `INSERT INTO devices (` + deviceColumns + `, attestation)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`},
+		{&s.insertDevice, `INSERT INTO devices (` + deviceColumns + `, attestation, last_event)
+			VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`},
 		{&s.updateDevice, `UPDATE devices SET status = $2,
-			revision = revision + 1, last_seen = $4, state = $5, attestation = $6
+			revision = revision + 1, last_seen = $4, state = $5, attestation = $6, last_event = max($7, last_event)
 			WHERE id = $1 AND revision = $3`},
-		{&s.insertEvent, `INSERT INTO events (device_id, id, at, kind, detail)
-			SELECT $1, coalesce(max(id), 0) + 1, $2, $3, $4 FROM events WHERE device_id = $1`},
+		// What is in an index is not set: SQLite would change the index too.
+		{&s.touchDevice, `UPDATE devices SET revision = revision + 1, last_seen = $3, state = $4,
+			last_event = max($5, last_event)
+			WHERE id = $1 AND revision = $2 AND status = $6 AND attestation = $7`},
+		{&s.lastEvent, `SELECT coalesce(max(id), 0) FROM events`},
+		{&s.insertEvent, `INSERT INTO events (id, device_id, before, at, kind, detail)
+			SELECT $1, $2, last_event, $3, $4, $5 FROM devices WHERE id = $2 AND ($6 = 0 OR revision = $6)`},
+		{&s.chainEvent, `UPDATE devices SET last_event = $2 WHERE id = $1`},
 		{&s.consume, `INSERT INTO consumptions (id, expires) VALUES ($1, $2) ON CONFLICT DO NOTHING`},
 		{&s.release, `DELETE FROM consumptions WHERE id = $1`},
 		{&s.sweepConsumptions, `DELETE FROM consumptions WHERE id IN
 			(SELECT id FROM consumptions WHERE expires < $1 LIMIT $2)`},
-		{&s.sweepEvents, `DELETE FROM events WHERE (device_id, id) IN
-			(SELECT device_id, id FROM events WHERE at < $1 LIMIT $2)`},
+		// The newest stays, whatever its age: numbers never start again from 1.
+		{&s.sweepEvents, `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 LIMIT $2)
+			AND id < (SELECT max(id) FROM events)`},
 		{&s.bumpCatalogue, `UPDATE catalogue SET revision = revision + 1 WHERE one = 1`},
 		{&s.newestVersion, `SELECT sequence FROM versions WHERE manifest = $1 ORDER BY sequence DESC LIMIT 1`},
 		{&s.insertVersion, `INSERT INTO versions (manifest, sequence, data) VALUES ($1, $2, $3)`},

@@ -323,6 +323,11 @@ func testSweep(t *testing.T, b Backend) {
 
 func testEvents(t *testing.T, b Backend) {
 	s, ctx := b.Open(t), t.Context()
+	for n, id := range []string{"a", "b"} {
+		d := device(n)
+		d.ID = id
+		create(t, s, d)
+	}
 	for n := range 5 {
 		must(t, s.CommitExchange(ctx, tam.Exchange{Event: &tam.Event{
 			DeviceID: "a", At: start.Add(time.Duration(n) * time.Second), Kind: tam.EventUpdateSent,
