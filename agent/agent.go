@@ -76,13 +76,18 @@ func New(cfg Config) (*Agent, error) {
 		boot: map[string]*suit.Report{},
 	}
 	a.life, a.end = context.WithCancel(context.Background())
-	if err := a.ReplaceRevocationLists(cfg.RevocationLists); err != nil {
-		return nil, err
-	}
 	if err := a.loadKeys(); err != nil {
 		return nil, err
 	}
 	if err := a.load(); err != nil {
+		return nil, err
+	}
+	err = a.ReplaceRevocationLists(cfg.RevocationLists)
+	if errors.Is(err, trust.ErrOlderList) {
+		a.log.Warn("revocation lists not taken, the sealed ones stay in force", "error", err)
+		err = a.ReplaceRevocationLists(nil)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := a.checkPolicy(); err != nil {

@@ -144,16 +144,29 @@ func TestTAMByCertificate(t *testing.T) {
 		}
 	})
 	now := w.device.now
+	answered := func(t *testing.T, code teep.ErrorCode) {
+		t.Helper()
+		switch m := send(good).(type) {
+		case *teep.QueryResponse:
+			if code != 0 {
+				t.Fatal("accepted")
+			}
+		case *teep.Error:
+			if m.Code != code {
+				t.Fatalf("got %v %q", m.Code, m.Message)
+			}
+		}
+	}
 	for _, step := range []struct {
 		name   string
 		issuer *authority
 		at     time.Time
 		serial int64
 		code   teep.ErrorCode // 0: accepted
-		older  bool
+		kept   bool           // the list is refused, and what was in force stays
 	}{
 		{"another certificate revoked", ca, now, 99, 0, false},
-		{"list that another signed in its name", otherCA, now, 99, teep.ErrBadCertificate, false},
+		{"list that another signed in its name", otherCA, now.Add(time.Hour), 2, 0, true},
 		{"revoked", ca, now.Add(time.Hour), 2, teep.ErrBadCertificate, false},
 		{"an older list takes nothing back", ca, now, 99, teep.ErrBadCertificate, true},
 		{"a newer list does", ca, now.Add(2 * time.Hour), 99, 0, false},
@@ -166,21 +179,38 @@ func TestTAMByCertificate(t *testing.T) {
 			}
 			list := step.issuer.revoke(t, step.at, step.serial)
 			data := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})
-			if err := w.agent.ReplaceRevocationLists([][]byte{data}); (err != nil) != step.older {
+			if err := w.agent.ReplaceRevocationLists([][]byte{data}); (err != nil) != step.kept {
 				t.Fatal(err)
 			}
-			switch m := send(good).(type) {
-			case *teep.QueryResponse:
-				if step.code != 0 {
-					t.Fatal("accepted")
-				}
-			case *teep.Error:
-				if m.Code != step.code {
-					t.Fatalf("got %#v", m)
-				}
-			}
+			answered(t, step.code)
 		})
 	}
+	t.Run("restart", func(t *testing.T) {
+		if err := w.agent.ReplaceRevocationLists([][]byte{ca.revoke(t, now.Add(4*time.Hour), 2)}); err != nil {
+			t.Fatal(err)
+		}
+		for name, files := range map[string][][]byte{
+			"without the list": nil, "with an older one": {ca.revoke(t, now, 99)}, "with another's": {otherCA.revoke(t, now.Add(5*time.Hour), 99)},
+		} {
+			w.cfg.RevocationLists = files
+			_, err := w.tryStart([]byte(set))
+			if name == "with another's" {
+				if err == nil {
+					t.Errorf("%s: started", name)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			answered(t, teep.ErrBadCertificate)
+		}
+		w.cfg.RevocationLists = [][]byte{ca.revoke(t, w.device.now, 99)}
+		if _, err := w.tryStart([]byte(set)); err != nil {
+			t.Fatal(err)
+		}
+		answered(t, 0)
+	})
 }
 
 // revoke makes a list of revoked certificates that is good for a week.

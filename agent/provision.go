@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/go-teep/teep/agent/state"
 	"github.com/go-teep/teep/agent/trust"
@@ -120,7 +121,9 @@ func (a *Agent) ReplaceTrust(signed []byte) error {
 
 // ReplaceRevocationLists puts the X.509 CRLs in force that the certificate chains of TAMs are held
 // against: files with one list in DER or several in PEM. They come from outside and are believed as
-// far as their issuers signed them; none may be older than the list of its issuer that it replaces.
+// far as their issuers signed them; none may be older than the list of its issuer that it replaces,
+// and one that is left out stays in force. The lists of the authorities that the trust anchors name
+// are part of sealed state, and outlive a restart.
 func (a *Agent) ReplaceRevocationLists(files [][]byte) error {
 	var lists [][]byte
 	for _, data := range files {
@@ -132,9 +135,22 @@ func (a *Agent) ReplaceRevocationLists(files [][]byte) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := trust.CheckNewer(a.crls, lists); err != nil {
+	before := a.crls
+	if before == nil {
+		before = a.record.Revocations
+	}
+	inForce, kept, err := trust.RenewRevocationLists(before, lists, a.anchors.Authorities())
+	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
-	a.crls = lists
+	if !slices.EqualFunc(kept, a.record.Revocations, bytes.Equal) {
+		if err := a.changeLocked(func(next *state.Record) error {
+			next.Revocations = kept
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	a.crls = inForce
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/cose"
 )
 
 // appraiseTAM decides whether a TAM proved its state: by an Attestation Result of a verifier that
@@ -14,15 +15,18 @@ import (
 // if the agent was given a verifier. Either has to answer the challenge, and affirm.
 func (a *Agent) appraiseTAM(ctx context.Context, m *received, q *teep.QueryRequest, challenge []byte) error {
 	var result *attest.Result
-	var err error
+	payload, err := a.openTAMAttestation(q.AttestationPayload)
+	if err != nil {
+		return err
+	}
 	switch evidence := a.cfg.EvidenceVerifier; {
 	case teep.IsEATFormat(q.AttestationFormat):
-		result, err = eat.CheckResult(q.AttestationPayload, eat.ResultExpectation{
+		result, err = eat.CheckResult(payload, eat.ResultExpectation{
 			Verifiers: a.trust().VerifierKeys(), Key: m.opened.Key, Nonce: challenge, Now: a.now(),
 		})
 	case evidence != nil && evidence.Accepts(q.AttestationFormat):
 		result, err = evidence.Appraise(ctx,
-			attest.Evidence{MediaType: q.AttestationFormat, Payload: q.AttestationPayload},
+			attest.Evidence{MediaType: q.AttestationFormat, Payload: payload},
 			attest.Expectation{Nonce: challenge, AgentKey: m.opened.Key})
 	default:
 		err = fmt.Errorf("%w: %q", attest.ErrUnknownType, q.AttestationFormat)
@@ -34,4 +38,18 @@ func (a *Agent) appraiseTAM(ctx context.Context, m *received, q *teep.QueryReque
 		return fmt.Errorf("agent: the verifier's word on the TAM is %v, not %v", result.Status, attest.StatusAffirming)
 	}
 	return nil
+}
+
+// openTAMAttestation decrypts what a TAM encrypted to this agent (TEEP §8.2, §13). A128CTR, which
+// authenticates nothing, is read too: what is inside is signed.
+func (a *Agent) openTAMAttestation(payload []byte) ([]byte, error) {
+	if !eat.IsEncrypted(payload) {
+		return payload, nil
+	}
+	key, err := a.cfg.TEE.Keys().Decryption()
+	if err != nil {
+		return nil, fmt.Errorf("agent: key to decrypt the TAM's attestation with: %w", err)
+	}
+	return eat.Decrypt(payload, cose.DecryptKeys{key},
+		cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgChaCha20Poly1305, cose.AlgA128CTR)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/cose"
 )
 
@@ -15,7 +16,7 @@ import (
 // where that may help (TEEP §4.6). What it does depends on the message alone and leaves no trace
 // in the store; it gives a sender no more than an empty message does.
 func (t *TAM) negotiate(ctx context.Context, alg cose.Algorithm, keyID []byte, m *teep.Error) ([]byte, error) {
-	q, err := t.alternative(ctx, alg, m)
+	q, err := t.alternative(ctx, alg, keyID, m)
 	if err != nil || q == nil {
 		return nil, err
 	}
@@ -27,7 +28,7 @@ func (t *TAM) negotiate(ctx context.Context, alg cose.Algorithm, keyID []byte, m
 }
 
 // alternative finds the QueryRequest to try next, or none.
-func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, m *teep.Error) (*query, error) {
+func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, keyID []byte, m *teep.Error) (*query, error) {
 	first := t.firstQuery()
 	q := &first
 	switch m.Code {
@@ -68,7 +69,7 @@ func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, m *teep.Error
 		if t.verifier != nil {
 			q.attested, q.timestamped, q.timestamps = true, false, t.policy.AcceptTimestamps
 		}
-		return t.attestedQuery(ctx, q, alg, m.Challenge)
+		return t.attestedQuery(ctx, q, alg, keyID, m.Challenge)
 	}
 	// ERR_UNSUPPORTED_EXTENSION: no extension was used. ERR_BAD_CERTIFICATE,
 	// ERR_CERTIFICATE_EXPIRED: an operator renews. Others: the agent comes again by itself.
@@ -86,8 +87,9 @@ func intersect(theirs, ours []teep.SUITProfile) []teep.SUITProfile {
 }
 
 // attestedQuery answers the demand that the TAM attest itself (TEEP §7.1.2). The Evidence names the
-// key that signs the request, so that there is one suite: that of the agent's message.
-func (t *TAM) attestedQuery(ctx context.Context, q *query, alg cose.Algorithm, challenge []byte) (*query, error) {
+// key that signs the request, so that there is one suite: that of the agent's message. It is encrypted
+// to the agent where its key is known (TEEP §13).
+func (t *TAM) attestedQuery(ctx context.Context, q *query, alg cose.Algorithm, keyID, challenge []byte) (*query, error) {
 	if t.attester == nil {
 		t.log.ErrorContext(ctx, "an agent demands attestation of the TAM, which has no attester (Config.Attester)")
 		return nil, nil
@@ -102,6 +104,13 @@ func (t *TAM) attestedQuery(ctx context.Context, q *query, alg cose.Algorithm, c
 	}
 	if teep.IsEATFormat(e.MediaType) {
 		e.MediaType = "" // absent is the default
+	}
+	if t.hideFor != nil {
+		if to := t.hideFor(keyID); to != nil {
+			if e.Payload, err = eat.Encrypt(t.rand, e.Payload, to, 0); err != nil {
+				return nil, fmt.Errorf("tam: attesting the TAM: %w", err)
+			}
+		}
 	}
 	q.signers, q.evidence = []cose.Signer{s}, &e
 	return q, nil

@@ -3,6 +3,7 @@ package tam
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ type Config struct {
 	// AgentCertificates validates the x5chain of agents that send one: it tells a new agent's key
 	// where the attestation payload does not. nil: chains are not looked at. A chain that is not
 	// acceptable makes the message invalid. It does not replace attestation.
-	AgentCertificates *cose.CertificateKeys
+	AgentCertificates CertificateValidator
 	// InsecureOlderPeers allows signers for ES256 (-7) and EdDSA (-8), and accepts messages signed
 	// so, for agents of earlier drafts. These algorithms leave the curve open.
 	InsecureOlderPeers bool
@@ -44,6 +45,10 @@ type Config struct {
 	// Attester attests the TAM itself to agents that demand it (ERR_ATTESTATION_REQUIRED).
 	// nil: the demand is logged.
 	Attester attest.Attester
+	// AgentEncryption finds the key that the TAM's own attestation is encrypted to for an agent
+	// (TEEP §13), by the kid of the agent's message, which is a thumbprint; nil, or nil for an
+	// agent: it is not encrypted.
+	AgentEncryption func(agent []byte) *cose.Key
 	// Recorder is given the messages of sessions; nil: they are not recorded.
 	Recorder Recorder
 	Store    Store
@@ -53,6 +58,12 @@ type Config struct {
 	Clock  func() time.Time
 	Rand   io.Reader
 	Logger *slog.Logger
+}
+
+// CertificateValidator says whether a chain of DER certificates, end entity first, may be relied upon
+// now, and returns the end entity. *cose.CertificateKeys is one. Safe for concurrent use.
+type CertificateValidator interface {
+	Validate(chain [][]byte) (*x509.Certificate, error)
 }
 
 // Query says what a QueryRequest asks for.
@@ -148,11 +159,12 @@ type TAM struct {
 	offered  []cose.Signer // ESP256 and Ed25519: what a first QueryRequest is signed with
 	accepted []cose.Algorithm
 	decrypt  []*cose.Key
-	certs    *cose.CertificateKeys
+	certs    CertificateValidator
 	verifier attest.Verifier
 	results  attest.Verifier
 	attester attest.Attester
 	recorder Recorder
+	hideFor  func(agent []byte) *cose.Key
 	store    Store
 	blobs    Blobs
 	policy   Policy
@@ -186,7 +198,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 	}
 	t := &TAM{
 		signers: make(map[cose.Algorithm]cose.Signer), decrypt: c.DecryptionKeys,
-		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, recorder: c.Recorder,
+		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, recorder: c.Recorder, hideFor: c.AgentEncryption,
 		store: c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
 		clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),

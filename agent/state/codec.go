@@ -31,6 +31,8 @@ type wireRecord struct {
 	Leaving    [][][]byte      `cbor:"8,keyasint,omitempty"`
 	Pending    *wirePending    `cbor:"9,keyasint,omitempty"`
 	TAMs       []wireTAM       `cbor:"10,keyasint,omitempty"`
+
+	Revocations [][]byte `cbor:"11,keyasint,omitempty"`
 }
 
 type wireComponent struct {
@@ -122,7 +124,7 @@ type wirePassport struct {
 
 // Encode returns the record's bytes. The same record always gives the same bytes.
 func (r *Record) Encode() ([]byte, error) {
-	w := wireRecord{Version: Version, Anchors: notNil(r.Anchors), Unneeded: ids(sorted(r.Unneeded)), Leaving: ids(sorted(r.Leaving))}
+	w := wireRecord{Version: Version, Anchors: notNil(r.Anchors), Unneeded: ids(sorted(r.Unneeded)), Leaving: ids(sorted(r.Leaving)), Revocations: r.Revocations}
 	for _, c := range sorted(r.Components) {
 		w.Components = append(w.Components, wireComponent{ID: c.ID, Owner: c.Owner, Content: c.Content.wire(), Parameters: c.Parameters})
 	}
@@ -222,6 +224,7 @@ func Decode(data []byte) (*Record, error) {
 
 func (w *wireRecord) record() (*Record, error) {
 	r := New(w.Anchors)
+	r.Revocations = w.Revocations
 	for _, c := range w.Components {
 		content, err := c.Content.content()
 		if err != nil {

@@ -38,6 +38,7 @@ func full() *state.Record {
 		Passport: &state.Passport{Format: "f", Result: []byte{3}, Received: at},
 		Updates:  [][]byte{make([]byte, 16)},
 	}
+	r.Revocations = [][]byte{{0x30, 0x00}}
 	return r
 }
 

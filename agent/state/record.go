@@ -26,6 +26,7 @@ const Version = 1
 //	  ? 8: [+ SUIT_Component_Identifier],  ; left; their sealed application data is to be removed
 //	  ? 9: pending,
 //	  ? 10: [+ tam],
+//	  ? 11: [+ bstr],                 ; X.509 CRLs in force, in DER
 //	}
 type Record struct {
 	Anchors    []byte
@@ -39,6 +40,9 @@ type Record struct {
 	Leaving   map[string]suit.ComponentID
 	Pending   *Pending
 	TAMs      map[string]TAM
+	// Revocations are the revocation lists in force that an authority of the anchors signed. They
+	// are kept because files come from outside: an older one, or none, takes no revocation back.
+	Revocations [][]byte
 }
 
 // Component is a component that the device has.

@@ -222,6 +222,17 @@ func (s *Set) TAM(name string) (*TAM, bool) {
 	return &s.TAMs[i], true
 }
 
+// Authorities are the certificate authorities that TAMs are anchored by.
+func (s *Set) Authorities() []*x509.Certificate {
+	var all []*x509.Certificate
+	for i := range s.TAMs {
+		if a := s.TAMs[i].Authority; a != nil {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
 // TAMByURI returns the TAM that is reached at exactly that URI.
 func (s *Set) TAMByURI(uri string) (*TAM, bool) {
 	i := slices.IndexFunc(s.TAMs, func(t TAM) bool { return slices.Contains(t.URIs, uri) })

@@ -37,8 +37,17 @@ type configuration struct {
 		Interval time.Duration `yaml:"interval"`
 		RetryMin time.Duration `yaml:"retry-min"`
 		RetryMax time.Duration `yaml:"retry-max"`
+		// Timestamps lets Evidence be fresh by the clock of this device, where a TAM asks so.
+		Timestamps bool `yaml:"timestamps"`
+		// PassportAge is how long an Attestation Result that a TAM passed back is shown to it again.
+		PassportAge time.Duration `yaml:"passport-age"`
 	} `yaml:"policy"`
-	Applications struct {
+	// Certificates is a PEM file with the certificate chain of the agent's message key, end entity
+	// first; it goes into messages.
+	Certificates string `yaml:"certificates"`
+	// RevocationLists are X.509 CRLs by the authorities that certify TAMs.
+	RevocationLists []string `yaml:"revocation-lists"`
+	Applications    struct {
 		MemoryBytes  uint64        `yaml:"memory-bytes"`
 		CallDuration time.Duration `yaml:"call-duration"`
 		OutputBytes  int           `yaml:"output-bytes"`
@@ -96,6 +105,10 @@ func load(path string) (*configuration, error) {
 	c.Socket = config.Relative(path, c.Socket)
 	c.Trust = config.Relative(path, c.Trust)
 	c.Attestation.Relative(func(name string) string { return config.Relative(path, name) })
+	c.Certificates = config.Relative(path, c.Certificates)
+	for i := range c.RevocationLists {
+		c.RevocationLists[i] = config.Relative(path, c.RevocationLists[i])
+	}
 	return c, nil
 }
 
@@ -107,7 +120,7 @@ func (c *configuration) check() error {
 	switch alg, err := cose.ParseAlgorithm(c.Algorithm); {
 	case err != nil, !slices.Contains(cose.DefaultSignatureAlgorithms(), alg):
 		return fmt.Errorf("algorithm %q: write ESP256, Ed25519 or ESP384", c.Algorithm)
-	case c.Policy.Interval < 0, c.Policy.RetryMin < 0, c.Policy.RetryMax < 0:
+	case c.Policy.Interval < 0, c.Policy.RetryMin < 0, c.Policy.RetryMax < 0, c.Policy.PassportAge < 0:
 		return errors.New("policy: a time is negative")
 	case c.Applications.CallDuration < 0, c.Applications.OutputBytes < 0, c.Applications.StorageBytes < 0:
 		return errors.New("applications: a limit is negative")

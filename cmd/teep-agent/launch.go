@@ -60,7 +60,7 @@ func launch(ctx context.Context, c *configuration, t task, inner *confine.ExitEr
 	defer lock.Close()
 	files := []*os.File{lock}
 	if t.Serve != nil {
-		if err := t.Serve.readTrust(c.Trust); err != nil {
+		if err := errors.Join(t.Serve.readTrust(c.Trust), t.Serve.readCertificates(c)); err != nil {
 			return err
 		}
 		// Its name is removed at the end; the launcher has another working directory by then.

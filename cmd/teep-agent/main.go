@@ -51,6 +51,14 @@ A configuration file:
     #   pcrs: [0, 4, 8, 9, 11]
     #   event-log: /sys/kernel/security/tpm0/binary_bios_measurements
     #   certificate-chain: ak.pem   # certifies the TPM's attestation key, if it was not enrolled
+  certificates: chain.pem    # optional: the chain of 'teep-agent keys --use agent', for TAMs that
+                             # know agents by an authority
+  revocation-lists: [ca.crl] # optional: CRLs by the authorities of TAMs; read at start, remembered in
+                             # sealed state
+  policy:
+    interval: 10s            # the least time between two contacts with one TAM
+    timestamps: false        # true: Evidence may be fresh by this device's clock, if a TAM asks so
+    passport-age: 0s         # how long a TAM's Attestation Result is shown to it again
   user: teep-agent           # whom to become when started as root; the default, where there is that account
   broker: teep-broker        # the account of the broker, which may use the socket; another than user
   require: [landlock, seccomp]   # do not start without these walls; without "require", what is

@@ -20,6 +20,7 @@ import (
 func serveCommand(inner *confine.ExitError) *cobra.Command {
 	var path string
 	var logs program.LogFlags
+	var olderPeers bool
 	c := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Be the TEE, and serve the broker, until SIGTERM",
@@ -36,9 +37,11 @@ only the device administrator whom they name can replace them.`,
 			if err != nil {
 				return err
 			}
-			return launch(cmd.Context(), c, task{Serve: &serveTask{Logs: logs}}, inner)
+			return launch(cmd.Context(), c, task{Serve: &serveTask{Logs: logs, OlderPeers: olderPeers}}, inner)
 		},
 	}
+	c.Flags().BoolVar(&olderPeers, "insecure-older-peers", false,
+		"also accept ES256 (-7) and EdDSA (-8), which leave the curve open, from TAMs of earlier drafts")
 	logs.Register(c)
 	return configFlag(c, &path)
 }
@@ -49,6 +52,10 @@ type serveTask struct {
 	// Trust is the file of trust anchors, TrustFiles what it names; both are out of reach inside.
 	Trust      []byte
 	TrustFiles map[string]trustFile
+	// Certificates is the chain of the agent's message key, in DER; RevocationLists are files.
+	Certificates    [][]byte
+	RevocationLists [][]byte
+	OlderPeers      bool
 }
 
 func serve(ctx context.Context, handed *task, inside *confine.Confined, log *slog.Logger) error {
@@ -66,7 +73,11 @@ func serve(ctx context.Context, handed *task, inside *confine.Confined, log *slo
 	a, err := agent.New(agent.Config{
 		TEE: environment, Attester: attester, Trust: t.Trust,
 		ReadTrustFile: t.readTrustFile,
-		Policy:        agent.Policy{Interval: c.Policy.Interval, RetryMin: c.Policy.RetryMin, RetryMax: c.Policy.RetryMax},
+		Policy: agent.Policy{
+			Interval: c.Policy.Interval, RetryMin: c.Policy.RetryMin, RetryMax: c.Policy.RetryMax,
+			Timestamps: c.Policy.Timestamps, PassportAge: c.Policy.PassportAge,
+		},
+		Certificates: t.Certificates, RevocationLists: t.RevocationLists, InsecureOlderPeers: t.OlderPeers,
 		Limits: agent.Limits{Application: tee.Limits{
 			MemoryBytes: c.Applications.MemoryBytes, CallDuration: c.Applications.CallDuration,
 			OutputBytes: c.Applications.OutputBytes, StorageBytes: c.Applications.StorageBytes,

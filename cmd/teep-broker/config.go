@@ -21,10 +21,9 @@ type configuration struct {
 	Needs string `yaml:"needs"`
 	// PolicyInterval is the time between policy checks; 0s switches the timer off.
 	PolicyInterval time.Duration `yaml:"policy-interval"`
-	HTTP           struct {
-		CAFile  string        `yaml:"ca-file"`
-		Timeout time.Duration `yaml:"timeout"`
-	} `yaml:"http"`
+	HTTP           client        `yaml:"http"`
+	// Endpoints let TAMs connect to agents, where those are reachable and TAMs are not.
+	Endpoints []endpoint `yaml:"endpoints"`
 }
 
 func load(path string) (*configuration, error) {
@@ -52,5 +51,8 @@ func load(path string) (*configuration, error) {
 		c.Needs = c.Apps.Socket + ".needs"
 	}
 	c.HTTP.CAFile = config.Relative(path, c.HTTP.CAFile)
-	return c, nil
+	if err := c.HTTP.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, c.checkEndpoints(path)
 }

@@ -29,6 +29,16 @@ A configuration file:
   apps:
     socket: app.sock               # what apps on the device talk to
   policy-interval: 24h             # how often the agents look for changes
+  http:
+    ca-file: ca.pem                # only these authorities verify TAMs; without it, those of the system
+    timeout: 2m                    # for a message and its answer
+    retry: {attempts: 4, base: 1s, max: 15s}   # after faults of the transport
+    fetch-redirects: 0             # how many a fetch of a payload follows; messages follow none
+  endpoints:                       # only where TAMs connect to this device
+    - listen: 0.0.0.0:8443
+      path: /teep
+      tee: sandbox
+      tls: {certificate: device.pem, key: device.key}
 
 Start it with: teep-broker serve --config broker.yaml`,
 	}

@@ -58,9 +58,7 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	client, err := transport.NewClient(transport.ClientOptions{
-		CAFile: c.HTTP.CAFile, Timeout: c.HTTP.Timeout, Retry: transport.DefaultRetry(),
-	})
+	client, err := transport.NewClient(c.HTTP.options())
 	if err != nil {
 		return err
 	}
@@ -96,6 +94,9 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	}
 	log.Info("ready", "apps", c.Apps.Socket, "tees", len(c.TEEs))
 	g, ctx := errgroup.WithContext(ctx)
+	if err := serveEndpoints(ctx, g, c, b, log); err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	g.Go(func() error {
 		return app.ServeListener(ctx, ln, b, app.ServeOptions{
 			OnError: func(err error) { log.Warn("app", "err", err) },

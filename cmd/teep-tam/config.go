@@ -25,6 +25,8 @@ type configuration struct {
 		Path   string   `yaml:"path"`
 		URI    string   `yaml:"uri"`
 		TLS    tlsFiles `yaml:"tls"`
+		// Limits protect the TAM from agents, and from those who are none.
+		Limits httpLimits `yaml:"limits"`
 	} `yaml:"teep"`
 	API struct {
 		Listen string   `yaml:"listen"`
@@ -61,6 +63,8 @@ type configuration struct {
 	} `yaml:"verifier"`
 	Policy policy `yaml:"policy"`
 
+	protocolOptions `yaml:",inline"`
+
 	path string
 }
 
@@ -72,6 +76,8 @@ type policy struct {
 	PermanentPause time.Duration `yaml:"permanent-pause"`
 	TemporaryPause time.Duration `yaml:"temporary-pause"`
 	KeepHistory    time.Duration `yaml:"keep-history"`
+
+	protocolPolicy `yaml:",inline"`
 }
 
 func defaults() configuration {
@@ -80,6 +86,7 @@ func defaults() configuration {
 	c.API.Listen = "127.0.0.1:8081"
 	c.Policy.Admission = "attested"
 	c.Policy.KeepHistory = 90 * 24 * time.Hour
+	c.Agents.RevocationMemory = defaultRevocationMemory
 	return c
 }
 
@@ -103,6 +110,9 @@ func load(path string) (*configuration, error) {
 		for i := range list {
 			list[i] = config.Relative(path, list[i])
 		}
+	}
+	if err := errors.Join(c.protocolOptions.resolve(path), c.TEEP.Limits.check()); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &c, c.check()
 }
@@ -152,6 +162,9 @@ func (c *configuration) policy() (tam.Policy, error) {
 		p.Admission = tam.AdmitManually
 	default:
 		return p, fmt.Errorf("%s: policy.admission is %q: write attested or manual", c.path, c.Policy.Admission)
+	}
+	if err := c.Policy.protocolPolicy.apply(&p); err != nil {
+		return p, fmt.Errorf("%s: %w", c.path, err)
 	}
 	return p, nil
 }

@@ -40,7 +40,7 @@ func TestInitMakesAUsableConfiguration(t *testing.T) {
 	if _, err := c.decryptionKeys(); err != nil {
 		t.Error(err)
 	}
-	text, err := anchors(c)
+	text, err := anchors(c, false)
 	if err != nil || !strings.Contains(string(text), "http://127.0.0.1:8080/tam") || strings.Contains(string(text), "PRIVATE") {
 		t.Errorf("anchors: %v\n%s", err, text)
 	}
@@ -87,11 +87,11 @@ func TestAnchorsNeedAnAddressThatOthersCanReach(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := anchors(c); err == nil || !strings.Contains(err.Error(), "teep.uri") {
+		if _, err := anchors(c, false); err == nil || !strings.Contains(err.Error(), "teep.uri") {
 			t.Errorf("%s: got %v", listen, err)
 		}
 		c.TEEP.URI = "https://tam.example.com/tam"
-		if text, err := anchors(c); err != nil || !strings.Contains(string(text), c.TEEP.URI) {
+		if text, err := anchors(c, false); err != nil || !strings.Contains(string(text), c.TEEP.URI) {
 			t.Errorf("%s: %v\n%s", listen, err, text)
 		}
 	}

@@ -116,19 +116,24 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 
 func anchorsCommand() *cobra.Command {
 	var path string
+	var mustAttest bool
 	c := &cobra.Command{
 		Use:   "anchors --config FILE",
 		Short: "Print what an agent's trust file says of this TAM",
 		Long: `Prints the entry of this TAM for the "tams" list of an agent's trust file: name, URI, public keys and
-encryption key. Nothing in it is secret; that it reaches the agent unchanged is what trust rests on.`,
-		Example: `  teep-tam anchors --config tam/tam.yaml >> trust.yaml`,
-		Args:    program.NoArgs,
+encryption key. Nothing in it is secret; that it reaches the agent unchanged is what trust rests on.
+
+With --must-attest agents demand that this TAM proves its state first, which needs "self-attestation" in the
+configuration; its verifier is then printed too, for the "verifiers" list.`,
+		Example: `  teep-tam anchors --config tam/tam.yaml >> trust.yaml
+  teep-tam anchors --config tam/tam.yaml --must-attest >> trust.yaml`,
+		Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(path)
 			if err != nil {
 				return err
 			}
-			text, err := anchors(c)
+			text, err := anchors(c, mustAttest)
 			if err != nil {
 				return err
 			}
@@ -136,6 +141,7 @@ encryption key. Nothing in it is secret; that it reaches the agent unchanged is 
 			return err
 		},
 	}
+	c.Flags().BoolVar(&mustAttest, "must-attest", false, "have agents demand that the TAM attests itself")
 	return configFlag(c, &path)
 }
 
@@ -145,14 +151,24 @@ type anchor struct {
 	URIs       []string `yaml:"uris"`
 	Keys       []string `yaml:"keys"`
 	Encryption string   `yaml:"encryption-key,omitempty"`
+	MustAttest bool     `yaml:"must-attest,omitempty"`
 }
 
-func anchors(c *configuration) ([]byte, error) {
+// verifierAnchor is one entry of "verifiers" in a trust file.
+type verifierAnchor struct {
+	Name string   `yaml:"name"`
+	Keys []string `yaml:"keys"`
+}
+
+func anchors(c *configuration, mustAttest bool) ([]byte, error) {
+	if mustAttest && c.SelfAttestation.Key == "" {
+		return nil, fmt.Errorf("%s: --must-attest needs self-attestation: agents would refuse this TAM for ever", c.path)
+	}
 	uri, err := c.publicURI()
 	if err != nil {
 		return nil, err
 	}
-	a := anchor{Name: c.Name, URIs: []string{uri}}
+	a := anchor{Name: c.Name, URIs: []string{uri}, MustAttest: mustAttest}
 	keys, err := privateKeys(c.SignKeys)
 	if err != nil {
 		return nil, err
@@ -175,10 +191,25 @@ func anchors(c *configuration) ([]byte, error) {
 		}
 		a.Encryption = string(data)
 	}
+	printed := struct {
+		TAMs      []anchor         `yaml:"tams"`
+		Verifiers []verifierAnchor `yaml:"verifiers,omitempty"`
+	}{TAMs: []anchor{a}}
+	if mustAttest {
+		key, err := privateKey(c.SelfAttestation.VerifierKey)
+		if err != nil {
+			return nil, err
+		}
+		data, err := key.Public().MarshalPEM()
+		if err != nil {
+			return nil, err
+		}
+		printed.Verifiers = []verifierAnchor{{Name: "verifier of " + c.Name, Keys: []string{string(data)}}}
+	}
 	var out strings.Builder
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
-	if err := enc.Encode(map[string][]anchor{"tams": {a}}); err != nil {
+	if err := enc.Encode(printed); err != nil {
 		return nil, err
 	}
 	return []byte(out.String()), enc.Close()

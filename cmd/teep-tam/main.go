@@ -25,7 +25,7 @@ func root() *cobra.Command {
   teep-tam token create --config tam/tam.yaml --name ops --scope administrator
   teep-tam serve --config tam/tam.yaml`,
 	}
-	c.AddCommand(initCommand(), serveCommand(), anchorsCommand(), tokenCommand(),
+	c.AddCommand(initCommand(), serveCommand(), anchorsCommand(), collateralCommand(), tokenCommand(),
 		backupCommand(), restoreCommand(), migrateStoreCommand())
 	return c
 }

@@ -37,6 +37,7 @@ const (
 
 func serveCommand() *cobra.Command {
 	var path string
+	var olderPeers bool
 	var logs program.LogFlags
 	c := &cobra.Command{
 		Use:   "serve --config FILE",
@@ -45,14 +46,16 @@ func serveCommand() *cobra.Command {
   teep-tam serve --config tam/tam.yaml --log-format json --log-level debug`,
 		Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), path, &logs, cmd.ErrOrStderr())
+			return serve(cmd.Context(), path, olderPeers, &logs, cmd.ErrOrStderr())
 		},
 	}
+	c.Flags().BoolVar(&olderPeers, "insecure-older-peers", false,
+		"also offer and accept ES256 (-7) and EdDSA (-8), which leave the curve open, for agents of earlier drafts")
 	logs.Register(c)
 	return configFlag(c, &path)
 }
 
-func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.Writer) error {
+func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogFlags, stderr io.Writer) error {
 	log, err := logs.Logger(stderr)
 	if err != nil {
 		return err
@@ -61,6 +64,7 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	if err != nil {
 		return err
 	}
+	c.olderPeers = olderPeers
 	store, err := openStore(ctx, c)
 	if err != nil {
 		return err
@@ -96,8 +100,12 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 	if err != nil {
 		return err
 	}
+	limits, err := c.TEEP.Limits.handlerOptions(log)
+	if err != nil {
+		return err
+	}
 	agents := http.NewServeMux()
-	agents.Handle(c.TEEP.Path, transport.NewHandler(t, transport.HandlerOptions{Log: log}))
+	agents.Handle(c.TEEP.Path, transport.NewHandler(t, limits))
 
 	g, ctx := errgroup.WithContext(ctx)
 	agentTLS, err := c.TEEP.TLS.server(log)
@@ -126,6 +134,8 @@ func serve(ctx context.Context, path string, logs *program.LogFlags, stderr io.W
 		g.Go(func() error { return recorded.Run(ctx) })
 	}
 	g.Go(func() error { return known.follow(ctx) })
+	g.Go(func() error { return c.certificates.follow(ctx) })
+	g.Go(func() error { return c.Connect.connect(ctx, t, log) })
 	g.Go(func() error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
 	log.Info("ready", "tam", c.uri(), "api", c.API.Listen)
 	if err := g.Wait(); err != nil {
@@ -203,6 +213,9 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 	}
 	if recorded != nil {
 		config.Recorder = recorded
+	}
+	if err := c.protocol(&config); err != nil {
+		return nil, err
 	}
 	return tam.New(ctx, config)
 }

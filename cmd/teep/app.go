@@ -21,6 +21,7 @@ import (
 type deviceFlags struct {
 	socket string
 	tee    string
+	app    string
 }
 
 func (f *deviceFlags) register(c *cobra.Command) *cobra.Command {
@@ -29,12 +30,18 @@ func (f *deviceFlags) register(c *cobra.Command) *cobra.Command {
 	return c
 }
 
+// registerApp also adds the flag that says which app asks.
+func (f *deviceFlags) registerApp(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&f.app, "app", "", "name of the app that asks: what one app needs stays when another of the same user leaves")
+	return f.register(c)
+}
+
 func (f *deviceFlags) dial(ctx context.Context) (*app.Client, error) {
 	c, err := app.Dial(ctx, f.socket)
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w; is teep-broker running, and is --broker its apps.socket?", err)
 	}
-	return c, nil
+	return c.As(f.app), nil
 }
 
 func (f *deviceFlags) requirements() app.Requirements { return app.Requirements{TEE: f.tee} }
@@ -46,6 +53,7 @@ func appCommand() *cobra.Command {
 		Example: `  teep app request hello
   echo -n Ada | teep app invoke hello greet -
   teep app unrequest hello
+  teep app request --app editor hello
   teep app check`,
 	}
 	c.AddCommand(appRequest(), appUnrequest(), appInvoke(), appCheck(), appStatus())
@@ -90,7 +98,7 @@ A component identifier is written as its parts with slashes between: hello, or T
 	}
 	c.Flags().StringVar(&tamURI, "tam-uri", "", "hint from the app's metadata; the agent's configuration decides")
 	c.Flags().Uint64Var(&minSequence, "min-sequence", 0, "smallest acceptable manifest sequence number")
-	return device.register(c)
+	return device.registerApp(c)
 }
 
 // progress tells of long downloads, at most twice a second and only where somebody may watch.
@@ -125,7 +133,7 @@ func appUnrequest() *cobra.Command {
 			return client.Unrequest(cmd.Context(), id, device.requirements())
 		},
 	}
-	return device.register(c)
+	return device.registerApp(c)
 }
 
 func appInvoke() *cobra.Command {
