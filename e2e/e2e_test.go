@@ -62,6 +62,12 @@ func TestScripts(t *testing.T) {
 			"flip":        flip,
 			"expand":      expand,
 			"expose":      expose,
+
+			"authority":      authorityFile,
+			"certify":        certify,
+			"certify-server": certifyServer,
+			"revoke":         revoke,
+			"http-version":   httpVersion,
 		},
 	})
 }
