@@ -14,6 +14,7 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
 	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tee"
 )
 
 // maxNonce is the most that an eat_nonce holds, in bytes (RFC 9711 §4.1); a challenge may be longer
@@ -68,6 +69,7 @@ func (a *Agent) response(ctx context.Context, tam *trust.TAM, q question) (*teep
 func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state.Record, tam *trust.TAM, q question) error {
 	request := attest.Request{
 		Nonce: q.challenge, AgentKey: a.message.Public(), Components: attestedComponents(record, tam.Name),
+		EncryptionKey: a.encryptionKey(),
 	}
 	if q.challenge == nil {
 		if p := record.TAMs[tam.Name].Passport; a.presentable(p) {
@@ -101,6 +103,7 @@ func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state
 func (a *Agent) volunteer(ctx context.Context, r *teep.QueryResponse, record *state.Record, tam *trust.TAM, q question) {
 	result, ok := a.result(ctx, attest.Request{
 		Nonce: q.token, AgentKey: a.message.Public(), Components: attestedComponents(record, tam.Name),
+		EncryptionKey: a.encryptionKey(),
 	})
 	if !ok {
 		return
@@ -108,6 +111,16 @@ func (a *Agent) volunteer(ctx context.Context, r *teep.QueryResponse, record *st
 	if err := a.enclose(r, result, tam, q); err != nil {
 		a.log.Error("Attestation Result left out", "tam", tam.Name, "error", err)
 	}
+}
+
+// encryptionKey is what a TAM may wrap content keys to; nil if the TEE has none.
+func (a *Agent) encryptionKey() *cose.Key {
+	key, err := a.cfg.TEE.Keys().Public(tee.KeyEncryption)
+	if err != nil {
+		a.log.Error("no encryption key in the Evidence", "error", err)
+		return nil
+	}
+	return key
 }
 
 // result gets an Attestation Result from the verifier that the agent was given, if any. That
@@ -161,13 +174,14 @@ func requestedList(record *state.Record, tam string) []teep.RequestedComponent {
 	return list
 }
 
-// unneededList is the unneeded-manifest-list: manifests of the TAM that stand for themselves and
-// none of whose components is needed by an application.
+// unneededList is the unneeded-manifest-list: manifests of the TAM none of whose components is needed by
+// an application. Others may depend on them; whether they can be unlinked is for the TAM to say, which
+// may have put a manifest of its own around them (TEEP §4.3).
 func unneededList(record *state.Record, tam string) []teep.ComponentID {
 	var list []teep.ComponentID
 	for _, key := range slices.Sorted(maps.Keys(record.Manifests)) {
 		m := record.Manifests[key]
-		if m.Owner == tam && len(m.Dependents) == 0 && unneeded(record, m) {
+		if m.Owner == tam && unneeded(record, m) {
 			list = append(list, teep.ComponentID(m.ID))
 		}
 	}
@@ -180,12 +194,21 @@ func unneeded(record *state.Record, m state.Manifest) bool {
 		if !record.Installed(id) {
 			continue
 		}
-		if _, ok := record.Unneeded[id.Key()]; !ok {
+		if !givenUp(record, m, id) {
 			return false
 		}
 		some = true
 	}
 	return some
+}
+
+// givenUp tells whether applications gave up the component, or the one of the same manifest that it lies
+// below: nobody asks for an application's data, or for its ciphertext, by itself.
+func givenUp(record *state.Record, m state.Manifest, id suit.ComponentID) bool {
+	return slices.ContainsFunc(m.Components, func(above suit.ComponentID) bool {
+		_, ok := record.Unneeded[above.Key()]
+		return ok && id.HasPrefix(above)
+	})
 }
 
 // componentList is the tc-list: system-property-claims of each component of the TAM. Digest and

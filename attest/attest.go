@@ -50,6 +50,9 @@ type Request struct {
 	Nonce []byte
 	// AgentKey is the public key that signs the TEEP message; it goes into cnf.
 	AgentKey *cose.Key
+	// EncryptionKey is the public key that content keys and data for this TEE are wrapped to; nil
+	// leaves it out.
+	EncryptionKey *cose.Key
 	// Components is what is installed.
 	Components []Component
 }
@@ -149,7 +152,10 @@ type Result struct {
 	// Nonce is the nonce of the Evidence, nil where freshness was by timestamp.
 	Nonce      []byte
 	Components []Component
-	Reasons    []Reason
+	// EncryptionKey is what content keys and data for the TEE are wrapped to; nil if the Evidence
+	// does not tell.
+	EncryptionKey *cose.Key
+	Reasons       []Reason
 	IssuedAt   time.Time
 	// Expires is when the Attestation Result must no longer be relied upon; zero means never.
 	Expires   time.Time

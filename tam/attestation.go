@@ -195,6 +195,12 @@ func (t *TAM) attested(s *sender, r *attest.Result, now time.Time) (*Device, err
 	}
 	d.LastSeen = now
 	d.OEMID, d.HWModel, d.HWVersion = r.OEMID, r.HWModel, r.HWVersion
+	if d.EncryptionKey = nil; r.EncryptionKey != nil {
+		var err error
+		if d.EncryptionKey, err = r.EncryptionKey.MarshalCBOR(); err != nil {
+			return nil, fmt.Errorf("tam: encoding an encryption key: %w", err)
+		}
+	}
 	d.Attestation = Attestation{
 		Status: r.Status, Measurement: r.Measurement, Reasons: slices.Clone(r.Reasons), At: now,
 	}

@@ -25,6 +25,8 @@ type step struct {
 	// haveBinary says that the device has the payload: the manifest alone will do
 	// (requested-tc-info, TEEP §4.3).
 	haveBinary bool
+	// delivery is what comes around it, or nil.
+	delivery *delivery
 }
 
 func (d *decision) empty() bool { return len(d.install) == 0 && len(d.unlink) == 0 }
@@ -109,10 +111,15 @@ func (p *planner) want(m *manifest, haveBinary bool) {
 	if v == nil {
 		return
 	}
-	if has, ok := p.device.installed(m.id); ok && has.Sequence >= v.Sequence {
+	delivery := p.device.owed(m.id)
+	if has, ok := p.device.installed(m.id); ok && has.Sequence >= v.Sequence && !delivery.owes() {
 		return
 	}
-	if p.device.heldBack(m.id, v.Sequence, p.now) {
+	if delivery != nil && delivery.withheld != "" {
+		p.note("%v sequence number %d waits: %s", m.id, v.Sequence, delivery.withheld)
+		return
+	}
+	if p.device.heldBack(m.id, v.Sequence, p.now) && !delivery.renewed() {
 		p.note("%v sequence number %d failed here before and is held back", m.id, v.Sequence)
 		return
 	}
@@ -132,7 +139,7 @@ func (p *planner) want(m *manifest, haveBinary bool) {
 			return
 		}
 	}
-	p.install = append(p.install, step{version: v, haveBinary: haveBinary})
+	p.install = append(p.install, step{version: v, haveBinary: haveBinary, delivery: delivery})
 }
 
 func offeredSequence(m *manifest) uint64 {

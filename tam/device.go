@@ -54,6 +54,9 @@ type Device struct {
 	OEMID     []byte `json:"oemid,omitempty"` // CBOR of the claim
 	HWModel   []byte `json:"hwmodel,omitempty"`
 	HWVersion string `json:"hwversion,omitempty"`
+	// EncryptionKey is the attested public COSE_Key that content keys and data for the device are
+	// wrapped to, encoded; nil if its Evidence names none.
+	EncryptionKey []byte `json:"encryptionKey,omitempty"`
 
 	Attestation Attestation `json:"attestation"`
 	// Inventory is what the device has installed of what this TAM publishes.
@@ -63,6 +66,11 @@ type Device struct {
 	Pending []PendingUpdate `json:"pending,omitempty"`
 	// Failures holds back what failed on this device before.
 	Failures []Failure `json:"failures,omitempty"`
+	// Deliveries are the TAM's own manifests on the device, or on their way to it.
+	Deliveries []Delivery `json:"deliveries,omitempty"`
+
+	// deliveries is what the device should have of such, while a message is being answered.
+	deliveries map[string]*delivery
 }
 
 // MaxPendingUpdates bounds the outstanding Updates per device; the oldest gives way (TEEP §7.1).
@@ -103,6 +111,8 @@ type PendingUpdate struct {
 	Offered []Installed `json:"offered,omitempty"`
 	// Unlinked is its unneeded-manifest-list.
 	Unlinked []suit.ComponentID `json:"unlinked,omitempty"`
+	// Deliveries are the TAM's own manifests that it has around some of Offered.
+	Deliveries []Delivery `json:"deliveries,omitempty"`
 }
 
 // Failure says that a version failed on a device and when it may be offered again.

@@ -21,16 +21,18 @@ func (t *TAM) success(ctx context.Context, s *sender, m *teep.Success) ([]byte, 
 		var done []string
 		for _, i := range p.Offered {
 			// A Success with a report of a failure contradicts itself: the report decides.
-			if r := failed[string(i.Digest)]; r != nil {
+			if r := failed[string(p.reportedDigest(i))]; r != nil {
 				d.recordFailure(i.Manifest, i.Sequence, now, t.policy.PermanentPause, describeFailure(r))
 				continue
 			}
 			d.setInstalled(i)
+			d.settle(p, i.Manifest)
 			d.clearFailure(i.Manifest, i.Sequence)
 			done = append(done, fmt.Sprintf("installed %v sequence number %d", i.Manifest, i.Sequence))
 		}
 		for _, id := range p.Unlinked {
 			d.setRemoved(id)
+			d.dropDelivery(id)
 			d.clearFailure(id, 0)
 			done = append(done, fmt.Sprintf("removed %v", id))
 		}
@@ -85,12 +87,14 @@ func (t *TAM) updateFailed(ctx context.Context, s *sender, m *teep.Error) ([]byt
 		}
 		failed := failedReports(reports)
 		for _, i := range p.Offered {
-			r := failed[string(i.Digest)]
+			digest := p.reportedDigest(i)
+			r := failed[string(digest)]
 			switch {
 			case r != nil:
 				d.recordFailure(i.Manifest, i.Sequence, now, pause, describeFailure(r))
-			case succeeded(reports, i.Digest):
+			case succeeded(reports, digest):
 				d.setInstalled(i)
+				d.settle(p, i.Manifest)
 				d.clearFailure(i.Manifest, i.Sequence)
 			case len(failed) == 0 && pause > 0:
 				// Nothing says which one it was.

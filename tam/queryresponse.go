@@ -187,9 +187,13 @@ func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse
 			attested = result.Components
 		}
 		d.Inventory = c.inventory(d.Inventory, reported, attested)
+		d.forgetDeliveries()
 	}
 	d.LastSeen = now
-	plan := decide(c, d, wishes{m.RequestedComponents, m.UnneededManifests}, now)
+	if d.deliveries, err = t.deliveries(ctx, c, d); err != nil {
+		return nil, err
+	}
+	plan := decide(c, d, wishes{m.RequestedComponents, t.developersUnneeded(m.UnneededManifests)}, now)
 	for _, note := range plan.notes {
 		t.log.InfoContext(ctx, "not done", "device", d.ID, "why", note)
 	}
@@ -204,6 +208,7 @@ func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse
 	if err := t.fillUpdate(ctx, u, plan); err != nil {
 		return nil, err
 	}
+	t.wrapUpdate(u, d)
 	if err := t.promise(ctx, u, s, d, plan); err != nil {
 		return nil, err
 	}
@@ -237,6 +242,7 @@ func (t *TAM) promise(ctx context.Context, u *teep.Update, s *sender, d *Device,
 	for _, s := range plan.install {
 		p.Offered = append(p.Offered, s.version.installed())
 	}
+	d.noteDeliveries(&p, plan.install)
 	d.addPending(p, t.clock())
 	return nil
 }

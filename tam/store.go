@@ -42,6 +42,7 @@ type Store interface {
 	Publishers
 	APITokens
 	TokenKeys
+	Deposits
 }
 
 // Devices gives the devices that the TAM has seen.

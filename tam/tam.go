@@ -51,9 +51,12 @@ type Config struct {
 	AgentEncryption func(agent []byte) *cose.Key
 	// Recorder is given the messages of sessions; nil: they are not recorded.
 	Recorder Recorder
-	Store    Store
-	Blobs    Blobs
-	Policy   Policy
+	// Distribution lets the TAM bring devices keys and data of their own, which takes
+	// DecryptionKeys too. nil: none can be deposited.
+	Distribution *Distribution
+	Store        Store
+	Blobs        Blobs
+	Policy       Policy
 	// Clock defaults to time.Now, Rand to crypto/rand, Logger to slog.Default().
 	Clock  func() time.Time
 	Rand   io.Reader
@@ -177,6 +180,9 @@ type TAM struct {
 	envelopes *envelopeCache
 	retries   *retryLimit
 
+	distribution *Distribution
+	shared       sharedDeposits
+
 	revision    sharedRevision
 	catalogueMu sync.Mutex
 	catalogue   *catalogue
@@ -199,7 +205,8 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 	t := &TAM{
 		signers: make(map[cose.Algorithm]cose.Signer), decrypt: c.DecryptionKeys,
 		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, recorder: c.Recorder, hideFor: c.AgentEncryption,
-		store: c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
+		distribution: c.Distribution,
+		store:        c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
 		clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
 	}
@@ -251,6 +258,12 @@ func (c *Config) check() error {
 		return errors.New("tam: Config.Policy has a negative duration")
 	case c.Policy.Query == QueryTimestamp && !c.Policy.AcceptTimestamps:
 		return errors.New("tam: Config.Policy asks for timestamps and does not accept them: set AcceptTimestamps too")
+	}
+	if err := c.Distribution.check(c.Signers); err != nil {
+		return err
+	}
+	if c.Distribution != nil && len(c.DecryptionKeys) == 0 {
+		return errors.New("tam: Config.Distribution needs DecryptionKeys: deposits are encrypted to the first of them")
 	}
 	for i, s := range c.Signers {
 		if s == nil {

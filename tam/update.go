@@ -21,6 +21,11 @@ func (t *TAM) fillUpdate(ctx context.Context, u *teep.Update, d decision) error 
 				return fmt.Errorf("tam: stored envelope of %v sequence number %d: %w", s.version.Manifest, s.version.Sequence, err)
 			}
 		}
+		if s.delivery != nil {
+			if data, err = t.deliver(s.delivery, data); err != nil {
+				return fmt.Errorf("tam: keys and data for %v sequence number %d: %w", s.version.Manifest, s.version.Sequence, err)
+			}
+		}
 		u.Manifests = append(u.Manifests, data)
 	}
 	for _, id := range d.unlink {

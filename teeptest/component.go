@@ -44,9 +44,35 @@ components:
 `, name, sequence, source, VendorDomain, ClassName), map[string][]byte{"program": Program(text)})
 }
 
+// EncryptedComponent is like FetchedComponent with a program that is encrypted to the TAM alone, which has
+// to be given info: see [tam.TAM.DepositContentKey].
+func (w *World) EncryptedComponent(name string, sequence uint64, text string) (envelope, info []byte) {
+	w.t.Helper()
+	uri := fmt.Sprintf("%s/payloads/%s-%d", w.Server.URL, name, sequence)
+	recipient, err := w.Encryption.Public().MarshalPEM()
+	w.must(err)
+	r := w.build(fmt.Sprintf(`
+manifest-component-id: [%[1]s, manifest]
+sequence-number: %[2]d
+vendor: {domain: %[4]s}
+class: {name: %[5]s}
+components:
+  - id: [%[1]s]
+    payload: {file: program, uri: "%[3]s", encrypt: {to: [tam.pub], info: separate}}
+`, name, sequence, uri, VendorDomain, ClassName), map[string][]byte{"program": Program(text), "tam.pub": recipient})
+	w.ServePayload(fmt.Sprintf("%s-%d", name, sequence), r.Payloads[0].Content)
+	return r.Envelope.Encode(), r.Separate[0].Info
+}
+
 // Envelope makes an envelope from a description (see package suit/describe) and the files that it
 // names, signed by the developer.
 func (w *World) Envelope(description string, files map[string][]byte) []byte {
+	w.t.Helper()
+	return w.build(description, files).Envelope.Encode()
+}
+
+// build makes what a description describes; the envelope is signed by the developer.
+func (w *World) build(description string, files map[string][]byte) *describe.Result {
 	w.t.Helper()
 	r, err := describe.Build([]byte(description), describe.Options{
 		Name: "teeptest", Rand: rand.Reader,
@@ -60,7 +86,7 @@ func (w *World) Envelope(description string, files map[string][]byte) []byte {
 	})
 	w.must(err)
 	w.must(r.Envelope.Sign(rand.Reader, w.signer(w.Developer)))
-	return r.Envelope.Encode()
+	return r
 }
 
 // Publish publishes an envelope at the TAM.
@@ -80,6 +106,9 @@ func (w *World) Assign(name string, mode tam.Mode, devices ...*Device) {
 	}
 	w.must(w.Store.PutAssignment(context.Background(), a))
 }
+
+// DistributionPrefix begins the identifiers of the TAM's own manifests, and of where it may put data.
+func DistributionPrefix() suit.ComponentID { return suit.NewComponentID("keys") }
 
 // ManifestID is the manifest component identifier of a component made by [World.Component].
 func ManifestID(name string) suit.ComponentID { return suit.NewComponentID(name, "manifest") }

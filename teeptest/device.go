@@ -241,6 +241,21 @@ func (d *Device) Invoke(ctx context.Context, name, command string, input []byte)
 	return output, errors.Join(err, d.Link.CloseSession(ctx, app))
 }
 
+// Content is what an installed component holds, nil if it is not installed.
+func (d *Device) Content(id suit.ComponentID) []byte {
+	d.world.t.Helper()
+	c := d.record().Components[id.Key()].Content
+	if c == nil {
+		return nil
+	}
+	blob, err := d.tee.Store().OpenBlob(c.SHA256)
+	d.world.must(err)
+	defer blob.Close()
+	data, err := io.ReadAll(blob)
+	d.world.must(err)
+	return data
+}
+
 // record reads the sealed state, as it would be found after a crash now.
 func (d *Device) record() *state.Record {
 	d.world.t.Helper()

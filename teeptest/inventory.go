@@ -43,6 +43,11 @@ func (d *Device) Believed() []Installed {
 	for _, i := range device.Inventory {
 		all = append(all, Installed{i.Manifest, i.Sequence})
 	}
+	for _, v := range device.Deliveries {
+		if v.Done {
+			all = append(all, Installed{DistributionPrefix().Join(v.Manifest), v.Sequence})
+		}
+	}
 	return sorted(all)
 }
 
@@ -72,6 +77,8 @@ type asked struct {
 	mu       sync.Mutex
 	installs map[string]map[uint64]bool
 	removals map[string]bool
+	// last are the manifests of the last Update that had any.
+	last [][]byte
 }
 
 // note reads a message as it left the TAM.
@@ -93,12 +100,26 @@ func (a *asked) note(message []byte, keys ...*cose.Key) {
 	if a.installs == nil {
 		a.installs, a.removals = make(map[string]map[uint64]bool), make(map[string]bool)
 	}
+	if len(u.Manifests) > 0 {
+		a.last = u.Manifests
+	}
 	for _, envelope := range u.Manifests {
 		a.noteEnvelope(envelope)
 	}
 	for _, id := range u.UnneededManifests {
 		a.removals[suit.ComponentID(id).Key()] = true
+		if prefix := DistributionPrefix(); suit.ComponentID(id).HasPrefix(prefix) {
+			// It takes along what it brought.
+			a.removals[suit.ComponentID(id[len(prefix):]).Key()] = true
+		}
 	}
+}
+
+// LastManifests are the envelopes of the TAM's last Update that had any.
+func (w *World) LastManifests() [][]byte {
+	w.asked.mu.Lock()
+	defer w.asked.mu.Unlock()
+	return w.asked.last
 }
 
 func (a *asked) noteEnvelope(data []byte) {

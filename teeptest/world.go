@@ -74,6 +74,8 @@ type World struct {
 	Developer *cose.Key
 	// Verifier signs Attestation Results.
 	Verifier *cose.Key
+	// Distributor signs the TAM's own manifests; agents trust it for [DistributionPrefix] alone.
+	Distributor *cose.Key
 
 	t       TB
 	options Options
@@ -102,7 +104,7 @@ func New(t TB, o Options) *World {
 		payloads: make(map[string][]byte), classes: make(map[string]bool),
 	}
 	for alg, k := range map[cose.Algorithm][]**cose.Key{
-		cose.AlgESP256: {&w.ESP256, &w.Developer, &w.Verifier}, cose.AlgEd25519: {&w.Ed25519}, cose.AlgECDHESA128KW: {&w.Encryption},
+		cose.AlgESP256: {&w.ESP256, &w.Developer, &w.Verifier, &w.Distributor}, cose.AlgEd25519: {&w.Ed25519}, cose.AlgECDHESA128KW: {&w.Encryption},
 	} {
 		for _, key := range k {
 			*key = w.generate(alg)
@@ -178,6 +180,7 @@ func (w *World) startTAM() {
 		DecryptionKeys: []*cose.Key{w.Encryption}, Verifier: verifier,
 		Results: tam.PassportVerifier(results, w.Clock.Now), Attester: w.newTAMAttester(verifier),
 		Store: store, Blobs: blobs, Policy: w.options.TAMPolicy, Clock: w.Clock.Now, Logger: w.options.Logger,
+		Distribution: &tam.Distribution{Signer: w.signer(w.Distributor), Prefix: DistributionPrefix()},
 	}
 	if w.options.TAMConfig != nil {
 		w.options.TAMConfig(&config)
@@ -253,6 +256,7 @@ func (w *World) trust() []byte {
 	fmt.Fprintf(&b, "version: 1\ntams:\n  - name: tam\n    uris: [%s]\n    encryption-key: %s\n    must-attest: %v\n    keys:\n      - %s\n      - %s\n",
 		w.URI, block(w.Encryption), w.options.MustAttest, block(w.ESP256), block(w.Ed25519))
 	fmt.Fprintf(&b, "signers:\n  - name: developer\n    keys:\n      - %s\n    components: [\"*\"]\n", block(w.Developer))
+	fmt.Fprintf(&b, "  - name: tam\n    keys:\n      - %s\n    components: [%s]\n", block(w.Distributor), DistributionPrefix()[0])
 	fmt.Fprintf(&b, "verifiers:\n  - name: verifier\n    keys:\n      - %s\n", block(w.Verifier))
 	return []byte(b.String())
 }

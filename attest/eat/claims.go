@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/attest/appraisal"
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
 )
 
@@ -99,6 +100,7 @@ type Version struct {
 //	    ? 1003 => [ + tstr ],           ; ear_appraisal_policy_ids
 //	    ? 1004 => { 0 => tstr, 1 => tstr }, ; ear_verifier_id: developer, build
 //	    ? -70101 => [ + tstr ], ? -70102 => [ + [ tstr, int, tstr ] ],
+//	    ? -70103 => COSE_Key,
 //	    * int => any
 //	}
 type Claims struct {
@@ -129,6 +131,8 @@ type Claims struct {
 
 	Weaknesses []string
 	Reasons    []attest.Reason
+	// EncryptionKey is a public key for key agreement.
+	EncryptionKey *cose.Key
 
 	// Unknown are claims that this package does not interpret; they must be ignored (RFC 9711 §4)
 	// and are kept.

@@ -143,6 +143,12 @@ func (c *Claims) parseEntity(label int64, raw []byte) (known bool, err error) {
 	case labelMeasurements:
 		name = "measurements"
 		c.Measurements, err = parseMeasurements(raw)
+	case LabelEncryptionKey:
+		name = "encryption-key"
+		c.EncryptionKey, err = cose.ParseKey(raw)
+		if err == nil && (c.EncryptionKey.IsPrivate() || c.EncryptionKey.Public() == nil) {
+			err = errors.New("the key is not a public key")
+		}
 	default:
 		return false, nil
 	}

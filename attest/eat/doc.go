@@ -27,5 +27,6 @@
 //   - An Attestation Result carries the EAR claims beside the claims of the TEEP profile. Its
 //     eat_profile is TEEP's, as the TAM's media type is; the appraisal is the submodule
 //     [AppraisalLabel].
-//   - What has no registered claim is in the private range: [LabelWeaknesses], [LabelReasons].
+//   - What has no registered claim is in the private range: [LabelWeaknesses], [LabelReasons],
+//     [LabelEncryptionKey].
 package eat

@@ -59,7 +59,7 @@ func (c *Claims) encodeMap(depth int) (map[int64]any, error) {
 	putText(m, labelSWName, c.SWName)
 	putVersion(m, labelSWVersion, c.SWVersion)
 	c.putAppraisal(m)
-	return m, errors.Join(c.putConfirmation(m), c.putSoftware(m), c.putSubmods(m, depth))
+	return m, errors.Join(c.putConfirmation(m), c.putEncryptionKey(m), c.putSoftware(m), c.putSubmods(m, depth))
 }
 
 func putText(m map[int64]any, label int64, s string) {
@@ -116,6 +116,21 @@ func (c *Claims) putAppraisal(m map[int64]any) {
 		}
 		m[LabelReasons] = reasons
 	}
+}
+
+func (c *Claims) putEncryptionKey(m map[int64]any) error {
+	if c.EncryptionKey == nil {
+		return nil
+	}
+	if c.EncryptionKey.IsPrivate() {
+		return errors.New("eat: the encryption key is the private one; Evidence takes the public key")
+	}
+	encoded, err := c.EncryptionKey.MarshalCBOR()
+	if err != nil {
+		return fmt.Errorf("eat: encryption key: %w", err)
+	}
+	m[LabelEncryptionKey] = cbor.RawMessage(encoded)
+	return nil
 }
 
 func (c *Claims) putConfirmation(m map[int64]any) error {

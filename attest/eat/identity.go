@@ -88,7 +88,7 @@ func (c *Claims) For(r attest.Request, now time.Time) (*Claims, error) {
 	// not check the message that brought the Evidence.
 	one.Confirmation = Confirm(r.AgentKey)
 	one.Confirmation.Key = r.AgentKey.Public()
-	one.IssuedAt = now
+	one.IssuedAt, one.EncryptionKey = now, r.EncryptionKey
 	if len(r.Nonce) > 0 {
 		one.Nonce = r.Nonce
 	}

@@ -54,6 +54,9 @@ const (
 	// LabelReasons is an array of [claim: tstr, status: int, why: tstr]: how a verifier came to
 	// its verdict.
 	LabelReasons int64 = -70102
+	// LabelEncryptionKey is a COSE_Key: the public key that content keys and data for the TEE are
+	// wrapped to. The TEEP profile has no claim for it.
+	LabelEncryptionKey int64 = -70103
 )
 
 // AppraisalLabel names the submodule of an Attestation Result that holds the appraisal of the

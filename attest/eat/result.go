@@ -27,7 +27,7 @@ func (v *Verifier) issue(c *Claims, d *verdict, key *cose.Key, now time.Time) (*
 		Confirmation: confirmation, Nonce: c.Nonce,
 		UEID: c.UEID, OEMID: c.OEMID, HWModel: c.HWModel, HWVersion: c.HWVersion,
 		Debug: c.Debug, Manifests: c.Manifests, Measurements: c.Measurements,
-		Appraised: true, Status: d.status,
+		Appraised: true, Status: d.status, EncryptionKey: c.EncryptionKey,
 		VerifierID: &VerifierID{Developer: v.c.Developer, Build: v.c.Build},
 		Submods:    map[string]Submodule{AppraisalLabel: {Claims: appraised}},
 	}
@@ -83,7 +83,7 @@ func (c *Claims) result(token []byte) (*attest.Result, error) {
 	r := &attest.Result{
 		Status: c.Status, UEID: c.UEID, OEMID: c.OEMID, HWModel: c.HWModel, HWVersion: c.HWVersion.Text,
 		Nonce: c.Nonce, Reasons: c.Reasons, IssuedAt: c.IssuedAt, Expires: c.Expires,
-		MediaType: MediaType, Token: token,
+		EncryptionKey: c.EncryptionKey, MediaType: MediaType, Token: token,
 	}
 	for _, m := range c.Measurements {
 		if m.Component != nil {

@@ -25,7 +25,8 @@ func ClaimsSchema() *edn.Schema {
 		labelPolicyIDs:    {Name: "ear_appraisal_policy_ids"},
 		labelVerifierID: {Name: "ear_verifier_id", Schema: &edn.Schema{Members: map[int64]edn.Field{
 			0: {Name: "developer"}, 1: {Name: "build"}}}},
-		LabelWeaknesses: {Name: "weaknesses"},
+		LabelWeaknesses:    {Name: "weaknesses"},
+		LabelEncryptionKey: {Name: "encryption-key"},
 		LabelReasons: {Name: "reasons", Schema: &edn.Schema{Rest: edn.Field{Schema: &edn.Schema{Elements: []edn.Field{
 			{Name: "claim"}, {Name: "status", Schema: tier}, {Name: "why"}}}}}},
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 )
 
@@ -57,7 +58,9 @@ type configuration struct {
 	Blobs         string   `yaml:"blobs"`
 	SignKeys      []string `yaml:"signing-keys"`
 	DecryptKey    []string `yaml:"decryption-keys"`
-	Verifier      struct {
+	// Distribution lets the TAM bring devices keys and data in manifests of its own.
+	Distribution distribution `yaml:"distribution"`
+	Verifier     struct {
 		Key        string   `yaml:"key"`
 		Collateral []string `yaml:"collateral"`
 	} `yaml:"verifier"`
@@ -66,6 +69,14 @@ type configuration struct {
 	protocolOptions `yaml:",inline"`
 
 	path string
+}
+
+// distribution is how the TAM signs manifests of its own; without a key it signs none.
+type distribution struct {
+	Key string `yaml:"signing-key"`
+	// Prefix begins their identifiers, Components are where data may be put.
+	Prefix     string   `yaml:"prefix"`
+	Components []string `yaml:"components"`
 }
 
 type policy struct {
@@ -97,7 +108,7 @@ func load(path string) (*configuration, error) {
 	}
 	c.path = path
 	for _, p := range []*string{
-		&c.Blobs, &c.Verifier.Key,
+		&c.Blobs, &c.Verifier.Key, &c.Distribution.Key,
 		&c.TEEP.TLS.Certificate, &c.TEEP.TLS.Key, &c.API.TLS.Certificate, &c.API.TLS.Key,
 	} {
 		*p = config.Relative(path, *p)
@@ -137,6 +148,12 @@ func (c *configuration) check() error {
 	if !c.API.InsecureHTTP && c.API.TLS.Certificate == "" && !loopback(c.API.Listen) {
 		return fmt.Errorf("%s: api.listen %q can be reached from the network, and tokens would cross it in the clear: "+
 			"set api.tls, or, if something in front of it ends TLS, api.insecure-plain-http: true", c.path, c.API.Listen)
+	}
+	if c.Distribution.Key != "" && len(c.DecryptKey) == 0 {
+		return fmt.Errorf("%s: distribution needs decryption-keys: what is deposited is encrypted to the first of them", c.path)
+	}
+	if _, _, err := c.distributed(); err != nil {
+		return err
 	}
 	_, err := c.policy()
 	return err

@@ -40,7 +40,7 @@ func TestInitMakesAUsableConfiguration(t *testing.T) {
 	if _, err := c.decryptionKeys(); err != nil {
 		t.Error(err)
 	}
-	text, err := anchors(c, false)
+	text, err := anchors(c, anchorFlags{distribution: true})
 	if err != nil || !strings.Contains(string(text), "http://127.0.0.1:8080/tam") || strings.Contains(string(text), "PRIVATE") {
 		t.Errorf("anchors: %v\n%s", err, text)
 	}
@@ -48,16 +48,18 @@ func TestInitMakesAUsableConfiguration(t *testing.T) {
 
 func TestLoadRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ from, to, want string }{
-		"unknown key":       {"api:", "apis:", "unknown key"},
-		"path with pattern": {"path: /tam", `path: "/{x"`, "no plain path"},
-		"path without /":    {"path: /tam", "path: tam", "no plain path"},
-		"no port":           {`"127.0.0.1:8080"`, `"127.0.0.1"`, "HOST:PORT"},
-		"bad port":          {`"127.0.0.1:8081"`, `"127.0.0.1:http:1"`, "HOST:PORT"},
-		"no signing keys":   {"signing-keys: [keys/esp256.pem, keys/ed25519.pem]", "signing-keys: []", "signing-keys is empty"},
-		"no verifier":       {"key: keys/verifier.pem", "key: ''", "verifier.key is missing"},
-		"API in the clear":  {`"127.0.0.1:8081"`, `"0.0.0.0:8081"`, "api.tls"},
-		"API on all hosts":  {`"127.0.0.1:8081"`, `":8081"`, "api.tls"},
-		"admission":         {"admission: attested", "admission: everybody", "write attested or manual"},
+		"unknown key":        {"api:", "apis:", "unknown key"},
+		"path with pattern":  {"path: /tam", `path: "/{x"`, "no plain path"},
+		"path without /":     {"path: /tam", "path: tam", "no plain path"},
+		"no port":            {`"127.0.0.1:8080"`, `"127.0.0.1"`, "HOST:PORT"},
+		"bad port":           {`"127.0.0.1:8081"`, `"127.0.0.1:http:1"`, "HOST:PORT"},
+		"no signing keys":    {"signing-keys: [keys/esp256.pem, keys/ed25519.pem]", "signing-keys: []", "signing-keys is empty"},
+		"no prefix":          {"prefix: keys", "prefix: ''", "distribution.prefix"},
+		"bad data component": {"components: []", "components: ['']", "components"},
+		"no verifier":        {"key: keys/verifier.pem", "key: ''", "verifier.key is missing"},
+		"API in the clear":   {`"127.0.0.1:8081"`, `"0.0.0.0:8081"`, "api.tls"},
+		"API on all hosts":   {`"127.0.0.1:8081"`, `":8081"`, "api.tls"},
+		"admission":          {"admission: attested", "admission: everybody", "write attested or manual"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := load(made(t, c.from, c.to)); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -87,11 +89,11 @@ func TestAnchorsNeedAnAddressThatOthersCanReach(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := anchors(c, false); err == nil || !strings.Contains(err.Error(), "teep.uri") {
+		if _, err := anchors(c, anchorFlags{}); err == nil || !strings.Contains(err.Error(), "teep.uri") {
 			t.Errorf("%s: got %v", listen, err)
 		}
 		c.TEEP.URI = "https://tam.example.com/tam"
-		if text, err := anchors(c, false); err != nil || !strings.Contains(string(text), c.TEEP.URI) {
+		if text, err := anchors(c, anchorFlags{}); err != nil || !strings.Contains(string(text), c.TEEP.URI) {
 			t.Errorf("%s: %v\n%s", listen, err, text)
 		}
 	}

@@ -24,6 +24,7 @@ var newKeys = []struct {
 	{"keys/ed25519.pem", cose.AlgEd25519},
 	{"keys/encryption.pem", cose.AlgECDHESA128KW},
 	{"keys/verifier.pem", cose.AlgESP256},
+	{"keys/distribution.pem", cose.AlgESP256},
 }
 
 func initCommand() *cobra.Command {
@@ -32,7 +33,7 @@ func initCommand() *cobra.Command {
 		Use:   "init DIR",
 		Short: "Make keys and a configuration file for a new TAM",
 		Long: `Makes DIR with the TAM's keys (ESP256 and Ed25519 for messages, P-256 for what agents encrypt to it,
-ESP256 for its verifier's Attestation Results) and tam.yaml. Nothing that exists is overwritten.`,
+ESP256 for its verifier's Attestation Results and for the manifests that bring devices keys and data) and tam.yaml. Nothing that exists is overwritten.`,
 		Example: `  teep-tam init ./tam
   teep-tam init ./tam --name example --listen 0.0.0.0:8080 --uri https://tam.example.com/tam`,
 		Args: program.ExactArgs("DIR"),
@@ -83,6 +84,12 @@ store: %s
 blobs: %s
 signing-keys: [%s, %s]
 decryption-keys: [%s]
+# The manifests that bring each device its keys and data, which agents have to trust ('teep-tam anchors'). Data
+# goes below prefix, and where components say.
+distribution:
+  signing-key: %s
+  prefix: keys
+  components: []
 verifier:
   key: %s
   # Endorsements of devices and reference values of agents; read again when the files change.
@@ -91,7 +98,7 @@ policy:
   # attested: every device whose Evidence is good is served. manual: an operator accepts each first.
   admission: %s
 `, c.Name, c.TEEP.Listen, c.TEEP.Path, optional("  uri: %q\n", c.TEEP.URI), c.API.Listen, c.Store, c.Blobs,
-		newKeys[0].file, newKeys[1].file, newKeys[2].file, newKeys[3].file, c.Policy.Admission)
+		newKeys[0].file, newKeys[1].file, newKeys[2].file, newKeys[4].file, newKeys[3].file, c.Policy.Admission)
 	return writeNew(filepath.Join(dir, "tam.yaml"), []byte(text), 0o600)
 }
 
@@ -116,24 +123,27 @@ func writeNew(path string, data []byte, mode os.FileMode) error {
 
 func anchorsCommand() *cobra.Command {
 	var path string
-	var mustAttest bool
+	var also anchorFlags
 	c := &cobra.Command{
 		Use:   "anchors --config FILE",
 		Short: "Print what an agent's trust file says of this TAM",
 		Long: `Prints the entry of this TAM for the "tams" list of an agent's trust file: name, URI, public keys and
 encryption key. Nothing in it is secret; that it reaches the agent unchanged is what trust rests on.
 
+With --distribution, the key is printed too that signs the manifests which bring devices their keys and data, with the component
+identifiers that it may sign for: an entry for the "signers" list.
+
 With --must-attest agents demand that this TAM proves its state first, which needs "self-attestation" in the
 configuration; its verifier is then printed too, for the "verifiers" list.`,
 		Example: `  teep-tam anchors --config tam/tam.yaml >> trust.yaml
-  teep-tam anchors --config tam/tam.yaml --must-attest >> trust.yaml`,
+  teep-tam anchors --config tam/tam.yaml --must-attest --distribution >> trust.yaml`,
 		Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(path)
 			if err != nil {
 				return err
 			}
-			text, err := anchors(c, mustAttest)
+			text, err := anchors(c, also)
 			if err != nil {
 				return err
 			}
@@ -141,7 +151,8 @@ configuration; its verifier is then printed too, for the "verifiers" list.`,
 			return err
 		},
 	}
-	c.Flags().BoolVar(&mustAttest, "must-attest", false, "have agents demand that the TAM attests itself")
+	c.Flags().BoolVar(&also.mustAttest, "must-attest", false, "have agents demand that the TAM attests itself")
+	c.Flags().BoolVar(&also.distribution, "distribution", false, "also print the entry for the signers list")
 	return configFlag(c, &path)
 }
 
@@ -160,15 +171,18 @@ type verifierAnchor struct {
 	Keys []string `yaml:"keys"`
 }
 
-func anchors(c *configuration, mustAttest bool) ([]byte, error) {
-	if mustAttest && c.SelfAttestation.Key == "" {
+// anchorFlags say what is printed beside the TAM's own entry.
+type anchorFlags struct{ mustAttest, distribution bool }
+
+func anchors(c *configuration, also anchorFlags) ([]byte, error) {
+	if also.mustAttest && c.SelfAttestation.Key == "" {
 		return nil, fmt.Errorf("%s: --must-attest needs self-attestation: agents would refuse this TAM for ever", c.path)
 	}
 	uri, err := c.publicURI()
 	if err != nil {
 		return nil, err
 	}
-	a := anchor{Name: c.Name, URIs: []string{uri}, MustAttest: mustAttest}
+	a := anchor{Name: c.Name, URIs: []string{uri}, MustAttest: also.mustAttest}
 	keys, err := privateKeys(c.SignKeys)
 	if err != nil {
 		return nil, err
@@ -193,9 +207,10 @@ func anchors(c *configuration, mustAttest bool) ([]byte, error) {
 	}
 	printed := struct {
 		TAMs      []anchor         `yaml:"tams"`
+		Signers   []signerAnchor   `yaml:"signers,omitempty"`
 		Verifiers []verifierAnchor `yaml:"verifiers,omitempty"`
 	}{TAMs: []anchor{a}}
-	if mustAttest {
+	if also.mustAttest {
 		key, err := privateKey(c.SelfAttestation.VerifierKey)
 		if err != nil {
 			return nil, err
@@ -209,6 +224,13 @@ func anchors(c *configuration, mustAttest bool) ([]byte, error) {
 	var out strings.Builder
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
+	if also.distribution {
+		s, err := c.distributor()
+		if err != nil {
+			return nil, err
+		}
+		printed.Signers = []signerAnchor{*s}
+	}
 	if err := enc.Encode(printed); err != nil {
 		return nil, err
 	}

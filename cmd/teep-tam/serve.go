@@ -207,8 +207,12 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 	if err != nil {
 		return nil, err
 	}
+	distribution, err := c.distribution()
+	if err != nil {
+		return nil, err
+	}
 	config := tam.Config{
-		Signers: messages, DecryptionKeys: decryption, Verifier: verifier,
+		Signers: messages, DecryptionKeys: decryption, Verifier: verifier, Distribution: distribution,
 		Store: store, Blobs: blobs, Policy: policy, Logger: log,
 	}
 	if recorded != nil {

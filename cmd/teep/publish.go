@@ -16,13 +16,17 @@ import (
 
 func publishCommand() *cobra.Command {
 	var at tamFlags
+	var info string
 	c := &cobra.Command{
 		Use:   "publish ENVELOPE",
 		Short: "Upload a signed envelope to a TAM",
 		Long: `Uploads a signed SUIT envelope. The TAM checks it as an agent would, and refuses one whose signer it does
-not know, whose digests do not hold, or whose sequence number does not rise.`,
-		Example: `  teep publish --tam http://127.0.0.1:8081 --token-file token hello.suit`,
-		Args:    program.ExactArgs("ENVELOPE"),
+not know, whose digests do not hold, or whose sequence number does not rise.
+
+With --content-key, the key to a payload that is encrypted to the TAM is deposited first (see teep deposit).`,
+		Example: `  teep publish --tam http://127.0.0.1:8081 --token-file token hello.suit
+  teep publish --content-key infos/hello.info hello.suit`,
+		Args: program.ExactArgs("ENVELOPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := at.client()
 			if err != nil {
@@ -31,6 +35,11 @@ not know, whose digests do not hold, or whose sequence number does not rise.`,
 			envelope, err := os.ReadFile(args[0])
 			if err != nil {
 				return err
+			}
+			if info != "" {
+				if _, err := depositContentKey(cmd.Context(), client, args[0], info); err != nil {
+					return err
+				}
 			}
 			v, err := client.Publish(cmd.Context(), envelope)
 			if err != nil {
@@ -41,6 +50,7 @@ not know, whose digests do not hold, or whose sequence number does not rise.`,
 			})
 		},
 	}
+	c.Flags().StringVar(&info, "content-key", "", "SUIT_Encryption_Info of the payload, encrypted to the TAM")
 	return at.registerOutput(c)
 }
 

@@ -16,7 +16,7 @@
 //
 // Data for one device, or for a group of them, that the distribution system has made itself goes
 // into a [Personalization], encrypted to those devices, which may depend on the application that
-// reads it.
+// reads it. A [Delivery] is both at once: the key, and data.
 //
 // What the distribution system may do on a device is the device's decision: its signer needs rights
 // to the manifest identifiers of its own manifests and, for personalization, to the component of

@@ -28,12 +28,9 @@ type Key struct {
 // Wrap wraps the content key of the developer's payload to the recipients, which usually is the one
 // device, and makes the manifest that brings it there, not signed yet.
 func (k Key) Wrap(rand io.Reader, key *suit.PayloadKey, recipients ...*cose.Key) (*suit.Envelope, error) {
-	list := make([]cose.Recipient, len(recipients))
-	for i, r := range recipients {
-		var err error
-		if list[i], err = suit.PayloadRecipient(r); err != nil {
-			return nil, fmt.Errorf("distribute: recipient %d: %w", i, err)
-		}
+	list, err := recipientsOf(recipients)
+	if err != nil {
+		return nil, err
 	}
 	info, err := key.EncryptionInfo(rand, list...)
 	if err != nil {
@@ -60,23 +57,43 @@ func (k Key) Build(encryptionInfo []byte) (*suit.Envelope, error) {
 	if err := consumesKey(developer.manifest); err != nil {
 		return nil, err
 	}
-	var wrapped suit.Parameters
-	if err := wrapped.SetEncryptionInfo(encryptionInfo); err != nil {
-		return nil, fmt.Errorf("distribute: %w", err)
+	before, err := setsInfo(encryptionInfo)
+	if err != nil {
+		return nil, err
 	}
 	d := &draft{identity: k.Identity, dependency: developer}
 	d.manifest.ComponentID, d.manifest.SequenceNumber = k.ID, k.SequenceNumber
 	d.common()
-	// Set, not override: what the developer fixed stays fixed (trust domains
-	// §suit-directive-set-parameters).
-	d.process(func(label suit.Label) []suit.Command {
+	d.process(before)
+	d.unlink()
+	return d.build()
+}
+
+// recipientsOf makes the recipients of payloads out of keys.
+func recipientsOf(keys []*cose.Key) ([]cose.Recipient, error) {
+	list := make([]cose.Recipient, len(keys))
+	for i, key := range keys {
+		var err error
+		if list[i], err = suit.PayloadRecipient(key); err != nil {
+			return nil, fmt.Errorf("distribute: recipient %d: %w", i, err)
+		}
+	}
+	return list, nil
+}
+
+// setsInfo gives the dependency its encryption info, where a key is used. Set, not override: what
+// the developer fixed stays fixed (trust domains §suit-directive-set-parameters).
+func setsInfo(encryptionInfo []byte) (func(suit.Label) []suit.Command, error) {
+	var wrapped suit.Parameters
+	if err := wrapped.SetEncryptionInfo(encryptionInfo); err != nil {
+		return nil, fmt.Errorf("distribute: %w", err)
+	}
+	return func(label suit.Label) []suit.Command {
 		if label != suit.LabelPayloadFetch && label != suit.LabelInstall {
 			return nil
 		}
 		return []suit.Command{suit.SetParameters(wrapped)}
-	})
-	d.unlink()
-	return d.build()
+	}, nil
 }
 
 // orOf fills in what an identity leaves open from the manifest that it is about.

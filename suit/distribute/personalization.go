@@ -85,11 +85,9 @@ func (p Personalization) algorithm() cose.Algorithm {
 }
 
 func (p Personalization) encrypt(rand io.Reader, data []byte, devices []*cose.Key) (ciphertext, info []byte, err error) {
-	recipients := make([]cose.Recipient, len(devices))
-	for i, key := range devices {
-		if recipients[i], err = suit.PayloadRecipient(key); err != nil {
-			return nil, nil, fmt.Errorf("distribute: device %d: %w", i, err)
-		}
+	recipients, err := recipientsOf(devices)
+	if err != nil {
+		return nil, nil, err
 	}
 	var out bytes.Buffer
 	info, err = suit.EncryptPayload(rand, bytes.NewReader(data), &out, p.algorithm(), recipients...)

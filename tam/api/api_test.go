@@ -30,8 +30,10 @@ type service struct {
 	config Config
 	server *httptest.Server
 	author *cose.Key
-	now    time.Time
-	log    bytes.Buffer
+	// recipient is what deposits are encrypted to.
+	recipient *cose.Key
+	now       time.Time
+	log       bytes.Buffer
 }
 
 // nobody appraises nothing: the API does not need it.
@@ -66,8 +68,13 @@ func newService(t *testing.T) *service {
 	}
 	clock := func() time.Time { return s.now }
 	logger := slog.New(slog.NewTextHandler(&s.log, nil))
+	s.recipient = key(t, cose.AlgECDHESA128KW)
+	distributor, err := key(t, cose.AlgESP256).Signer()
+	must(t, err)
 	core, err := tam.New(t.Context(), tam.Config{
 		Signers: signers, Verifier: nobody{}, Store: store, Blobs: blobs, Clock: clock, Logger: logger,
+		DecryptionKeys: []*cose.Key{s.recipient},
+		Distribution:   &tam.Distribution{Signer: distributor, Prefix: suit.NewComponentID("keys")},
 	})
 	must(t, err)
 	s.config = Config{TAM: core, Store: store, Clock: clock, Logger: logger, MaxEnvelope: 4096}
@@ -216,7 +223,7 @@ func TestRouteGrants(t *testing.T) {
 			if s == ScopeAuditor {
 				t.Errorf("%s: an auditor changes nothing", r.pattern)
 			}
-			if s == ScopePublisher && r.pattern != "POST /v1/components" {
+			if s == ScopePublisher && r.pattern != "POST /v1/components" && r.pattern != "POST /v1/content-keys" {
 				t.Errorf("%s: a publisher publishes", r.pattern)
 			}
 			if strings.Contains(r.pattern, "/v1/tokens") || strings.Contains(r.pattern, "/v1/publishers") {

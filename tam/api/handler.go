@@ -18,6 +18,7 @@ import (
 type Publishing interface {
 	Publish(ctx context.Context, envelope []byte, publisher string) (*tam.Version, error)
 	AddPublisher(ctx context.Context, name string, keys []*cose.Key, prefixes []suit.ComponentID) (*tam.Publisher, error)
+	Distributing
 }
 
 // Config is what the API works on. TAM and Store are required.

@@ -178,6 +178,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		"PUT /v1/policy/{manifest}":                          text(NewPolicy{Mode: "required", Devices: []string{"0123"}}),
 		"POST /v1/tokens":                                    text(NewToken{Name: "ci", Scopes: []Scope{ScopeAuditor}, Lifetime: Duration(time.Hour)}),
 		"PATCH /v1/devices/{id}":                             text(DeviceChange{Status: "blocked"}),
+		"POST /v1/content-keys":                              text(s.contentKey("'acme'/'app'/'suit'", 2)),
+		"POST /v1/personalization":                           text(s.personalization("'acme'/'app'/'suit'", "'keys'/'licence'", "licence")),
 		"POST /v1/components/{manifest}/{sequence}/withdraw": text(Withdrawal{Reason: "faulty"}),
 	}
 	// What changes comes first and in this order, so that there is something to list.
@@ -201,6 +203,11 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		}
 		if strings.HasSuffix(r.pattern, "/{message}") {
 			path = "/v1/devices/0123/messages/" + strconv.FormatInt(s.now.UnixMicro(), 10)
+		}
+		if strings.Contains(r.pattern, "/deposits/{id}") {
+			list, err := s.client(ScopeAuditor).Deposits(t.Context(), "")
+			must(t, err)
+			path = "/v1/deposits/" + list.Items[0].ID
 		}
 		if strings.HasSuffix(r.pattern, "/withdraw") {
 			path = "/v1/components/%27acme%27%2F%27app%27%2F%27suit%27/1/withdraw"

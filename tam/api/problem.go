@@ -57,6 +57,8 @@ var known = []struct {
 	{tam.ErrPrefix, http.StatusUnprocessableEntity, "component-identifier"},
 	{tam.ErrEnvelope, http.StatusUnprocessableEntity, "envelope"},
 	{tam.ErrPublisher, http.StatusUnprocessableEntity, "publisher"},
+	{tam.ErrDeposit, http.StatusUnprocessableEntity, "deposit"},
+	{tam.ErrNoDistribution, http.StatusNotImplemented, "no-distribution"},
 	{tam.ErrNotYourSigner, http.StatusForbidden, "other-publisher"},
 	{tam.ErrSequence, http.StatusConflict, "sequence-number"},
 }

@@ -75,6 +75,14 @@ func (c Config) routes() []route {
 		{pattern: "DELETE /v1/policy/{manifest}", summary: "Return a manifest to the default, which is to be available", scopes: operators,
 			status: http.StatusNoContent, conditional: true, handle: (*handler).deletePolicy},
 
+		{pattern: "GET /v1/distribution", summary: "To whom content keys and data are encrypted", scopes: everyone, out: Distribution{}, handle: (*handler).distribution},
+		{pattern: "POST /v1/content-keys", summary: "Deposit the key to an encrypted payload, which the TAM wraps for each device", scopes: []Scope{ScopePublisher},
+			maxBody: maxDeposit, in: ContentKey{}, out: Deposit{}, status: http.StatusCreated, handle: (*handler).depositKey},
+		{pattern: "POST /v1/personalization", summary: "Deposit data, which the TAM encrypts to each device", scopes: operators, maxBody: maxDeposit,
+			in: Personalization{}, out: Page[Deposit]{}, status: http.StatusCreated, handle: (*handler).depositData},
+		{pattern: "GET /v1/deposits", summary: "What was deposited, without its content", scopes: everyone, query: pages, out: Page[Deposit]{}, handle: (*handler).listDeposits},
+		{pattern: "DELETE /v1/deposits/{id}", summary: "Remove a deposit", scopes: operators, status: http.StatusNoContent, handle: (*handler).removeDeposit},
+
 		{pattern: "POST /v1/publishers", summary: "Trust a publisher", maxBody: maxJSON, in: NewPublisher{}, out: Publisher{}, status: http.StatusCreated, handle: (*handler).addPublisher},
 		{pattern: "GET /v1/publishers", summary: "Publishers", scopes: everyone, query: pages, out: Page[Publisher]{}, handle: (*handler).listPublishers},
 		{pattern: "POST /v1/publishers/{name}/revoke", summary: "Trust a publisher no longer, for good", status: http.StatusNoContent, handle: (*handler).revokePublisher},

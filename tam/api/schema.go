@@ -20,6 +20,8 @@ var special = map[reflect.Type]object{
 	reflect.TypeFor[audit.Hash]():       {"type": "string", "pattern": "^[0-9a-f]{64}$"},
 	reflect.TypeFor[tam.DeviceStatus](): enum(tam.DevicePending, tam.DeviceAccepted, tam.DeviceBlocked, tam.DeviceRetired),
 	reflect.TypeFor[tam.Mode]():         enum(tam.ModeAvailable, tam.ModeRequired, tam.ModeForbidden),
+	reflect.TypeFor[tam.DepositKind]():  enum(tam.DepositContentKey, tam.DepositData),
+	reflect.TypeFor[[]byte]():           {"type": "string", "contentEncoding": "base64"},
 	reflect.TypeFor[Scope]():            enum(Scopes()...),
 }
 

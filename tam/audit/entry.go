@@ -24,6 +24,8 @@ const (
 	ActionPublisherRevoke Action = "publisher.revoke"
 	ActionTokenCreate     Action = "token.create"
 	ActionTokenRevoke     Action = "token.revoke"
+	ActionDepositPut      Action = "deposit.put"
+	ActionDepositRemove   Action = "deposit.remove"
 	ActionDeviceStatus    Action = "device.status"
 	ActionDeviceUpdate    Action = "device.update"
 )

@@ -11,7 +11,7 @@ type statements struct {
 	deviceByKey, device, listDevices, events           *sql.Stmt
 	revision, listVersions, assignments                *sql.Stmt
 	publisher, listPublishers, tokenByHash, listTokens *sql.Stmt
-	tokenKeys                                          *sql.Stmt
+	tokenKeys, depositsFor                             *sql.Stmt
 	// writer
 	insertDevice, updateDevice, touchDevice              *sql.Stmt
 	insertEvent, chainEvent, lastEvent                   *sql.Stmt
@@ -50,6 +50,7 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		{&s.tokenByHash, `SELECT data FROM api_tokens WHERE hash = $1`},
 		{&s.listTokens, `SELECT data FROM api_tokens WHERE id > $1 ORDER BY id LIMIT $2`},
 		{&s.tokenKeys, `SELECT generation, secret, created FROM token_keys ORDER BY generation`},
+		{&s.depositsFor, `SELECT data FROM deposits WHERE device = $1 ORDER BY id`},
 	}
 	writes := []prepared{
 		{&s.insertDevice, `INSERT INTO devices (` + deviceColumns + `, attestation, last_event)

@@ -53,6 +53,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Assignments", testAssignments},
 		{"Publishers", testPublishers},
 		{"CatalogueRevision", testCatalogueRevision},
+		{"Deposits", testDeposits},
 		{"APITokens", testAPITokens},
 		{"TokenKeys", testTokenKeys},
 		{"TokenKeyRace", testTokenKeyRace},

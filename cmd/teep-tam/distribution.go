@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam"
+)
+
+// distributed reads the identifiers that the TAM may use in manifests of its own.
+func (c *configuration) distributed() (prefix suit.ComponentID, components []suit.ComponentID, err error) {
+	if c.Distribution.Key == "" {
+		return nil, nil, nil
+	}
+	if prefix, err = suit.ParseComponentID(c.Distribution.Prefix); err != nil || len(prefix) == 0 {
+		return nil, nil, fmt.Errorf("%s: distribution.prefix %q: write a component identifier, such as keys", c.path, c.Distribution.Prefix)
+	}
+	for _, text := range c.Distribution.Components {
+		id, err := suit.ParseComponentID(text)
+		if err != nil || len(id) == 0 {
+			return nil, nil, fmt.Errorf("%s: distribution.components: %q: write a component identifier, such as hello/config", c.path, text)
+		}
+		components = append(components, id)
+	}
+	return prefix, components, nil
+}
+
+// distribution makes what the TAM needs to sign manifests of its own; nil if it is not to. Its key has no
+// other use.
+func (c *configuration) distribution() (*tam.Distribution, error) {
+	if c.Distribution.Key == "" {
+		return nil, nil
+	}
+	key, err := privateKey(c.Distribution.Key)
+	if err != nil {
+		return nil, err
+	}
+	others, err := privateKeys(slices.Concat(c.SignKeys, c.DecryptKey, []string{c.Verifier.Key}))
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(others, key.Equal) {
+		return nil, fmt.Errorf("%s: distribution: %s has another use already: make a key with 'teep key generate'", c.path, c.Distribution.Key)
+	}
+	d := &tam.Distribution{}
+	if d.Signer, err = key.Signer(); err != nil {
+		return nil, &program.Usage{Err: fmt.Errorf("%s: %w", c.Distribution.Key, err)}
+	}
+	d.Prefix, d.Components, err = c.distributed()
+	return d, err
+}
+
+// signerAnchor is one entry of "signers" in a trust file.
+type signerAnchor struct {
+	Name       string   `yaml:"name"`
+	Keys       []string `yaml:"keys"`
+	Components []string `yaml:"components"`
+}
+
+// distributor is the entry of the key that signs the TAM's own manifests.
+func (c *configuration) distributor() (*signerAnchor, error) {
+	if c.Distribution.Key == "" {
+		return nil, fmt.Errorf("%s: distribution.signing-key is missing: there is nothing to trust", c.path)
+	}
+	key, err := privateKey(c.Distribution.Key)
+	if err != nil {
+		return nil, err
+	}
+	data, err := key.Public().MarshalPEM()
+	if err != nil {
+		return nil, err
+	}
+	return &signerAnchor{Name: c.Name + "-distribution", Keys: []string{string(data)},
+		Components: append([]string{c.Distribution.Prefix}, c.Distribution.Components...)}, nil
+}

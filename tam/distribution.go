@@ -1,0 +1,324 @@
+package tam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/suit/distribute"
+)
+
+// Distribution lets a TAM sign manifests of its own, which bring a device the key to an encrypted
+// payload, and personalization data (trust domains §template-override-encryption-info). Agents have to
+// trust the signer for Prefix and Components, and need not trust it for anything else: what it depends
+// on is signed by the developer still.
+type Distribution struct {
+	// Signer is a component signer. Its key is none of those that sign messages.
+	Signer cose.Signer
+	// Prefix begins the SUIT Manifest Component ID of each such manifest; that of the developer's
+	// follows.
+	Prefix suit.ComponentID
+	// Components are where data may be put, each with everything below; Prefix always is.
+	Components []suit.ComponentID
+}
+
+func (d *Distribution) check(messages []cose.Signer) error {
+	switch {
+	case d == nil:
+		return nil
+	case d.Signer == nil:
+		return errors.New("tam: Config.Distribution.Signer is missing")
+	case len(d.Prefix) == 0:
+		return errors.New("tam: Config.Distribution.Prefix is missing: agents could not tell what the signer may sign")
+	case slices.ContainsFunc(messages, func(s cose.Signer) bool { return s != nil && s.Public().Equal(d.Signer.Public()) }):
+		return errors.New("tam: Config.Distribution.Signer has a key that signs messages: one key has one use (RFC 9397 §5)")
+	}
+	return nil
+}
+
+// idFor is the SUIT Manifest Component ID of the TAM's manifest beside a developer's.
+func (d *Distribution) idFor(manifest suit.ComponentID) suit.ComponentID {
+	return d.Prefix.Join(manifest)
+}
+
+// developers is the reverse of idFor; ids that are no such manifest's are returned as they are.
+func (d *Distribution) developers(id suit.ComponentID) suit.ComponentID {
+	if d == nil || len(id) <= len(d.Prefix) || !id.HasPrefix(d.Prefix) {
+		return id
+	}
+	return id[len(d.Prefix):]
+}
+
+func (d *Distribution) mayPut(component suit.ComponentID) bool {
+	return len(component) > 0 && (component.HasPrefix(d.Prefix) || slices.ContainsFunc(d.Components, component.HasPrefix))
+}
+
+// Delivery is the record of the TAM's own manifest beside one of a developer's, on one device.
+type Delivery struct {
+	// Manifest is the developer's SUIT Manifest Component ID, Version its sequence number.
+	Manifest suit.ComponentID `json:"manifest"`
+	Version  uint64           `json:"version"`
+	// Sequence and Digest are those of the TAM's manifest as it was last offered.
+	Sequence uint64 `json:"sequence"`
+	Digest   []byte `json:"digest"`
+	// Deposits is the fingerprint of what was in it.
+	Deposits []byte `json:"deposits"`
+	// Done says that the device has it.
+	Done bool `json:"done,omitempty"`
+}
+
+// delivery is what a device should get beside a developer's manifest.
+type delivery struct {
+	manifest    suit.ComponentID
+	key         *Deposit
+	data        []Deposit
+	recipient   *cose.Key
+	fingerprint []byte
+	// offered is the version that it is for, last what was offered of it before.
+	offered uint64
+	last    Delivery
+	// withheld says why the manifest cannot be offered; empty if it can.
+	withheld string
+	made     Delivery // once it was made
+}
+
+// owes tells whether the device lacks what it should have beside a manifest that it has.
+func (v *delivery) owes() bool {
+	return v != nil && !(v.last.Done && v.last.Version == v.offered && slices.Equal(v.last.Deposits, v.fingerprint))
+}
+
+// renewed tells whether other things were deposited since the last offer: what failed may go well now.
+func (v *delivery) renewed() bool {
+	return v != nil && !slices.Equal(v.last.Deposits, v.fingerprint)
+}
+
+// sharedDeposits are those for all devices, as of one revision of the catalogue.
+type sharedDeposits struct {
+	mu       sync.Mutex
+	read     bool
+	revision int64
+	list     []Deposit
+}
+
+func (s *sharedDeposits) get(ctx context.Context, store Store, revision int64) ([]Deposit, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.read && s.revision == revision {
+		return s.list, nil
+	}
+	list, err := store.DepositsFor(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	s.read, s.revision, s.list = true, revision, list
+	return list, nil
+}
+
+// deliveries finds out what a device should have beside the developers' manifests. What was deposited for
+// a device alone goes before what is for all.
+func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[string]*delivery, error) {
+	if t.distribution == nil {
+		return nil, nil
+	}
+	shared, err := t.shared.get(ctx, t.store, c.revision)
+	if err != nil {
+		return nil, fmt.Errorf("tam: reading deposits: %w", err)
+	}
+	own, err := t.store.DepositsFor(ctx, d.ID)
+	if err != nil {
+		return nil, fmt.Errorf("tam: reading deposits: %w", err)
+	}
+	all := map[string]*delivery{}
+	of := func(manifest suit.ComponentID) *delivery {
+		v := all[manifest.Key()]
+		if v == nil {
+			v = &delivery{manifest: manifest}
+			all[manifest.Key()] = v
+		}
+		return v
+	}
+	for _, last := range d.Deliveries {
+		of(last.Manifest).last = last
+	}
+	keyed := map[string]bool{}
+	for _, one := range append(own, shared...) {
+		v, m := of(one.Manifest), c.manifests[one.Manifest.Key()]
+		switch {
+		case m == nil || m.offered == nil:
+		case one.Kind == DepositContentKey:
+			keyed[one.Manifest.Key()] = true
+			if one.Sequence == m.offered.Sequence {
+				v.key = &one
+			}
+		case !slices.ContainsFunc(v.data, func(o Deposit) bool { return o.Component.Equal(one.Component) }):
+			v.data = append(v.data, one)
+		}
+	}
+	recipient, unreadable := d.encryptionKey()
+	for key, v := range all {
+		m := c.manifests[key]
+		if m == nil || m.offered == nil || v.key == nil && len(v.data) == 0 && v.last.Sequence == 0 && !keyed[key] {
+			delete(all, key)
+			continue
+		}
+		v.complete(m.offered.Sequence, recipient, keyed[key], unreadable)
+	}
+	return all, nil
+}
+
+// complete fills in what follows from the rest.
+func (v *delivery) complete(offered uint64, recipient *cose.Key, keyed bool, unreadable error) {
+	v.offered, v.recipient = offered, recipient
+	parts := slices.Clone(v.data)
+	if v.key != nil {
+		parts = append(parts, *v.key)
+	}
+	slices.SortFunc(parts, func(a, b Deposit) int { return slices.Compare([]byte(a.ID), []byte(b.ID)) })
+	slices.SortFunc(v.data, func(a, b Deposit) int { return slices.Compare([]byte(a.ID), []byte(b.ID)) })
+	v.fingerprint = fingerprint(parts)
+	switch {
+	case keyed && v.key == nil:
+		v.withheld = "no content key was deposited for this version; deposit it, or, if the payload is no longer encrypted, remove those of earlier versions"
+	case recipient == nil && len(parts) > 0:
+		v.withheld = "its Evidence names no key to encrypt to"
+		if unreadable != nil {
+			v.withheld = unreadable.Error()
+		}
+	}
+}
+
+// encryptionKey is the attested key that content keys and data are wrapped to.
+func (d *Device) encryptionKey() (*cose.Key, error) {
+	if d.EncryptionKey == nil {
+		return nil, nil
+	}
+	return cose.ParseKey(d.EncryptionKey)
+}
+
+// owed is the delivery for a manifest, or nil.
+func (d *Device) owed(manifest suit.ComponentID) *delivery { return d.deliveries[manifest.Key()] }
+
+// deliver makes the TAM's manifest around the developer's envelope, signed. Its sequence number is the
+// time in milliseconds, or one more than the last if that is higher: it rises whatever becomes of the
+// offers before, and of the TAM's store (SUIT §8.4.2).
+func (t *TAM) deliver(v *delivery, developer []byte) ([]byte, error) {
+	e, err := suit.ParseEnvelope(developer)
+	if err != nil {
+		return nil, err
+	}
+	order := distribute.Delivery{
+		ID: t.distribution.idFor(v.manifest), Developer: e,
+		SequenceNumber: max(v.last.Sequence+1, uint64(t.clock().UnixMilli())),
+	}
+	if v.key != nil {
+		if order.Key, err = suit.RecoverPayloadKey(v.key.EncryptionInfo, cose.DecryptKeys(t.decrypt)); err != nil {
+			return nil, fmt.Errorf("content key: %w", err)
+		}
+	}
+	for i := range v.data {
+		content, err := t.openData(&v.data[i])
+		if err != nil {
+			return nil, fmt.Errorf("data for %v: %w", v.data[i].Component, err)
+		}
+		order.Data = append(order.Data, distribute.Data{Component: v.data[i].Component, Content: content})
+	}
+	made, err := order.Encrypt(t.rand, v.recipients()...)
+	if err != nil {
+		return nil, err
+	}
+	if err := made.Sign(t.rand, t.distribution.Signer); err != nil {
+		return nil, err
+	}
+	v.made = Delivery{Manifest: v.manifest, Version: v.offered, Sequence: order.SequenceNumber, Digest: made.Digest.Bytes, Deposits: v.fingerprint}
+	return made.Encode(), nil
+}
+
+func (v *delivery) recipients() []*cose.Key {
+	if v.recipient == nil {
+		return nil
+	}
+	return []*cose.Key{v.recipient}
+}
+
+// wrapUpdate replaces, for a device, what an Update removes: where the TAM's own manifest depends on the
+// developer's, that one goes first and takes the developer's along.
+func (t *TAM) wrapUpdate(u *teep.Update, d *Device) {
+	for i, id := range u.UnneededManifests {
+		if n := d.deliveryOf(suit.ComponentID(id)); n >= 0 && d.Deliveries[n].Done {
+			u.UnneededManifests[i] = teep.ComponentID(t.distribution.idFor(suit.ComponentID(id)))
+		}
+	}
+}
+
+// developersUnneeded says of the developers' manifests what an agent says of the TAM's own.
+func (t *TAM) developersUnneeded(list []teep.ComponentID) []teep.ComponentID {
+	if t.distribution == nil {
+		return list
+	}
+	var out []teep.ComponentID
+	for _, id := range list {
+		out = append(out, teep.ComponentID(t.distribution.developers(suit.ComponentID(id))))
+	}
+	return out
+}
+
+func (d *Device) deliveryOf(manifest suit.ComponentID) int {
+	return slices.IndexFunc(d.Deliveries, func(v Delivery) bool { return v.Manifest.Equal(manifest) })
+}
+
+// forgetDeliveries drops the records beside manifests that the device has no longer, but for those on
+// their way: the numbers of these must not come back.
+func (d *Device) forgetDeliveries() {
+	d.Deliveries = slices.DeleteFunc(d.Deliveries, func(v Delivery) bool {
+		_, has := d.installed(v.Manifest)
+		return !has && v.Done
+	})
+}
+
+// dropDelivery forgets what is beside a manifest: it was removed. The manifest itself may be there still,
+// if it was installed for its own sake before, and is removed by its own name next.
+func (d *Device) dropDelivery(manifest suit.ComponentID) {
+	d.Deliveries = slices.DeleteFunc(d.Deliveries, func(v Delivery) bool { return v.Manifest.Equal(manifest) })
+}
+
+// noteDeliveries records what an Update offers.
+func (d *Device) noteDeliveries(p *PendingUpdate, steps []step) {
+	for _, s := range steps {
+		if s.delivery == nil {
+			continue
+		}
+		made := s.delivery.made
+		p.Deliveries = append(p.Deliveries, made)
+		if n := d.deliveryOf(made.Manifest); n >= 0 {
+			d.Deliveries[n] = made
+		} else {
+			d.Deliveries = append(d.Deliveries, made)
+		}
+	}
+}
+
+// settle records that the device has what was offered beside a manifest, unless something newer is on
+// its way.
+func (d *Device) settle(p PendingUpdate, manifest suit.ComponentID) {
+	for _, v := range p.Deliveries {
+		if n := d.deliveryOf(v.Manifest); n >= 0 && v.Manifest.Equal(manifest) && d.Deliveries[n].Sequence == v.Sequence {
+			d.Deliveries[n].Done = true
+		}
+	}
+}
+
+// reportedDigest is the digest that a report names an offered version by: that of the TAM's manifest
+// where the developer's was inside of one.
+func (p *PendingUpdate) reportedDigest(i Installed) []byte {
+	for _, v := range p.Deliveries {
+		if v.Manifest.Equal(i.Manifest) {
+			return v.Digest
+		}
+	}
+	return i.Digest
+}
