@@ -13,7 +13,6 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/internal/program"
-	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 )
 
