@@ -139,7 +139,7 @@ func migrateStore(ctx context.Context, c *configuration, url string) (map[string
 		return nil, err
 	}
 	defer from.Close()
-	to, err := postgres.Open(ctx, url, postgres.Options{InsecurePlaintext: c.InsecureStore})
+	to, err := postgres.Open(ctx, url, postgres.Options{InsecurePlaintext: c.InsecureStore, Schema: c.schema()})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"time"
@@ -39,21 +40,20 @@ func (t tlsFiles) server(log *slog.Logger) (*tls.Config, error) {
 
 // askForCertificates has clients send certificates, if they have any of these CAs. They are verified with
 // each request.
-func askForCertificates(c *tls.Config, known ...*identity.Certificates) *tls.Config {
-	if c == nil {
-		return nil
+func askForCertificates(c *tls.Config, known []*identity.Certificates) *tls.Config {
+	if c == nil || len(known) == 0 {
+		return c
 	}
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		asking := c.Clone()
-		asking.GetConfigForClient = nil
+		// What the client is told is a hint which of its certificates make sense.
+		pool := x509.NewCertPool()
 		for _, k := range known {
-			if k == nil {
-				continue
+			for _, ca := range k.CAs() {
+				pool.AddCert(ca)
 			}
-			asking.ClientAuth = tls.RequestClientCert
-			// A hint for the client which of its certificates makes sense.
-			asking.ClientCAs = k.Subjects()
 		}
+		asking := c.Clone()
+		asking.GetConfigForClient, asking.ClientAuth, asking.ClientCAs = nil, tls.RequestClientCert, pool
 		return asking, nil
 	}
 	return c

@@ -64,10 +64,16 @@ type configuration struct {
 		Collateral []string `yaml:"collateral"`
 	} `yaml:"verifier"`
 	Policy policy `yaml:"policy"`
+	// Tenants is the folder of the tenants, each in a folder with its own configuration; TenantOf leads
+	// from there back to this file.
+	Tenants  string `yaml:"tenants"`
+	TenantOf string `yaml:"tenant-of"`
 
 	protocolOptions `yaml:",inline"`
 
 	path string
+	// tenant is the name of one; "" for the service itself.
+	tenant string
 }
 
 // distribution is how the TAM signs manifests of its own; without a key it signs none.
@@ -107,7 +113,7 @@ func load(path string) (*configuration, error) {
 	}
 	c.path = path
 	for _, p := range []*string{
-		&c.Blobs, &c.Verifier.Key, &c.Distribution.Key,
+		&c.Blobs, &c.Verifier.Key, &c.Distribution.Key, &c.Tenants, &c.TenantOf,
 		&c.TEEP.TLS.Certificate, &c.TEEP.TLS.Key, &c.API.TLS.Certificate, &c.API.TLS.Key,
 	} {
 		*p = config.Relative(path, *p)
@@ -123,6 +129,11 @@ func load(path string) (*configuration, error) {
 	}
 	if err := errors.Join(c.protocolOptions.resolve(path), c.TEEP.Limits.check()); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if c.TenantOf != "" {
+		if err := c.joinService(); err != nil {
+			return nil, err
+		}
 	}
 	return &c, c.check()
 }

@@ -57,6 +57,24 @@ ESP256 for its verifier's Attestation Results and for the manifests that bring d
 }
 
 func initialize(dir string, c *configuration) error {
+	if err := newKeyFiles(dir); err != nil {
+		return err
+	}
+	text := fmt.Sprintf(`# Configuration of teep-tam. Paths are relative to this file.
+name: %q
+teep:
+  listen: %q
+  path: %s
+%sapi:
+  listen: %q
+store: %s
+blobs: %s
+%s`, c.Name, c.TEEP.Listen, c.TEEP.Path, optional("  uri: %q\n", c.TEEP.URI), c.API.Listen, c.Store, c.Blobs, keyLines(c.Policy.Admission))
+	return writeNew(filepath.Join(dir, "tam.yaml"), []byte(text), 0o600)
+}
+
+// newKeyFiles makes the keys of a new TAM in a folder.
+func newKeyFiles(dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
 		return err
 	}
@@ -73,16 +91,12 @@ func initialize(dir string, c *configuration) error {
 			return err
 		}
 	}
-	text := fmt.Sprintf(`# Configuration of teep-tam. Paths are relative to this file.
-name: %q
-teep:
-  listen: %q
-  path: %s
-%sapi:
-  listen: %q
-store: %s
-blobs: %s
-signing-keys: [%s, %s]
+	return nil
+}
+
+// keyLines is the part of a configuration that names the keys of a new TAM.
+func keyLines(admission string) string {
+	return fmt.Sprintf(`signing-keys: [%s, %s]
 decryption-keys: [%s]
 # The manifests that bring each device its keys and data, which agents have to trust ('teep-tam anchors'). Data
 # goes below prefix, and where components say.
@@ -97,9 +111,7 @@ verifier:
 policy:
   # attested: every device whose Evidence is good is served. manual: an operator accepts each first.
   admission: %s
-`, c.Name, c.TEEP.Listen, c.TEEP.Path, optional("  uri: %q\n", c.TEEP.URI), c.API.Listen, c.Store, c.Blobs,
-		newKeys[0].file, newKeys[1].file, newKeys[2].file, newKeys[4].file, newKeys[3].file, c.Policy.Admission)
-	return writeNew(filepath.Join(dir, "tam.yaml"), []byte(text), 0o600)
+`, newKeys[0].file, newKeys[1].file, newKeys[2].file, newKeys[4].file, newKeys[3].file, admission)
 }
 
 func optional(format, value string) string {

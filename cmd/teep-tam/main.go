@@ -25,7 +25,7 @@ func root() *cobra.Command {
   teep-tam token create --config tam/tam.yaml --name ops --scope administrator
   teep-tam serve --config tam/tam.yaml`,
 	}
-	c.AddCommand(initCommand(), serveCommand(), anchorsCommand(), collateralCommand(), tokenCommand(),
+	c.AddCommand(initCommand(), serveCommand(), anchorsCommand(), collateralCommand(), tokenCommand(), tenantCommand(),
 		backupCommand(), restoreCommand(), migrateStoreCommand())
 	return c
 }

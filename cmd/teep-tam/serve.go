@@ -22,6 +22,7 @@ import (
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/blobfs"
 	"github.com/go-teep/teep/tam/console"
+	"github.com/go-teep/teep/tam/identity"
 	"github.com/go-teep/teep/tam/metrics"
 	"github.com/go-teep/teep/tam/recorder"
 	"github.com/go-teep/teep/transport"
@@ -73,71 +74,55 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 	if c.InsecureStore {
 		log.Warn("insecure-store-connection is set: whoever sits between here and the database can read token keys and change what devices get")
 	}
-	if c.Policy.AcceptWarning {
-		log.Warn("insecure: devices whose appraisal ended in a warning are served")
-	}
 	if c.API.InsecureHTTP {
 		log.Warn("insecure: the operator API accepts tokens over plain HTTP")
 	}
-	known, err := openCollateral(c.Verifier.Collateral, log)
+	all, err := openInstances(ctx, c, store, log)
+	defer closeInstances(all)
 	if err != nil {
 		return err
 	}
-	measured := metrics.New(store, log, time.Now)
-	recorded, err := newRecorder(c, store, log)
-	if err != nil {
-		return err
+	agents, operators := http.NewServeMux(), http.NewServeMux()
+	var certificates []*identity.Certificates
+	var tenants []*metrics.Metrics
+	for _, i := range all {
+		i.route(agents, operators)
+		if i.who.certificates != nil {
+			certificates = append(certificates, i.who.certificates)
+		}
+		if i.config.tenant != "" {
+			tenants = append(tenants, i.measured)
+		}
 	}
-	t, err := newTAM(ctx, c, measured.Store(), known, recorded, log)
-	if err != nil {
-		return err
-	}
-	who, err := c.API.Operators.open(log)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	operators, err := operatorHandler(c, t, measured, who, log)
-	if err != nil {
-		return err
-	}
-	limits, err := c.TEEP.Limits.handlerOptions(log)
-	if err != nil {
-		return err
-	}
-	agents := http.NewServeMux()
-	agents.Handle(c.TEEP.Path, transport.NewHandler(t, limits))
 
 	g, ctx := errgroup.WithContext(ctx)
 	agentTLS, err := c.TEEP.TLS.server(log)
 	if err != nil {
 		return err
 	}
-	if err := listen(ctx, g, c.TEEP.Listen, agentTLS, measured.Handler("teep", agents)); err != nil {
+	if err := listen(ctx, g, c.TEEP.Listen, agentTLS, agents); err != nil {
 		return err
 	}
 	operatorTLS, err := c.API.TLS.server(log)
 	if err != nil {
 		return err
 	}
-	if err := listen(ctx, g, c.API.Listen, askForCertificates(operatorTLS, who.certificates), operators); err != nil {
+	if err := listen(ctx, g, c.API.Listen, askForCertificates(operatorTLS, certificates), operators); err != nil {
 		return err
 	}
 	if c.Metrics.Listen != "" {
 		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", measured.Exporter())
+		mux.Handle("GET /metrics", all[0].measured.Exporter(tenants...))
 		if err := listen(ctx, g, c.Metrics.Listen, nil, mux); err != nil {
 			return err
 		}
 	}
-	g.Go(func() error { return measured.Run(ctx) })
-	if recorded != nil {
-		g.Go(func() error { return recorded.Run(ctx) })
+	for _, i := range all {
+		for _, task := range i.tasks {
+			g.Go(func() error { return task(ctx) })
+		}
 	}
-	g.Go(func() error { return known.follow(ctx) })
-	g.Go(func() error { return c.certificates.follow(ctx) })
-	g.Go(func() error { return c.Connect.connect(ctx, t, log) })
-	g.Go(func() error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
-	log.Info("ready", "tam", c.uri(), "api", c.API.Listen)
+	log.Info("ready", "tam", c.uri(), "api", c.API.Listen, "tenants", len(all)-1)
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -145,7 +130,8 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 	return nil
 }
 
-// operatorHandler serves the operator API and the console that works through it.
+// operatorHandler serves the operator API and the console that works through it. A tenant's prefix is off the
+// paths already.
 func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, who recognized, log *slog.Logger) (http.Handler, error) {
 	store := measured.Store()
 	decryption, err := c.decryptionKeys()
@@ -161,7 +147,7 @@ func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, wh
 	if err != nil {
 		return nil, err
 	}
-	pages, err := console.NewHandler(console.Config{API: operators, Store: store, TLSInFront: c.Console.TLSInFront, Provider: who.provider, Logger: log})
+	pages, err := console.NewHandler(console.Config{API: operators, Store: store, Base: c.prefix(), TLSInFront: c.Console.TLSInFront, Provider: who.provider, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +155,7 @@ func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, wh
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/" && r.Method == http.MethodGet:
-			http.Redirect(w, r, console.Prefix, http.StatusSeeOther)
+			http.Redirect(w, r, c.prefix()+console.Prefix, http.StatusSeeOther)
 		case strings.HasPrefix(r.URL.Path, console.Prefix):
 			pages.ServeHTTP(w, r)
 		default:

@@ -30,7 +30,7 @@ func isPostgres(name string) bool {
 // openStore opens what "store" in the configuration names.
 func openStore(ctx context.Context, c *configuration) (store, error) {
 	if isPostgres(c.Store) {
-		return postgres.Open(ctx, c.Store, postgres.Options{InsecurePlaintext: c.InsecureStore})
+		return postgres.Open(ctx, c.Store, postgres.Options{InsecurePlaintext: c.InsecureStore, Schema: c.schema()})
 	}
 	return sqlite.Open(ctx, c.Store, sqlite.Options{})
 }

@@ -48,6 +48,10 @@ type Config struct {
 	// API is the handler of the operator API.
 	API   http.Handler
 	Store Store
+	// Base is what the server takes off the paths (http.StripPrefix): that of a tenant, such as /t/acme.
+	// Sessions of one tenant are
+	// none of another's, because each has its own store, and with it its own keys.
+	Base string
 	// TLSInFront says that a proxy in front speaks TLS with browsers. Without it, and without TLS
 	// here, nobody can log in but from this machine.
 	TLSInFront bool
@@ -82,7 +86,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	pages, err := parsePages()
+	pages, err := parsePages(c.Base)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +107,7 @@ func NewHandler(c Config) (http.Handler, error) {
 		mux.Handle(r.pattern, s.serve(r))
 	}
 	// A request from another site never has a person's intention behind it.
-	return headers(http.NewCrossOriginProtection().Handler(mux)), nil
+	return headers(http.NewCrossOriginProtection().Handler(below(c.Base, mux))), nil
 }
 
 // headers limits what a browser does with any answer.

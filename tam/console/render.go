@@ -23,7 +23,7 @@ type page struct {
 }
 
 // parsePages reads every page with the frame around it.
-func parsePages() (map[string]*template.Template, error) {
+func parsePages(base string) (map[string]*template.Template, error) {
 	names, err := fs.Glob(templates, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
@@ -34,9 +34,15 @@ func parsePages() (map[string]*template.Template, error) {
 		if name == "frame" {
 			continue
 		}
-		t, err := template.New("frame.html").Funcs(functions).ParseFS(templates, "templates/frame.html", file)
-		if err != nil {
-			return nil, fmt.Errorf("console: %w", err)
+		t := template.New("frame.html").Funcs(functions)
+		for _, part := range []string{"templates/frame.html", file} {
+			text, err := fs.ReadFile(templates, part)
+			if err == nil {
+				_, err = t.Parse(linkBelow(base, string(text)))
+			}
+			if err != nil {
+				return nil, fmt.Errorf("console: %s: %w", part, err)
+			}
 		}
 		pages[name] = t
 	}

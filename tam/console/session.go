@@ -48,7 +48,7 @@ var errNoSession = errors.New("console: no session")
 // sessions on this machine only.
 func (s *console) cookieName(r *http.Request) (name string, secure bool, err error) {
 	if r.TLS != nil || s.TLSInFront {
-		return secureCookie, true, nil
+		return secureCookie + s.cookieSuffix(), true, nil
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -58,8 +58,11 @@ func (s *console) cookieName(r *http.Request) (name string, secure bool, err err
 		return "", false, &api.Problem{Status: http.StatusForbidden, Code: "no-tls", Detail: "This connection is not encrypted: a token would be read on its way.",
 			Next: "Configure api.tls, or set console.tls-in-front where a proxy speaks TLS."}
 	}
-	return localCookie, false, nil
+	return localCookie + s.cookieSuffix(), false, nil
 }
+
+// cookieSuffix keeps the cookies of tenants apart, which share a host.
+func (s *console) cookieSuffix() string { return strings.ReplaceAll(s.Base, "/", "-") }
 
 // ciphers makes one cipher for each generation of the store's token keys, the newest last.
 func (s *console) ciphers(ctx context.Context) ([]cipher.AEAD, error) {

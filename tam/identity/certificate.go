@@ -109,14 +109,8 @@ func parseCRLs(contents [][]byte) ([]*x509.RevocationList, error) {
 	return all, nil
 }
 
-// Subjects are the names of the CAs, for the server to tell clients which certificates make sense.
-func (a *Certificates) Subjects() *x509.CertPool {
-	pool := x509.NewCertPool()
-	for _, c := range a.cas.Get() {
-		pool.AddCert(c)
-	}
-	return pool
-}
+// CAs are those that count now, for the server to tell clients which certificates make sense.
+func (a *Certificates) CAs() []*x509.Certificate { return a.cas.Get() }
 
 func noCertificate() *api.Problem {
 	return &api.Problem{Status: http.StatusUnauthorized, Code: "certificate", Detail: "The client certificate is not accepted.",
@@ -160,7 +154,10 @@ func certificateNames(c *x509.Certificate) []string {
 
 // verify looks for a chain to a CA of which nothing is revoked.
 func (a *Certificates) verify(presented []*x509.Certificate, now time.Time) error {
-	roots, intermediates := a.Subjects(), x509.NewCertPool()
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	for _, c := range a.cas.Get() {
+		roots.AddCert(c)
+	}
 	for _, c := range presented[1:] {
 		intermediates.AddCert(c)
 	}

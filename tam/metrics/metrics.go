@@ -55,7 +55,21 @@ var buckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1
 
 // New makes the measurements over a store.
 func New(store api.Store, log *slog.Logger, clock func() time.Time) *Metrics {
-	m := &Metrics{
+	m := newMetrics(store, log, clock)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.register(m.registry)
+	return m
+}
+
+// NewTenant makes those of one tenant of a process, with a label tenant: an operator chose the name.
+func NewTenant(tenant string, store api.Store, log *slog.Logger, clock func() time.Time) *Metrics {
+	m := newMetrics(store, log, clock)
+	m.register(prometheus.WrapRegistererWith(prometheus.Labels{"tenant": tenant}, m.registry))
+	return m
+}
+
+func newMetrics(store api.Store, log *slog.Logger, clock func() time.Time) *Metrics {
+	return &Metrics{
 		registry: prometheus.NewRegistry(), store: store, log: log, clock: clock, activity: map[activityKey]int64{},
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "teep_tam_events_total", Help: "What happened with devices, by kind: attested, attestation-failed, update-sent, succeeded, failed, status-changed."}, []string{"kind"}),
@@ -70,18 +84,23 @@ func New(store api.Store, log *slog.Logger, clock func() time.Time) *Metrics {
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "teep_tam_http_in_flight", Help: "Requests under way."}, []string{"server"}),
 	}
-	m.registry.MustRegister(m.events, m.storeSeconds, m.storeErrors, m.requests, m.seconds, m.inFlight,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&fleetCollector{store: store, clock: clock, log: log})
+}
+
+func (m *Metrics) register(r prometheus.Registerer) {
+	r.MustRegister(m.events, m.storeSeconds, m.storeErrors, m.requests, m.seconds, m.inFlight,
+		&fleetCollector{store: m.store, clock: m.clock, log: m.log})
 	for _, kind := range []tam.EventKind{tam.EventAttested, tam.EventAttestationFailed, tam.EventUpdateSent, tam.EventSucceeded, tam.EventFailed, tam.EventStatus} {
 		m.events.WithLabelValues(string(kind)) // an alert on a rate needs the zero before the first event
 	}
-	return m
 }
 
-// Exporter serves the measurements in Prometheus' formats.
-func (m *Metrics) Exporter() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+// Exporter serves the measurements in Prometheus' formats, with those of tenants of the same process.
+func (m *Metrics) Exporter(tenants ...*Metrics) http.Handler {
+	all := prometheus.Gatherers{m.registry}
+	for _, t := range tenants {
+		all = append(all, t.registry)
+	}
+	return promhttp.HandlerFor(all, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
 // Handler measures the requests that a handler answers, as those of the named server.

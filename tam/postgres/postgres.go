@@ -48,6 +48,9 @@ type Options struct {
 	// InsecurePlaintext allows a connection over a network that is not encrypted, or whose server
 	// is not authenticated: whoever sits between can read token keys and change what devices get.
 	InsecurePlaintext bool
+	// Schema is where the tables are, made if it does not exist; empty means what the URL and the
+	// server say.
+	Schema string
 	// MaxConnections bounds the connections of this process; 0 means what the URL says
 	// (pool_max_conns), or 4 and at least one per core.
 	MaxConnections int
@@ -57,8 +60,10 @@ type Options struct {
 
 // Store implements [tam.Store].
 type Store struct {
-	pool  *pgxpool.Pool
+	pool  *schemaPool
 	clock func() time.Time
+	// borrowed says that the connections are another store's.
+	borrowed bool
 }
 
 var _ tam.Store = (*Store)(nil)
@@ -82,15 +87,21 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.MaxConnections > 0 {
 		config.MaxConns = int32(min(o.MaxConnections, 10_000))
 	}
+	if o.Schema != "" && !schemaName.MatchString(o.Schema) {
+		return nil, fmt.Errorf("postgres: %q cannot be the name of a schema: use lower-case letters, digits and underscores", o.Schema)
+	}
+	config.PrepareConn = prepareConn
 	s := &Store{clock: o.Clock}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
+	s.pool = &schemaPool{pool, o.Schema}
 	if err := s.migrate(ctx); err != nil {
-		s.pool.Close()
+		pool.Close()
 		return nil, err
 	}
 	return s, nil
@@ -121,15 +132,24 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
-	db := stdlib.OpenDBFromPool(s.pool)
+	config := s.pool.pool.Config().ConnConfig
+	if s.pool.schema != "" {
+		config.RuntimeParams["search_path"] = s.pool.searchPath()
+	}
+	db := stdlib.OpenDB(*config)
 	defer db.Close()
 	for attempt := 0; ; attempt++ {
 		p, err := goose.NewProvider(goose.DialectPostgres, db, files)
 		if err != nil {
 			return fmt.Errorf("postgres: migrations: %w", err)
 		}
-		if _, err = p.Up(ctx); err == nil {
-			return nil
+		if s.pool.schema != "" {
+			_, err = db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+s.pool.searchPath())
+		}
+		if err == nil {
+			if _, err = p.Up(ctx); err == nil {
+				return nil
+			}
 		}
 		if attempt == 5 || ctx.Err() != nil || unreachable(err) {
 			return fmt.Errorf("postgres: migrating the schema: %w (is the server running, and may this user create tables in the database?)", err)
@@ -147,7 +167,9 @@ func unreachable(err error) bool {
 
 // Close closes all connections, after the calls that are under way.
 func (s *Store) Close() error {
-	s.pool.Close()
+	if !s.borrowed {
+		s.pool.pool.Close()
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,7 @@ func TestStore(t *testing.T) {
 	}
 	t.Run("replicas start together", func(t *testing.T) { startTogether(t, server.Database(t)) })
 	t.Run("texts that are none", func(t *testing.T) { oddTexts(t, server.Database(t)) })
+	t.Run("schemas are apart", func(t *testing.T) { schemasAreApart(t, server.Database(t)) })
 	// Last, because it stops the server.
 	t.Run("server crashes", func(t *testing.T) { survivesCrash(t, server) })
 }
@@ -143,5 +145,63 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("the password is in the error: %v", err)
 			}
 		})
+	}
+}
+
+// schemasAreApart: stores of two schemas over the same few connections, used at the same time.
+func schemasAreApart(t *testing.T, url string) {
+	main, err := postgres.Open(t.Context(), url, postgres.Options{MaxConnections: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer main.Close()
+	stores := map[string]*postgres.Store{"": main}
+	for _, name := range []string{"tenant_a", "tenant_b"} {
+		if stores[name], err = main.Tenant(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for name, s := range stores {
+		for n := range 4 {
+			wg.Go(func() {
+				for i := range 25 {
+					key := fmt.Sprintf("%s/%d/%d", name, n, i)
+					if err := s.AddPublisher(context.Background(), tam.Publisher{Name: key, Keys: [][]byte{[]byte(key)}}); err != nil {
+						t.Error(err)
+					}
+					list, err := s.ListPublishers(context.Background(), "", 1000)
+					if err != nil {
+						t.Error(err)
+					}
+					for _, p := range list {
+						if got, _, _ := strings.Cut(p.Name, "/"); got != name {
+							t.Errorf("%q sees %q", name, p.Name)
+							return
+						}
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for name, s := range stores {
+		if list, err := s.ListPublishers(t.Context(), "", 1000); err != nil || len(list) != 100 {
+			t.Errorf("%q has %d, %v", name, len(list), err)
+		}
+	}
+	// A tenant's store by itself is the same.
+	alone, err := postgres.Open(t.Context(), url, postgres.Options{Schema: "tenant_a", MaxConnections: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alone.Close()
+	if list, err := alone.ListPublishers(t.Context(), "", 1000); err != nil || len(list) != 100 {
+		t.Errorf("%d, %v", len(list), err)
+	}
+	for _, name := range []string{"", "A", "a;b", `a"`, "1a", strings.Repeat("a", 64)} {
+		if _, err := main.Tenant(t.Context(), name); err == nil {
+			t.Errorf("a schema is called %q", name)
+		}
 	}
 }

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/metrics"
+	"github.com/go-teep/teep/transport"
+)
+
+// instance is one TAM of the service: the service's own, or a tenant's. Instances share listeners, and the
+// connections to a database, and nothing else.
+type instance struct {
+	config   *configuration
+	tam      *tam.TAM
+	measured *metrics.Metrics
+	who      recognized
+	// agents answers TEEP, operators the API and the console, both without the tenant's prefix.
+	agents, operators http.Handler
+	// tasks run until the service ends.
+	tasks   []func(context.Context) error
+	closers []io.Closer
+}
+
+// openInstances opens the service's own TAM, which comes first, and those of its tenants.
+func openInstances(ctx context.Context, c *configuration, main store, log *slog.Logger) ([]*instance, error) {
+	tenants, err := c.loadTenants()
+	if err != nil {
+		return nil, err
+	}
+	own, err := openInstance(ctx, c, main, metrics.New(main, log, time.Now), log)
+	if err != nil {
+		return nil, err
+	}
+	all := []*instance{own}
+	for _, t := range tenants {
+		log := log.With("tenant", t.tenant)
+		store, err := openTenantStore(ctx, main, t)
+		if err != nil {
+			return all, fmt.Errorf("tenant %s: %w", t.tenant, err)
+		}
+		i, err := openInstance(ctx, t, store, metrics.NewTenant(t.tenant, store, log, time.Now), log)
+		if err != nil {
+			return all, fmt.Errorf("tenant %s: %w", t.tenant, err)
+		}
+		i.closers = append(i.closers, store)
+		all = append(all, i)
+	}
+	return all, nil
+}
+
+func closeInstances(all []*instance) {
+	for _, i := range all {
+		for _, c := range i.closers {
+			c.Close() //nolint:errcheck // the process ends
+		}
+	}
+}
+
+func openInstance(ctx context.Context, c *configuration, store store, measured *metrics.Metrics, log *slog.Logger) (*instance, error) {
+	if c.Policy.AcceptWarning {
+		log.Warn("insecure: devices whose appraisal ended in a warning are served")
+	}
+	known, err := openCollateral(c.Verifier.Collateral, log)
+	if err != nil {
+		return nil, err
+	}
+	recorded, err := newRecorder(c, store, log)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTAM(ctx, c, measured.Store(), known, recorded, log)
+	if err != nil {
+		return nil, err
+	}
+	i := &instance{config: c, tam: t, measured: measured}
+	if i.who, err = c.API.Operators.open(log); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.path, err)
+	}
+	if i.operators, err = operatorHandler(c, t, measured, i.who, log); err != nil {
+		return nil, err
+	}
+	limits, err := c.TEEP.Limits.handlerOptions(log)
+	if err != nil {
+		return nil, err
+	}
+	i.agents = measured.Handler("teep", transport.NewHandler(t, limits))
+	i.tasks = append(i.tasks, measured.Run, known.follow, c.certificates.follow,
+		func(ctx context.Context) error { return c.Connect.connect(ctx, t, log) },
+		func(ctx context.Context) error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
+	if recorded != nil {
+		i.tasks = append(i.tasks, recorded.Run)
+	}
+	return i, nil
+}
+
+// route gives the instance its paths.
+func (i *instance) route(agents, operators *http.ServeMux) {
+	agents.Handle(i.config.TEEP.Path, i.agents)
+	prefix := i.config.prefix()
+	operators.Handle(prefix+"/", http.StripPrefix(prefix, i.operators))
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tam/postgres"
+)
+
+// A tenant is a TAM of its own within the service: its keys, publishers, devices, policies and operators,
+// its paths below /t/NAME, and its store. It lives in a folder of the tenants' folder, whose name is its
+// own, with a configuration file tam.yaml that leads back to the service's with tenant-of.
+
+// tenantFile is the configuration of a tenant in its folder.
+const tenantFile = "tam.yaml"
+
+// tenantName fits into paths, schemas and labels.
+var tenantName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+
+// tenantPrefix is what the paths of a tenant begin with; "" for the service's own TAM.
+func (c *configuration) prefix() string {
+	if c.tenant == "" {
+		return ""
+	}
+	return "/t/" + c.tenant
+}
+
+// schema is where a tenant's tables are in a PostgreSQL database.
+func (c *configuration) schema() string {
+	if c.tenant == "" {
+		return ""
+	}
+	return "tenant_" + strings.ReplaceAll(c.tenant, "-", "_")
+}
+
+// joinService fills in what a tenant has from the service that it is a tenant of.
+func (c *configuration) joinService() error {
+	main, err := load(c.TenantOf)
+	if err != nil {
+		return err
+	}
+	folder, err := filepath.Abs(filepath.Dir(c.path))
+	if err != nil {
+		return err
+	}
+	c.tenant = filepath.Base(folder)
+	home, err := filepath.Abs(main.Tenants)
+	own := defaults()
+	switch {
+	case err != nil:
+		return err
+	case main.TenantOf != "":
+		return fmt.Errorf("%s: tenant-of names %s, which is a tenant itself", c.path, c.TenantOf)
+	case main.Tenants == "" || filepath.Dir(folder) != home:
+		return fmt.Errorf("%s: the folder is not one of those of %s: move it into the folder that its key tenants names", c.path, c.TenantOf)
+	case !tenantName.MatchString(c.tenant):
+		return fmt.Errorf("%s: a tenant cannot be called %q: rename the folder to lower-case letters, digits and hyphens, beginning with a letter", c.path, c.tenant)
+	case c.TEEP.Listen != own.TEEP.Listen, c.TEEP.Path != own.TEEP.Path, c.TEEP.TLS != own.TEEP.TLS, c.API.Listen != own.API.Listen,
+		c.API.TLS != own.API.TLS, c.API.InsecureHTTP, c.Metrics != own.Metrics, c.Console != own.Console, c.Tenants != "":
+		return fmt.Errorf("%s: a tenant has no listen, path, tls, metrics, console and tenants of its own: they are those of %s", c.path, c.TenantOf)
+	}
+	uri := c.TEEP.URI
+	c.TEEP, c.API.Listen, c.API.TLS, c.API.InsecureHTTP = main.TEEP, main.API.Listen, main.API.TLS, main.API.InsecureHTTP
+	c.Console = main.Console
+	c.TEEP.Path = c.prefix() + main.TEEP.Path
+	if c.TEEP.URI = uri; uri == "" && main.TEEP.URI != "" {
+		c.TEEP.URI = strings.TrimSuffix(main.TEEP.URI, main.TEEP.Path) + c.TEEP.Path
+	}
+	if isPostgres(main.Store) {
+		c.Store, c.InsecureStore = main.Store, main.InsecureStore
+	} else if isPostgres(c.Store) {
+		return fmt.Errorf("%s: store is a database, and that of %s is a file: move the service to the database first", c.path, c.TenantOf)
+	}
+	return nil
+}
+
+// loadTenants reads the configurations of all tenants of a service, by name.
+func (c *configuration) loadTenants() ([]*configuration, error) {
+	if c.Tenants == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(c.Tenants)
+	if err != nil {
+		return nil, fmt.Errorf("tenants: %w ('teep-tam tenant create' makes the folder)", err)
+	}
+	var all []*configuration
+	for _, e := range entries {
+		path := filepath.Join(c.Tenants, e.Name(), tenantFile)
+		if _, err := os.Stat(path); err != nil || !e.IsDir() {
+			continue // nothing that says that it is a tenant
+		}
+		t, err := load(path)
+		if err != nil {
+			return nil, err
+		}
+		if t.tenant == "" {
+			return nil, fmt.Errorf("%s: tenant-of is missing: it leads to the service's configuration", path)
+		}
+		if err := c.apart(t, all); err != nil {
+			return nil, err
+		}
+		t.olderPeers = c.olderPeers
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+// apart refuses tenants that share what has to be their own.
+func (c *configuration) apart(t *configuration, others []*configuration) error {
+	for _, o := range append(slices.Clone(others), c) {
+		name := o.tenant
+		if name == "" {
+			name = "the service itself"
+		}
+		for _, key := range t.keyFiles() {
+			if slices.Contains(o.keyFiles(), key) {
+				return fmt.Errorf("%s: the key %s is that of %s too: tenants have keys of their own", t.path, key, name)
+			}
+		}
+		if !isPostgres(t.Store) && t.Store == o.Store {
+			return fmt.Errorf("%s: the store %s is that of %s too: tenants have stores of their own", t.path, t.Store, name)
+		}
+	}
+	return nil
+}
+
+// keyFiles are those of all private keys.
+func (c *configuration) keyFiles() []string {
+	all := slices.Concat(c.SignKeys, c.DecryptKey, []string{c.Verifier.Key, c.Distribution.Key, c.SelfAttestation.Key, c.SelfAttestation.VerifierKey})
+	return slices.DeleteFunc(all, func(path string) bool { return path == "" })
+}
+
+// openTenantStore opens a tenant's store: in a database over the connections of the service's.
+func openTenantStore(ctx context.Context, main store, c *configuration) (store, error) {
+	if db, ok := main.(*postgres.Store); ok {
+		return db.Tenant(ctx, c.schema())
+	}
+	return openStore(ctx, c)
+}
+
+func tenantCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "tenant",
+		Short: "Further TAMs in the same service, apart from each other",
+		Long: `A tenant has keys, publishers, devices, policies and operators of its own, and paths below /t/NAME. Every command
+that takes --config works on a tenant with the configuration in its folder.`,
+		Example: `  teep-tam tenant create --config tam/tam.yaml acme
+  teep-tam token create --config tam/tenants/acme/tam.yaml --name ops --scope administrator`,
+	}
+	c.AddCommand(tenantCreate(), tenantList())
+	return c
+}
+
+func tenantCreate() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "create --config FILE NAME",
+		Short: "Make keys and a configuration for a new tenant",
+		Long: `Makes the tenant's folder with keys and a configuration. The service has to be configured with the folder of its
+tenants (tenants: tenants), and serves a new one after it is started again.`,
+		Example: `  teep-tam tenant create --config tam/tam.yaml acme`,
+		Args:    program.ExactArgs("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(path)
+			if err != nil {
+				return err
+			}
+			dir, err := c.createTenant(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is ready. Next: start the service again, then teep-tam token create --config %s\n",
+				dir, filepath.Join(dir, tenantFile))
+			return err
+		},
+	}
+	return configFlag(c, &path)
+}
+
+func (c *configuration) createTenant(name string) (dir string, err error) {
+	switch {
+	case c.Tenants == "":
+		return "", fmt.Errorf("%s: the service has no tenants: add the line 'tenants: tenants' first", c.path)
+	case c.tenant != "":
+		return "", fmt.Errorf("%s is a tenant itself: name the service's configuration", c.path)
+	case !tenantName.MatchString(name):
+		return "", &program.Usage{Err: fmt.Errorf("%q cannot be a tenant's name: use lower-case letters, digits and hyphens, beginning with a letter, at most 40", name)}
+	}
+	dir = filepath.Join(c.Tenants, name)
+	if err := newKeyFiles(dir); err != nil {
+		return "", err
+	}
+	back, err := filepath.Rel(dir, c.path)
+	if err != nil {
+		return "", err
+	}
+	store := "store: tam.db\n"
+	if isPostgres(c.Store) {
+		store = "" // a schema of the service's database
+	}
+	text := fmt.Sprintf(`# Configuration of a tenant. Paths are relative to this file.
+tenant-of: %s
+name: %q
+%sblobs: envelopes
+%s`, back, name, store, keyLines("attested"))
+	return dir, writeNew(filepath.Join(dir, tenantFile), []byte(text), 0o600)
+}
+
+func tenantList() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "list --config FILE", Short: "List the tenants and where agents reach them", Example: "  teep-tam tenant list --config tam/tam.yaml",
+		Args: program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(path)
+			if err != nil {
+				return err
+			}
+			all, err := c.loadTenants()
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for _, t := range all {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", t.tenant, t.uri())
+				errs = append(errs, err)
+			}
+			return errors.Join(errs...)
+		},
+	}
+	return configFlag(c, &path)
+}
