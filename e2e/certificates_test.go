@@ -4,14 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -124,23 +121,4 @@ func revoke(ts *testscript.TestScript, _ bool, args []string) {
 	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
 	ts.Check(err)
 	writePEM(ts, args[1], "X509 CRL", der)
-}
-
-// http-version CA URL VERSION: an HTTPS server speaks that version of HTTP, and is the one that CA vouches for.
-func httpVersion(ts *testscript.TestScript, _ bool, args []string) {
-	ca, err := os.ReadFile(ts.MkAbs(args[0]))
-	ts.Check(err)
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(ca)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
-	request, err := http.NewRequest(http.MethodPost, args[1], http.NoBody)
-	ts.Check(err)
-	request.Header.Set("Accept", "application/teep+cbor")
-	response, err := (&http.Client{Transport: transport, Timeout: 30 * time.Second}).Do(request)
-	ts.Check(err)
-	ts.Check(response.Body.Close())
-	if response.Proto != args[2] || response.StatusCode != http.StatusOK {
-		ts.Fatalf("%s", fmt.Sprint(response.Proto, " ", response.Status))
-	}
 }

@@ -68,6 +68,7 @@ func TestScripts(t *testing.T) {
 			"certify-server": certifyServer,
 			"revoke":         revoke,
 			"http-version":   httpVersion,
+			"http-status":    httpStatus,
 		},
 	})
 }
