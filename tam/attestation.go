@@ -184,10 +184,7 @@ func (t *TAM) attested(s *sender, r *attest.Result, now time.Time) (*Device, err
 		}
 		d = &Device{
 			ID: DeviceID(thumbprint), KeyThumbprint: thumbprint, AgentKey: key,
-			Status: DeviceAccepted, FirstSeen: now, UEID: r.UEID,
-		}
-		if t.policy.Admission == AdmitManually {
-			d.Status = DevicePending
+			Status: DevicePending, FirstSeen: now, UEID: r.UEID,
 		}
 	}
 	if !bytes.Equal(d.UEID, r.UEID) {

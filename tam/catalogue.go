@@ -2,11 +2,13 @@ package tam
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // Version is one published version of a Trusted Component: one SUIT envelope.
@@ -26,8 +28,13 @@ type Version struct {
 	// Size is the size of the envelope in bytes.
 	Size int64 `json:"size"`
 	// Publisher is the name of the publisher that signed it.
-	Publisher string    `json:"publisher"`
-	Uploaded  time.Time `json:"uploaded"`
+	Publisher string `json:"publisher"`
+	// Signer is the SHA-256 thumbprint of the key that signed it, and Anchor the SHA-256 of the
+	// certificate that the key was trusted by, where it was one. Versions of older releases have
+	// neither.
+	Signer   []byte    `json:"signer,omitempty"`
+	Anchor   []byte    `json:"anchor,omitempty"`
+	Uploaded time.Time `json:"uploaded"`
 	// Withdrawn is when the version was withdrawn; zero while it is offered.
 	Withdrawn       time.Time `json:"withdrawn,omitzero"`
 	WithdrawnReason string    `json:"withdrawnReason,omitempty"`
@@ -48,44 +55,26 @@ type VersionCursor struct {
 }
 
 // Mode says what devices should have of a manifest.
-type Mode string
+type Mode = policy.Mode
 
 // The modes of an assignment.
 const (
-	// ModeAvailable: devices get it when they ask for it, keep it updated, and lose it when
-	// they no longer need it. It is the mode of every manifest without an assignment.
-	ModeAvailable Mode = "available"
-	// ModeRequired: devices get it without asking.
-	ModeRequired Mode = "required"
-	// ModeForbidden: devices do not get it, and lose it when they have it.
-	ModeForbidden Mode = "forbidden"
+	ModeAvailable = policy.ModeAvailable
+	ModeRequired  = policy.ModeRequired
+	ModeForbidden = policy.ModeForbidden
 )
-
-// Valid tells whether m is one of the modes.
-func (m Mode) Valid() bool {
-	return m == ModeAvailable || m == ModeRequired || m == ModeForbidden
-}
 
 // Assignment is the desired state of one manifest.
 type Assignment struct {
 	Manifest suit.ComponentID `json:"manifest"`
 	Mode     Mode             `json:"mode"`
 	// Devices limits the assignment to some devices, by ID; empty means all. For the others
-	// the manifest is available.
+	// it is as if there were no assignment.
 	Devices []string `json:"devices,omitempty"`
-}
-
-// Publisher is a Trusted Component Signer whose manifests the TAM relays.
-type Publisher struct {
-	Name string
-	// Keys are its public COSE_Keys, encoded.
-	Keys [][]byte
-	// Prefixes are the component identifiers that it may sign, each with everything below.
-	// A publisher without prefixes may sign nothing.
-	Prefixes []suit.ComponentID
-	Created  time.Time
-	// Revoked is when it was revoked; zero while it is trusted.
-	Revoked time.Time
+	// Staged says that versions with a sequence number above StagedFrom reach devices by a rollout
+	// only.
+	Staged     bool   `json:"staged,omitempty"`
+	StagedFrom uint64 `json:"stagedFrom,omitempty"`
 }
 
 // APIToken is a bearer token of the operator API. The token itself is not stored.
@@ -102,24 +91,25 @@ type APIToken struct {
 	Revoked   time.Time
 }
 
-// manifest is everything published under one Manifest Component ID.
+// manifest is everything published under one Manifest Component ID, and what is said about it.
 type manifest struct {
 	id suit.ComponentID
 	// versions are in ascending order of sequence number, withdrawn ones included: devices may
 	// have them.
 	versions []Version
-	// offered is the newest version that is not withdrawn and whose publisher is trusted, or nil.
+	// candidates are those that are not withdrawn and whose signer is trusted, in the same order.
+	candidates []*Version
+	// offered is the newest candidate that every device may have, or nil.
 	offered    *Version
 	assignment Assignment
-}
-
-// mode is what one device should have of the manifest.
-func (m *manifest) mode(device string) Mode {
-	a := m.assignment
-	if a.Mode == "" || len(a.Devices) > 0 && !slices.Contains(a.Devices, device) {
-		return ModeAvailable
-	}
-	return a.Mode
+	// rules are what groups say, in the order in which they count.
+	rules []policy.Rule
+	// rollouts are those of each version, by sequence number.
+	rollouts map[uint64][]*rollout
+	removals []*removal
+	domain   *domain
+	// uniform says that offered is what is offered to every device.
+	uniform bool
 }
 
 // catalogue is one revision of the Catalogue, indexed. It is immutable once built.
@@ -130,7 +120,12 @@ type catalogue struct {
 	// byComponent finds the manifests that install a component, and each manifest by its own ID.
 	byComponent map[string][]*manifest
 	// byDigest finds a version by the digest of its manifest.
-	byDigest map[string]*Version
+	byDigest   map[string]*Version
+	publishers map[string]*Publisher
+	groups     []group
+	domains    []*domain
+	rollouts   []*rollout
+	admissions []admission
 }
 
 // currentCatalogue returns the newest revision, reading it again only when it changed.
@@ -145,7 +140,11 @@ func (t *TAM) currentCatalogue(ctx context.Context) (*catalogue, error) {
 		return t.catalogue, nil
 	}
 	// What is read now may be newer than revision; then it is read once more next time.
-	c, err := readCatalogue(ctx, t.store)
+	o, err := readOffer(ctx, t.store)
+	if err != nil {
+		return nil, fmt.Errorf("tam: reading the catalogue: %w", err)
+	}
+	c, err := o.build(t.compiler)
 	if err != nil {
 		return nil, fmt.Errorf("tam: reading the catalogue: %w", err)
 	}
@@ -156,54 +155,75 @@ func (t *TAM) currentCatalogue(ctx context.Context) (*catalogue, error) {
 
 const cataloguePage = 500
 
-func readCatalogue(ctx context.Context, s Store) (*catalogue, error) {
-	c := &catalogue{
-		manifests: make(map[string]*manifest), byComponent: make(map[string][]*manifest),
-		byDigest: make(map[string]*Version),
-	}
-	trusted, err := trustedPublishers(ctx, s)
-	if err != nil {
-		return nil, err
-	}
+// offer is everything that a catalogue is made of, as it is stored.
+type offer struct {
+	versions    []Version
+	assignments []Assignment
+	publishers  []Publisher
+	groups      []policy.Group
+	domains     []policy.Domain
+	removals    []policy.Removal
+	admissions  []policy.Admission
+	rollouts    []policy.Rollout
+}
+
+func readOffer(ctx context.Context, s Store) (*offer, error) {
+	o := &offer{}
 	for after := (VersionCursor{}); ; {
 		page, err := s.ListVersions(ctx, after, cataloguePage)
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range page {
-			c.add(v)
-			after = VersionCursor{Manifest: v.Manifest, Sequence: v.Sequence}
-		}
+		o.versions = append(o.versions, page...)
 		if len(page) < cataloguePage {
 			break
 		}
+		last := page[len(page)-1]
+		after = VersionCursor{Manifest: last.Manifest, Sequence: last.Sequence}
 	}
-	assignments, err := s.Assignments(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range assignments {
-		c.manifest(a.Manifest).assignment = a
-	}
-	c.index(trusted)
-	return c, nil
-}
-
-func trustedPublishers(ctx context.Context, s Store) (map[string]bool, error) {
-	trusted := make(map[string]bool)
 	for after := ""; ; {
 		page, err := s.ListPublishers(ctx, after, cataloguePage)
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range page {
-			trusted[p.Name] = p.Revoked.IsZero()
-			after = p.Name
-		}
+		o.publishers = append(o.publishers, page...)
 		if len(page) < cataloguePage {
-			return trusted, nil
+			break
 		}
+		after = page[len(page)-1].Name
 	}
+	var errs [6]error
+	o.assignments, errs[0] = s.Assignments(ctx)
+	o.groups, errs[1] = allRecords[policy.Group](ctx, s, KindGroup)
+	o.domains, errs[2] = allRecords[policy.Domain](ctx, s, KindDomain)
+	o.removals, errs[3] = allRecords[policy.Removal](ctx, s, KindRemoval)
+	o.admissions, errs[4] = allRecords[policy.Admission](ctx, s, KindAdmission)
+	o.rollouts, errs[5] = allRecords[policy.Rollout](ctx, s, KindRollout)
+	return o, errors.Join(errs[:]...)
+}
+
+// build indexes an offer.
+func (o *offer) build(compiler *policy.Compiler) (*catalogue, error) {
+	c := &catalogue{
+		manifests: make(map[string]*manifest), byComponent: make(map[string][]*manifest),
+		byDigest: make(map[string]*Version), publishers: make(map[string]*Publisher),
+	}
+	trusted := make(map[string]bool)
+	for i := range o.publishers {
+		p := &o.publishers[i]
+		c.publishers[p.Name], trusted[p.Name] = p, p.Revoked.IsZero()
+	}
+	for _, v := range o.versions {
+		c.add(v)
+	}
+	for _, a := range o.assignments {
+		c.manifest(a.Manifest).assignment = a
+	}
+	if err := c.addPolicy(o, compiler); err != nil {
+		return nil, err
+	}
+	c.index(trusted)
+	return c, nil
 }
 
 func (c *catalogue) manifest(id suit.ComponentID) *manifest {
@@ -221,14 +241,27 @@ func (c *catalogue) add(v Version) {
 	m.versions = append(m.versions, v)
 }
 
-// index fills what is derived, once all versions are in.
+// distrusted returns why the key that signed a version no longer counts, or nil.
+func (c *catalogue) distrusted(v *Version) *WithdrawnKey {
+	if p := c.publishers[v.Publisher]; p != nil {
+		return p.distrusts(v)
+	}
+	return nil
+}
+
+// index fills what is derived, once everything is in.
 func (c *catalogue) index(trusted map[string]bool) {
 	for _, m := range c.order {
 		c.byComponent[m.id.Key()] = append(c.byComponent[m.id.Key()], m)
+		m.candidates, m.offered = nil, nil
+		m.uniform = len(m.rules) == 0 && len(m.rollouts) == 0 && len(m.removals) == 0 && !m.assignment.Staged
 		for i := range m.versions {
 			v := &m.versions[i]
-			if v.Withdrawn.IsZero() && trusted[v.Publisher] {
-				m.offered = v
+			if v.Withdrawn.IsZero() && trusted[v.Publisher] && c.distrusted(v) == nil {
+				m.candidates = append(m.candidates, v)
+				if m.released(v) {
+					m.offered = v
+				}
 			}
 			c.byDigest[string(v.Digest)] = v
 			for _, component := range v.Components {
@@ -238,4 +271,9 @@ func (c *catalogue) index(trusted map[string]bool) {
 			}
 		}
 	}
+}
+
+// released tells whether no rollout decides about a version.
+func (m *manifest) released(v *Version) bool {
+	return len(m.rollouts[v.Sequence]) == 0 && !(m.assignment.Staged && v.Sequence > m.assignment.StagedFrom)
 }

@@ -3,6 +3,7 @@ package tam
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-teep/teep"
@@ -27,6 +28,8 @@ type step struct {
 	haveBinary bool
 	// delivery is what comes around it, or nil.
 	delivery *delivery
+	// rollout is what brings the version; nil when every device may have it.
+	rollout *rollout
 }
 
 func (d *decision) empty() bool { return len(d.install) == 0 && len(d.unlink) == 0 }
@@ -43,12 +46,17 @@ type wishes struct {
 
 // decide compares what a device has with what it should have. It has no side effects.
 func decide(c *catalogue, d *Device, w wishes, now time.Time) decision {
-	p := planner{catalogue: c, device: d, now: now, wanted: make(map[string]bool)}
+	return decideFor(&standing{catalogue: c, device: d, now: now}, w)
+}
+
+func decideFor(at *standing, w wishes) decision {
+	p := planner{standing: at, wanted: make(map[string]bool)}
+	d := at.device
 	for _, r := range w.requested {
 		p.request(r)
 	}
-	for _, m := range c.order {
-		switch m.mode(d.ID) {
+	for _, m := range at.catalogue.order {
+		switch p.mode(m) {
 		case ModeRequired:
 			p.want(m, false)
 		case ModeForbidden:
@@ -57,11 +65,12 @@ func decide(c *catalogue, d *Device, w wishes, now time.Time) decision {
 			}
 		}
 	}
+	p.expel()
 	for _, u := range w.unneeded {
 		p.unneeded(suit.ComponentID(u))
 	}
 	for _, i := range d.Inventory {
-		if m := c.manifests[i.Manifest.Key()]; m != nil && !p.leaves(m.id) {
+		if m := at.catalogue.manifests[i.Manifest.Key()]; m != nil && !p.leaves(m.id) {
 			p.want(m, false) // what is there is kept up to date
 		}
 	}
@@ -73,19 +82,19 @@ func decide(c *catalogue, d *Device, w wishes, now time.Time) decision {
 // planner is the state of one decision.
 type planner struct {
 	decision
-	catalogue *catalogue
-	device    *Device
-	now       time.Time
-	wanted    map[string]bool // manifests that were looked at already
+	*standing
+	wanted  map[string]bool // manifests that were looked at already
+	domains map[*domain]bool
 }
 
 // request handles one entry of requested-tc-list.
 func (p *planner) request(r teep.RequestedComponent) {
 	id := suit.ComponentID(r.ID)
 	var found *manifest
+	var offered *Version
 	for _, m := range p.catalogue.byComponent[id.Key()] {
-		if m.offered != nil && m.mode(p.device.ID) != ModeForbidden {
-			found = m
+		if v, _ := p.offered(m); v != nil && p.mode(m) != ModeForbidden {
+			found, offered = m, v
 			break
 		}
 	}
@@ -93,21 +102,86 @@ func (p *planner) request(r teep.RequestedComponent) {
 		p.note("requested %v: nothing is published and allowed under that identifier", id)
 		return
 	}
-	if r.MinSequence != nil && found.offered.Sequence < *r.MinSequence {
-		p.note("requested %v from sequence number %d on: the newest offered is %d", id, *r.MinSequence, found.offered.Sequence)
+	if r.MinSequence != nil && offered.Sequence < *r.MinSequence {
+		p.note("requested %v from sequence number %d on: the newest offered is %d", id, *r.MinSequence, offered.Sequence)
 		return
 	}
-	haveBinary := r.HaveBinary != nil && *r.HaveBinary && r.MinSequence != nil && *r.MinSequence == found.offered.Sequence
+	haveBinary := r.HaveBinary != nil && *r.HaveBinary && r.MinSequence != nil && *r.MinSequence == offered.Sequence
 	p.want(found, haveBinary)
 }
 
-// want plans the newest version of a manifest where the device lacks it, after what it depends on.
+// expel removes what has to go for the version that it has, unless a newer one takes its place. Emergency
+// removals do not wait for an earlier failure to be over.
+func (p *planner) expel() {
+	for _, i := range p.device.Inventory {
+		why := p.mustLeave(i)
+		if why == "" {
+			continue
+		}
+		m := p.catalogue.manifests[i.Manifest.Key()]
+		if p.mode(m) != ModeForbidden {
+			p.want(m, false)
+			if slices.ContainsFunc(p.install, func(s step) bool { return s.version.Manifest.Equal(i.Manifest) }) {
+				continue
+			}
+		}
+		if strings.HasPrefix(why, "removal ") && !p.leaves(i.Manifest) {
+			p.decision.unlink = append(p.decision.unlink, i.Manifest)
+			continue
+		}
+		p.unlink(i.Manifest)
+	}
+}
+
+// want plans the newest version of a manifest where the device lacks it, after what it depends on. With
+// a manifest of a security domain comes the whole domain, or none of it.
 func (p *planner) want(m *manifest, haveBinary bool) {
+	if m.domain == nil || p.domains[m.domain] {
+		p.wantOne(m, haveBinary)
+		return
+	}
+	if p.domains == nil {
+		p.domains = make(map[*domain]bool)
+	}
+	p.domains[m.domain] = true
+	for _, member := range m.domain.members {
+		if why := p.lacking(member); why != "" {
+			for _, other := range m.domain.members {
+				p.wanted[other.id.Key()] = true // none of it
+			}
+			p.note("domain %s waits: %v %s", m.domain.Name, member.id, why)
+			return
+		}
+	}
+	for _, member := range m.domain.members {
+		p.wantOne(member, haveBinary && member == m)
+	}
+}
+
+// lacking says why the device cannot have a member of a domain; empty if it can or does.
+func (p *planner) lacking(m *manifest) string {
+	v, _ := p.offered(m)
+	has, installed := p.device.installed(m.id)
+	delivery := p.device.owed(m.id)
+	switch {
+	case p.mode(m) == ModeForbidden:
+		return "must not be here"
+	case v == nil && !installed:
+		return "is not offered here"
+	case v != nil && has.Sequence < v.Sequence && delivery != nil && delivery.withheld != "":
+		return "waits: " + delivery.withheld
+	case v != nil && has.Sequence < v.Sequence && p.device.heldBack(m.id, v.Sequence, p.now) && !delivery.renewed():
+		return "failed here before and is held back"
+	}
+	return ""
+}
+
+func (p *planner) wantOne(m *manifest, haveBinary bool) {
 	if p.wanted[m.id.Key()] {
 		return
 	}
 	p.wanted[m.id.Key()] = true // also ends cycles among dependencies
-	v := m.offered
+	v, r := p.offered(m)
 	if v == nil {
 		return
 	}
@@ -129,24 +203,25 @@ func (p *planner) want(m *manifest, haveBinary bool) {
 		if dependency == nil {
 			continue
 		}
-		if dependency.mode(p.device.ID) == ModeForbidden {
+		if p.mode(dependency) == ModeForbidden {
 			p.note("%v needs %v, which this device must not have", m.id, id)
 			return
 		}
 		p.want(dependency, false)
-		if p.device.heldBack(id, offeredSequence(dependency), p.now) {
+		if p.device.heldBack(id, p.offeredSequence(dependency), p.now) {
 			p.note("%v waits for %v", m.id, id)
 			return
 		}
 	}
-	p.install = append(p.install, step{version: v, haveBinary: haveBinary, delivery: delivery})
+	p.install = append(p.install, step{version: v, haveBinary: haveBinary, delivery: delivery, rollout: r})
 }
 
-func offeredSequence(m *manifest) uint64 {
-	if m.offered == nil {
+func (p *planner) offeredSequence(m *manifest) uint64 {
+	v, _ := p.offered(m)
+	if v == nil {
 		return 0
 	}
-	return m.offered.Sequence
+	return v.Sequence
 }
 
 // unneeded handles one entry of unneeded-manifest-list: what the device no longer needs goes,
@@ -154,7 +229,7 @@ func offeredSequence(m *manifest) uint64 {
 func (p *planner) unneeded(id suit.ComponentID) {
 	m := p.catalogue.manifests[id.Key()]
 	switch {
-	case m != nil && m.mode(p.device.ID) == ModeRequired:
+	case m != nil && p.mode(m) == ModeRequired:
 		p.note("%v is unneeded, but required here", id)
 	case p.wanted[id.Key()]:
 		p.note("%v is unneeded, but wanted too", id)
@@ -213,7 +288,8 @@ func (p *planner) keepDependencies() {
 		for _, id := range stay {
 			for _, needed := range p.dependencies(id) {
 				n := slices.IndexFunc(p.decision.unlink, needed.Equal)
-				if m := p.catalogue.manifests[needed.Key()]; n < 0 || m != nil && m.mode(p.device.ID) == ModeForbidden {
+				has, _ := p.device.installed(needed)
+				if n < 0 || p.mustLeave(has) != "" {
 					continue
 				}
 				p.note("%v is unneeded, but %v depends on it", needed, id)

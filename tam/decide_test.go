@@ -232,7 +232,7 @@ func checkPlan(t *rapid.T, c *catalogue, d *Device, plan decision) {
 		switch m := c.manifests[key]; {
 		case seen[key]:
 			t.Fatalf("%v twice", v.Manifest)
-		case m.mode(d.ID) == ModeForbidden:
+		case (&standing{catalogue: c, device: d}).mode(m) == ModeForbidden:
 			t.Fatalf("%v is forbidden", v.Manifest)
 		case !v.Withdrawn.IsZero():
 			t.Fatalf("%v:%d was withdrawn", v.Manifest, v.Sequence)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // DeviceStatus says what the operator lets a device do.
@@ -71,6 +72,32 @@ type Device struct {
 
 	// deliveries is what the device should have of such, while a message is being answered.
 	deliveries map[string]*delivery
+
+	// Labels are what operators wrote on the device. The map is never changed in place.
+	Labels map[string]string `json:"labels,omitempty"`
+	// AcceptedBy names what accepted the device without a person: "attestation", "allow-list", or a rule.
+	AcceptedBy string `json:"acceptedBy,omitempty"`
+	// Replaces is the record that this one took the place of, when the device got a new agent key;
+	// ReplacedBy is the other direction.
+	Replaces   string `json:"replaces,omitempty"`
+	ReplacedBy string `json:"replacedBy,omitempty"`
+	// Rollouts is how far rollouts came on this device, at most one for each manifest.
+	Rollouts []RolloutProgress `json:"rollouts,omitempty"`
+	// InventoryMark tells whether [Identities] knows the inventory.
+	InventoryMark uint64 `json:"inventoryMark,omitempty,string"`
+
+	// counts are the changes of rollouts' counts that this record makes when it is stored next.
+	counts []RolloutCount
+}
+
+// RolloutProgress is how far a rollout came on one device.
+type RolloutProgress struct {
+	Rollout  string           `json:"rollout"`
+	Manifest suit.ComponentID `json:"manifest"`
+	Sequence uint64           `json:"sequence"`
+	Stage    int              `json:"stage"`
+	Progress policy.Progress  `json:"progress"`
+	At       time.Time        `json:"at"`
 }
 
 // MaxPendingUpdates bounds the outstanding Updates per device; the oldest gives way (TEEP §7.1).

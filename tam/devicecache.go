@@ -70,11 +70,22 @@ func (c *deviceCache) put(d *Device, key *cose.Key) {
 	c.data[[32]byte(d.KeyThumbprint)] = cachedDevice{d.clone(), key}
 }
 
+// forget drops a record that somebody else changed; nil is none.
+func (c *deviceCache) forget(d *Device) {
+	if d == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.data, [32]byte(d.KeyThumbprint))
+}
+
 // clone copies everything that the TAM changes in place.
 func (d *Device) clone() *Device {
 	c := *d
 	c.Inventory = slices.Clone(d.Inventory)
 	c.Pending = slices.Clone(d.Pending)
 	c.Failures = slices.Clone(d.Failures)
+	c.Rollouts = slices.Clone(d.Rollouts)
 	return &c
 }

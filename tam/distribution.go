@@ -133,6 +133,14 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 	if err != nil {
 		return nil, fmt.Errorf("tam: reading deposits: %w", err)
 	}
+	at := &standing{catalogue: c, device: d, now: t.clock()}
+	offered := func(m *manifest) *Version {
+		if m == nil {
+			return nil
+		}
+		v, _ := at.offered(m)
+		return v
+	}
 	all := map[string]*delivery{}
 	of := func(manifest suit.ComponentID) *delivery {
 		v := all[manifest.Key()]
@@ -147,12 +155,12 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 	}
 	keyed := map[string]bool{}
 	for _, one := range append(own, shared...) {
-		v, m := of(one.Manifest), c.manifests[one.Manifest.Key()]
+		v, version := of(one.Manifest), offered(c.manifests[one.Manifest.Key()])
 		switch {
-		case m == nil || m.offered == nil:
+		case version == nil:
 		case one.Kind == DepositContentKey:
 			keyed[one.Manifest.Key()] = true
-			if one.Sequence == m.offered.Sequence {
+			if one.Sequence == version.Sequence {
 				v.key = &one
 			}
 		case !slices.ContainsFunc(v.data, func(o Deposit) bool { return o.Component.Equal(one.Component) }):
@@ -161,12 +169,12 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 	}
 	recipient, unreadable := d.encryptionKey()
 	for key, v := range all {
-		m := c.manifests[key]
-		if m == nil || m.offered == nil || v.key == nil && len(v.data) == 0 && v.last.Sequence == 0 && !keyed[key] {
+		version := offered(c.manifests[key])
+		if version == nil || v.key == nil && len(v.data) == 0 && v.last.Sequence == 0 && !keyed[key] {
 			delete(all, key)
 			continue
 		}
-		v.complete(m.offered.Sequence, recipient, keyed[key], unreadable)
+		v.complete(version.Sequence, recipient, keyed[key], unreadable)
 	}
 	return all, nil
 }

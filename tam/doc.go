@@ -28,6 +28,7 @@
 //   - message.go: receiving, checking and dispatching a message
 //   - queryresponse.go, attestation.go, decide.go, update.go: from QueryResponse to Update
 //   - outcome.go: Success and Error
-//   - publish.go: publishers and the versions that they upload
+//   - standing.go, enrol.go, rollout.go, govern.go, preview.go: policy (tam/policy) applied to devices
+//   - publish.go, signers.go: publishers and the versions that they upload
 //   - store.go, device.go, catalogue.go: what is stored, and what a Store guarantees
 package tam

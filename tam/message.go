@@ -27,6 +27,10 @@ type sender struct {
 	// the QueryRequest was issued that the message answers.
 	stored string
 	asked  time.Time
+	// replaced is the record that a new device takes the place of, and note what is to be said of
+	// its admission in its history.
+	replaced *Device
+	note     string
 }
 
 // message identifies a message by what its sender signed and the first half of the signature. The

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // success handles a Success: what the Update ordered is done (TEEP §7.1.2).
@@ -23,11 +24,13 @@ func (t *TAM) success(ctx context.Context, s *sender, m *teep.Success) ([]byte, 
 			// A Success with a report of a failure contradicts itself: the report decides.
 			if r := failed[string(p.reportedDigest(i))]; r != nil {
 				d.recordFailure(i.Manifest, i.Sequence, now, t.policy.PermanentPause, describeFailure(r))
+				d.progress(i, policy.ProgressFailed, now)
 				continue
 			}
 			d.setInstalled(i)
 			d.settle(p, i.Manifest)
 			d.clearFailure(i.Manifest, i.Sequence)
+			d.progress(i, policy.ProgressSucceeded, now)
 			done = append(done, fmt.Sprintf("installed %v sequence number %d", i.Manifest, i.Sequence))
 		}
 		for _, id := range p.Unlinked {
@@ -96,9 +99,17 @@ func (t *TAM) updateFailed(ctx context.Context, s *sender, m *teep.Error) ([]byt
 				d.setInstalled(i)
 				d.settle(p, i.Manifest)
 				d.clearFailure(i.Manifest, i.Sequence)
+				d.progress(i, policy.ProgressSucceeded, now)
+				continue
 			case len(failed) == 0 && pause > 0:
 				// Nothing says which one it was.
 				d.recordFailure(i.Manifest, i.Sequence, now, pause, why)
+			default:
+				continue
+			}
+			// What the device calls temporary says nothing about the version.
+			if m.Code != teep.ErrTemporaryError {
+				d.progress(i, policy.ProgressFailed, now)
 			}
 		}
 		if len(p.Offered) == 0 && pause > 0 {
@@ -155,10 +166,9 @@ func (t *TAM) outcome(ctx context.Context, s *sender, b []byte, encoded [][]byte
 		d.Pending = append(d.Pending[:n:n], d.Pending[n+1:]...)
 		kind, detail := apply(d, p, reports)
 		d.LastSeen = t.clock()
-		err := t.store.CommitExchange(ctx, Exchange{
-			Device: d, Event: &Event{DeviceID: d.ID, At: d.LastSeen, Kind: kind, Detail: detail},
-		})
+		err := t.store.CommitExchange(ctx, d.exchange(&Event{DeviceID: d.ID, At: d.LastSeen, Kind: kind, Detail: detail}))
 		if err == nil {
+			d.counts = nil
 			t.devices.put(d, s.key)
 			s.stored = d.ID
 			t.log.InfoContext(ctx, "update answered", "device", d.ID, "outcome", string(kind), "detail", detail)

@@ -30,39 +30,6 @@ var (
 	ErrPublisher = errors.New("tam: publisher cannot be added")
 )
 
-// AddPublisher adds a Trusted Component Signer, with the public keys that it signs with and the
-// component identifiers that it may sign for.
-func (t *TAM) AddPublisher(ctx context.Context, name string, keys []*cose.Key, prefixes []suit.ComponentID) (*Publisher, error) {
-	if name == "" || len(name) > 64 {
-		return nil, fmt.Errorf("%w: give it a name of 1 to 64 bytes", ErrPublisher)
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("%w: give at least one public key", ErrPublisher)
-	}
-	if len(prefixes) == 0 {
-		return nil, fmt.Errorf("%w: give the component identifiers that it may sign for", ErrPublisher)
-	}
-	p := Publisher{Name: name, Prefixes: prefixes, Created: t.clock().UTC()}
-	for i, k := range keys {
-		if k == nil || k.Public() == nil {
-			return nil, fmt.Errorf("%w: key %d is not a public key", ErrPublisher, i)
-		}
-		if _, err := k.Verifier(); err != nil {
-			return nil, fmt.Errorf("%w: key %d cannot verify signatures: %w", ErrPublisher, i, err)
-		}
-		data, err := k.Public().MarshalCBOR()
-		if err != nil {
-			return nil, fmt.Errorf("%w: key %d: %w", ErrPublisher, i, err)
-		}
-		p.Keys = append(p.Keys, data)
-	}
-	if err := t.store.AddPublisher(ctx, p); err != nil {
-		return nil, err
-	}
-	t.log.InfoContext(ctx, "publisher added", "name", name)
-	return &p, nil
-}
-
 // Publish checks an envelope as an agent would (signature before parse, signer's rights, digests,
 // sequence number), stores it, and offers it to devices from then on. publisher limits whose
 // signatures count; empty means any.
@@ -75,15 +42,15 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 	if err != nil {
 		return nil, err
 	}
-	a, err := e.Verify(signers.keys, suit.VerifyOptions{})
+	a, err := e.Verify(signers, suit.VerifyOptions{})
 	if err != nil {
 		return nil, publishFault(err)
 	}
-	p := signers.owner[string(a.Signer.Thumbprint())]
+	p, anchor := signers.origin(a.Signer.Thumbprint())
 	if publisher != "" && p.Name != publisher {
 		return nil, fmt.Errorf("%w: it is %q's; upload it with a token for that publisher, or for none in particular", ErrNotYourSigner, p.Name)
 	}
-	v, err := describeVersion(a, signers.keys)
+	v, err := describeVersion(a, signers)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +58,7 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 		return nil, err
 	}
 	v.Publisher, v.Uploaded, v.Size = p.Name, t.clock().UTC(), int64(len(envelope))
+	v.Signer, v.Anchor = a.Signer.Thumbprint(), anchor
 	// The blob first: a version that is listed can always be read. One that then turns out not
 	// to rise leaves its blob behind, unless another version has the same.
 	if v.Envelope, err = t.blobs.Put(ctx, envelope); err != nil {
@@ -132,44 +100,6 @@ func (t *TAM) sequenceFault(ctx context.Context, v *Version) error {
 		}
 	}
 	return fmt.Errorf("%w: %v has sequence number %d; the newest published is %d, so use a higher one", ErrSequence, v.Manifest, v.Sequence, newest)
-}
-
-// signerSet are the keys of all publishers that are trusted.
-type signerSet struct {
-	keys  cose.KeySet
-	owner map[string]*Publisher // by thumbprint
-}
-
-func (t *TAM) publisherKeys(ctx context.Context) (*signerSet, error) {
-	set := &signerSet{owner: make(map[string]*Publisher)}
-	for after := ""; ; {
-		page, err := t.store.ListPublishers(ctx, after, cataloguePage)
-		if err != nil {
-			return nil, fmt.Errorf("tam: reading the publishers: %w", err)
-		}
-		for i := range page {
-			p := &page[i]
-			after = p.Name
-			if !p.Revoked.IsZero() {
-				continue
-			}
-			for _, data := range p.Keys {
-				key, err := cose.ParseKey(data)
-				if err != nil {
-					return nil, fmt.Errorf("tam: key of publisher %q: %w", p.Name, err)
-				}
-				v, err := key.Verifier()
-				if err != nil {
-					return nil, fmt.Errorf("tam: key of publisher %q: %w", p.Name, err)
-				}
-				set.keys = append(set.keys, v)
-				set.owner[string(key.Thumbprint())] = p
-			}
-		}
-		if len(page) < cataloguePage {
-			return set, nil
-		}
-	}
 }
 
 // allows checks every identifier of a version against the publisher's prefixes.

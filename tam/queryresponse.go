@@ -48,8 +48,8 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 				return t.drop(ctx, s, "replayed", err)
 			}
 			// The challenge was answered with the Evidence that this result is about.
-			if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
-				return nil, fmt.Errorf("tam: looking up a device: %w", err)
+			if err := t.lookAgain(ctx, s); err != nil {
+				return nil, err
 			}
 			a = presented
 			continue
@@ -57,11 +57,23 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 		if !errors.Is(err, ErrConflict) {
 			return reply, err
 		}
-		if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
-			return nil, fmt.Errorf("tam: looking up a device: %w", err)
+		if err := t.lookAgain(ctx, s); err != nil {
+			return nil, err
 		}
 	}
 	return nil, fmt.Errorf("tam: device %s: %w", DeviceID(s.key.Thumbprint()), ErrConflict)
+}
+
+// lookAgain reads the sender's newest record.
+func (t *TAM) lookAgain(ctx context.Context, s *sender) (err error) {
+	s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint())
+	if errors.Is(err, ErrNotFound) {
+		s.device, err = nil, nil // what changed was the record that it would have taken the place of
+	}
+	if err != nil {
+		return fmt.Errorf("tam: looking up a device: %w", err)
+	}
+	return nil
 }
 
 // matchRequest finds out which QueryRequest is answered, from the token in the message or the
@@ -145,6 +157,12 @@ func (t *TAM) answer(ctx context.Context, s *sender, m *teep.QueryResponse, a an
 	if !d.served() { // since the message was opened
 		return t.drop(ctx, s, string(d.Status), errNotServed)
 	}
+	if err := t.admit(ctx, s, d); err != nil {
+		return nil, err
+	}
+	if !d.served() {
+		return t.drop(ctx, s, string(d.Status), errNotServed)
+	}
 	if d.Status == DevicePending {
 		if err := t.commit(ctx, s, a, d, EventAttested, "waits to be accepted by an operator"); err != nil {
 			return nil, err
@@ -193,7 +211,9 @@ func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse
 	if d.deliveries, err = t.deliveries(ctx, c, d); err != nil {
 		return nil, err
 	}
+	d.noteRollouts(now)
 	plan := decide(c, d, wishes{m.RequestedComponents, t.developersUnneeded(m.UnneededManifests)}, now)
+	d.enterRollouts(&standing{catalogue: c, device: d, now: now}, plan)
 	for _, note := range plan.notes {
 		t.log.InfoContext(ctx, "not done", "device", d.ID, "why", note)
 	}
@@ -264,14 +284,14 @@ func (d *decision) describe() string {
 
 // commit uses up the token or challenge, and stores the device and an entry of its history.
 func (t *TAM) commit(ctx context.Context, s *sender, a answered, d *Device, kind EventKind, detail string) error {
-	err := t.store.CommitExchange(ctx, Exchange{
-		Consume: &a.consume,
-		Device:  d,
-		Event:   &Event{DeviceID: d.ID, At: t.clock(), Kind: kind, Detail: detail},
-	})
+	x := d.exchange(&Event{DeviceID: d.ID, At: t.clock(), Kind: kind, Detail: s.note + detail})
+	x.Consume, x.Replaced = &a.consume, s.replaced
+	err := t.store.CommitExchange(ctx, x)
 	if err == nil {
+		d.counts = nil
 		t.devices.put(d, s.key)
 		s.stored = d.ID
+		t.devices.forget(s.replaced)
 	}
 	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrConsumed) {
 		return fmt.Errorf("tam: storing an exchange: %w", err)
@@ -306,6 +326,7 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 		}
 		d.LastSeen = t.clock()
 		if t.good(d.Attestation.Status) {
+			d.dropRollouts(d.LastSeen)
 			d.Attestation.Status = attest.StatusContraindicated
 			d.Attestation.Reasons = []attest.Reason{{Claim: "attestation", Status: attest.StatusContraindicated, Text: text}}
 		}

@@ -43,6 +43,8 @@ type Store interface {
 	APITokens
 	TokenKeys
 	Deposits
+	Policies
+	Identities
 }
 
 // Devices gives the devices that the TAM has seen.
@@ -66,9 +68,9 @@ type Devices interface {
 // Exchanges records what one protocol message leaves behind.
 type Exchanges interface {
 	// CommitExchange performs all of x as one step. ErrConsumed when x.Consume was consumed
-	// before; ErrConflict when x.Device is set and the stored device has another revision than
-	// x.Device.Revision (0 means that it must not exist yet). On success x.Device, if any, has
-	// its new revision. After any error nothing of x is stored.
+	// before; ErrConflict when x.Device or x.Replaced is set and the stored device has another
+	// revision than it (0 means that it must not exist yet). On success they, if any, have their
+	// new revisions. After any error nothing of x is stored.
 	CommitExchange(ctx context.Context, x Exchange) error
 	// Sweep removes consumptions that expired before now and events older than eventsBefore,
 	// at most limit rows of each, and returns how many rows went.
@@ -85,6 +87,12 @@ type Exchange struct {
 	// Event is appended to the history of Event.DeviceID, a device that exists or is this Device;
 	// its ID is assigned by the store.
 	Event *Event
+	// Replaced is a device that Device takes the place of; nil when there is none.
+	Replaced *Device
+	// Reindex says that Device.Inventory is another one than [Identities] knows.
+	Reindex bool
+	// Counts are added to those of rollouts; Devices may be negative.
+	Counts []RolloutCount
 }
 
 // Consumption is a challenge or token that was used up. Its row may go once it expired, because
@@ -125,6 +133,9 @@ type Publishers interface {
 	Publisher(ctx context.Context, name string) (*Publisher, error)
 	// ListPublishers lists publishers by name, ascending, beginning after `after`.
 	ListPublishers(ctx context.Context, after string, limit int) ([]Publisher, error)
+	// ChangePublisher adds keys to a publisher or withdraws one; ErrExists when a key is taken,
+	// ErrNotFound when a key to withdraw is not the publisher's.
+	ChangePublisher(ctx context.Context, name string, c PublisherChange) error
 	// RevokePublisher marks a publisher as revoked, for good: nothing that it signed is
 	// offered any more.
 	RevokePublisher(ctx context.Context, name string, at time.Time) error

@@ -16,6 +16,7 @@ import (
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // Config is what a TAM is made of. Fields without a default named here are required.
@@ -57,6 +58,9 @@ type Config struct {
 	Store        Store
 	Blobs        Blobs
 	Policy       Policy
+	// AllowList names devices that are accepted without asking, where Policy.Admission does not
+	// accept all. It is asked for each device that is not accepted yet. nil: there is none.
+	AllowList func() *policy.AllowList
 	// Clock defaults to time.Now, Rand to crypto/rand, Logger to slog.Default().
 	Clock  func() time.Time
 	Rand   io.Reader
@@ -92,14 +96,30 @@ type Admission int
 const (
 	// AdmitAttested accepts every device whose attestation is good.
 	AdmitAttested Admission = iota
-	// AdmitManually keeps new devices pending until an operator accepts them.
+	// AdmitManually keeps new devices pending until a rule ([policy.Admission]), the allow-list or
+	// an operator accepts them.
 	AdmitManually
+)
+
+// Reenrolment says what becomes of a new agent key whose attested UEID the TAM knows already: the same
+// device after a key rotation or a reset, or a further TEE of it.
+type Reenrolment int
+
+const (
+	// ReenrolManually makes a record of its own, which a person may let take the place of the old
+	// one ([TAM.ReplaceDevice]).
+	ReenrolManually Reenrolment = iota
+	// ReenrolAutomatically lets the new record take the place of the old one when the appraisal
+	// affirms the UEID and exactly one record in service has it, with the same vendor and model.
+	// It is for fleets with one TEE in each device.
+	ReenrolAutomatically
 )
 
 // Policy are the choices that the protocol leaves to a TAM. The zero value is a safe default.
 type Policy struct {
-	Query     Query
-	Admission Admission
+	Query       Query
+	Admission   Admission
+	Reenrolment Reenrolment
 	// TokenLifetime is how long tokens and challenges are good for: it bounds how long an
 	// agent may work on an Update. Default 12 hours (TEEP §7.1 recommends several hours).
 	TokenLifetime time.Duration
@@ -171,6 +191,7 @@ type TAM struct {
 	store    Store
 	blobs    Blobs
 	policy   Policy
+	allow    func() *policy.AllowList
 	clock    func() time.Time
 	rand     io.Reader
 	log      *slog.Logger
@@ -186,6 +207,7 @@ type TAM struct {
 	revision    sharedRevision
 	catalogueMu sync.Mutex
 	catalogue   *catalogue
+	compiler    *policy.Compiler
 }
 
 // New makes a TAM. It reads the token keys from the store, and makes the first one in a new store.
@@ -207,10 +229,14 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, recorder: c.Recorder, hideFor: c.AgentEncryption,
 		distribution: c.Distribution,
 		store:        c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
-		clock: c.Clock, rand: c.Rand, log: c.Logger,
+		allow: c.AllowList, clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
 	}
 	t.revision.store = c.Store
+	var err error
+	if t.compiler, err = policy.NewCompiler(); err != nil {
+		return nil, err
+	}
 	t.tokens = &tokens{
 		store: c.Store, clock: c.Clock, rand: c.Rand,
 		lifetime: t.policy.TokenLifetime, rotate: t.policy.TokenKeyRotation,

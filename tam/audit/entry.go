@@ -28,6 +28,12 @@ const (
 	ActionDepositRemove   Action = "deposit.remove"
 	ActionDeviceStatus    Action = "device.status"
 	ActionDeviceUpdate    Action = "device.update"
+	ActionPublisherKeys   Action = "publisher.keys"
+	ActionKeyWithdraw     Action = "publisher.key-withdraw"
+	// Further actions are those on records of policy: group.set, group.delete, domain.set,
+	// domain.delete, removal.set, removal.delete, admission.set, admission.delete, rollout.create,
+	// rollout.approve, rollout.pause, rollout.resume, rollout.advance, rollout.abort and, by the TAM
+	// itself, rollout.progress.
 )
 
 // Actor is who makes a change.

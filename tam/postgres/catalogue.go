@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -192,11 +193,8 @@ func (s *Store) AddPublisher(ctx context.Context, p tam.Publisher) error {
 		if err := oneRow(tag, err, tam.ErrExists); err != nil {
 			return false, err
 		}
-		for _, key := range p.Keys {
-			tag, err := tx.Exec(ctx, `INSERT INTO publisher_keys (key, name) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, p.Name)
-			if err := oneRow(tag, err, tam.ErrExists); err != nil {
-				return false, err
-			}
+		if err := addKeys(ctx, tx, p.Name, append(slices.Clone(p.Keys), p.Anchors...)); err != nil {
+			return false, err
 		}
 		return true, s.record(ctx, tx, audit.ActionPublisherAdd, p.Name, p.Describe())
 	})

@@ -159,12 +159,16 @@ const (
 // CommitExchange implements [tam.Exchanges]. All statements go to the server together: three round
 // trips in all, whatever the exchange has.
 func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
-	var put query
-	if x.Device != nil {
-		var err error
-		if put, err = putDevice(x.Device); err != nil {
+	var puts []query
+	for _, d := range []*tam.Device{x.Device, x.Replaced} {
+		if d == nil {
+			continue
+		}
+		put, err := putDevice(d)
+		if err != nil {
 			return err
 		}
+		puts = append(puts, put)
 	}
 	err := s.write(ctx, func(tx pgx.Tx) error {
 		batch, otherwise := &pgx.Batch{}, []error{}
@@ -172,9 +176,13 @@ func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
 			batch.Queue(insertConsumption, c.ID[:], millis(c.Expires))
 			otherwise = append(otherwise, tam.ErrConsumed)
 		}
-		if x.Device != nil {
+		for _, put := range puts {
 			batch.Queue(put.text, put.args...)
 			otherwise = append(otherwise, tam.ErrConflict)
+		}
+		for _, q := range fleetQueries(&x) {
+			batch.Queue(q.text, q.args...)
+			otherwise = append(otherwise, nil)
 		}
 		if e := x.Event; e != nil {
 			batch.Queue(insertEvent, e.DeviceID, millis(e.At), string(e.Kind), []byte(e.Detail))
@@ -188,8 +196,10 @@ func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
 		}
 		return nil
 	})
-	if err == nil && x.Device != nil {
-		x.Device.Revision++
+	for _, d := range []*tam.Device{x.Device, x.Replaced} {
+		if err == nil && d != nil {
+			d.Revision++
+		}
 	}
 	return err
 }

@@ -57,7 +57,7 @@ type loader struct {
 
 // prepare makes sure that the store is fresh, and empties it of the rows that a fresh one has.
 func (l *loader) prepare() error {
-	for _, table := range []string{"devices", "events", "versions", "publishers", "api_tokens", "token_keys", "deposits", "audit"} {
+	for _, table := range []string{"devices", "events", "versions", "publishers", "api_tokens", "token_keys", "deposits", "audit", "policy", "identities", "installed"} {
 		var any bool
 		if err := l.tx.QueryRow(l.ctx, `SELECT EXISTS (SELECT 1 FROM `+table+`)`).Scan(&any); err != nil {
 			return wrap(err)

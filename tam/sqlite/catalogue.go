@@ -145,11 +145,8 @@ func (s *Store) AddPublisher(ctx context.Context, p tam.Publisher) error {
 		if err := oneRow(res, err, tam.ErrExists); err != nil {
 			return err
 		}
-		for _, key := range p.Keys {
-			res, err := tx.StmtContext(ctx, s.stmts.insertPublisherKey).ExecContext(ctx, key, p.Name)
-			if err := oneRow(res, err, tam.ErrExists); err != nil {
-				return err
-			}
+		if err := s.addKeys(ctx, tx, p.Name, append(p.Keys[:len(p.Keys):len(p.Keys)], p.Anchors...)); err != nil {
+			return err
 		}
 		if err := s.record(ctx, tx, audit.ActionPublisherAdd, p.Name, p.Describe()); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -29,6 +30,7 @@ type pendingExchange struct {
 	ctx      context.Context // says who caused it, and does not end
 	exchange tam.Exchange
 	state    string // of the device, encoded
+	replaced string // that of the device that it takes the place of
 	err      error
 	done     chan struct{}
 }
@@ -46,6 +48,13 @@ func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
 		}
 		p.state = string(state)
 	}
+	if x.Replaced != nil {
+		state, err := json.Marshal(x.Replaced)
+		if err != nil {
+			return fmt.Errorf("sqlite: state of device %s: %w", x.Replaced.ID, err)
+		}
+		p.replaced = string(state)
+	}
 	c := &s.commits
 	c.mu.Lock()
 	c.queue = append(c.queue, p)
@@ -61,6 +70,9 @@ func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
 	<-p.done
 	if p.err == nil && x.Device != nil {
 		x.Device.Revision++
+	}
+	if p.err == nil && x.Replaced != nil {
+		x.Replaced.Revision++
 	}
 	return p.err
 }
@@ -126,12 +138,16 @@ func (s *Store) putExchange(tx *sql.Tx, p *pendingExchange, event int64) error {
 			return err
 		}
 	}
-	if err := s.putDeviceAndEvent(ctx, tx, p, event); err != nil {
-		if c := x.Consume; c != nil && err == tam.ErrConflict {
-			if _, err := tx.StmtContext(ctx, s.stmts.release).ExecContext(ctx, c.ID[:]); err != nil {
-				return wrap(err)
-			}
+	if x.Replaced != nil {
+		// First, because a conflict must leave nothing behind, and this one can be told in advance.
+		if err := s.putReplaced(ctx, tx, p); err != nil {
+			return s.release(ctx, tx, x, err)
 		}
+	}
+	if err := s.putDeviceAndEvent(ctx, tx, p, event); err != nil {
+		return s.release(ctx, tx, x, err)
+	}
+	if err := s.putFleet(ctx, tx, x); err != nil {
 		return err
 	}
 	if e := x.Event; e != nil && e.Kind == tam.EventStatus { // the one kind of event that a person causes
@@ -173,6 +189,31 @@ func (s *Store) putEvent(ctx context.Context, tx *sql.Tx, e *tam.Event, number, 
 	res, err := tx.StmtContext(ctx, s.stmts.insertEvent).ExecContext(ctx,
 		number, e.DeviceID, millis(e.At), string(e.Kind), e.Detail, revision)
 	return oneRow(res, err, otherwise)
+}
+
+// release takes a consumption back when its exchange cannot be.
+func (s *Store) release(ctx context.Context, tx *sql.Tx, x *tam.Exchange, cause error) error {
+	if c := x.Consume; c != nil && cause == tam.ErrConflict {
+		if _, err := tx.StmtContext(ctx, s.stmts.release).ExecContext(ctx, c.ID[:]); err != nil {
+			return wrap(err)
+		}
+	}
+	return cause
+}
+
+// putReplaced writes the record that another takes the place of, once it is certain that both can be
+// written.
+func (s *Store) putReplaced(ctx context.Context, tx *sql.Tx, p *pendingExchange) error {
+	x := &p.exchange
+	var revision int64
+	err := tx.QueryRowContext(ctx, `SELECT revision FROM devices WHERE id = $1`, x.Device.ID).Scan(&revision)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return wrap(err)
+	}
+	if revision != x.Device.Revision {
+		return tam.ErrConflict
+	}
+	return s.putDevice(ctx, tx, x.Replaced, p.replaced, 0)
 }
 
 // Sweep implements [tam.Exchanges].

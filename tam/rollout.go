@@ -1,0 +1,281 @@
+package tam
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam/policy"
+)
+
+// RolloutStatus is a rollout with what it reached.
+type RolloutStatus struct {
+	policy.Rollout
+	Revision int64
+	// Counts has an entry for each stage.
+	Counts []policy.Counts
+	// Estimate is when the open stage will have enough devices; zero where nobody can know.
+	Estimate time.Time
+}
+
+// CreateRollout proposes or schedules a rollout. The version may be published later: from now on it
+// reaches devices by rollouts only.
+func (t *TAM) CreateRollout(ctx context.Context, r policy.Rollout, by policy.Person) (*RolloutStatus, error) {
+	if err := r.Check(t.compiler); err != nil {
+		return nil, err
+	}
+	r = r.Begin(by, t.clock().UTC())
+	revision, err := t.save(ctx, KindRollout, r.Name, ExpectNew, "rollout.create", func(o *offer) (any, string, error) {
+		return r, r.Describe(), o.mayRollOut(&r)
+	})
+	if errors.Is(err, ErrConflict) {
+		err = ErrExists
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.log.InfoContext(ctx, "rollout created", "rollout", r.Name, "state", string(r.State))
+	return &RolloutStatus{Rollout: r, Revision: revision, Counts: make([]policy.Counts, len(r.Stages))}, nil
+}
+
+// mayRollOut checks a new rollout against what is there.
+func (o *offer) mayRollOut(r *policy.Rollout) error {
+	for i, s := range r.Stages {
+		if s.Group != "" && !slices.ContainsFunc(o.groups, func(g policy.Group) bool { return g.Name == s.Group }) {
+			return fmt.Errorf("%w: stage %d: there is no group %q", policy.ErrInvalid, i+1, s.Group)
+		}
+	}
+	for _, other := range o.rollouts {
+		if other.Manifest == r.Manifest && other.Sequence == r.Sequence && (other.State.Active() || other.State == policy.StateProposed) {
+			return fmt.Errorf("%w: rollout %s is under way for this version: abort it first", policy.ErrInvalid, other.Name)
+		}
+	}
+	id, err := suit.ParseComponentID(r.Manifest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", policy.ErrInvalid, err)
+	}
+	for _, v := range o.versions {
+		if v.Sequence == r.Sequence && v.Manifest.Equal(id) && !v.Withdrawn.IsZero() {
+			return fmt.Errorf("%w: sequence number %d of %s was withdrawn: publish a newer version", policy.ErrInvalid, r.Sequence, r.Manifest)
+		}
+	}
+	return nil
+}
+
+// ActOnRollout does what a person wants with a rollout. expect is as in [TAM.SetGroup], but a rollout has
+// to exist.
+func (t *TAM) ActOnRollout(ctx context.Context, name string, a policy.Action, by policy.Person, reason string, expect int64) (*RolloutStatus, error) {
+	for range 10 {
+		s, err := t.Rollout(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if expect != ExpectAny && s.Revision != expect {
+			return nil, ErrConflict
+		}
+		next, err := s.Act(a, by, reason, t.clock().UTC())
+		if err != nil {
+			return nil, err
+		}
+		err = t.putRollout(ctx, next, s.Revision, "rollout."+string(a))
+		if errors.Is(err, ErrConflict) && expect == ExpectAny {
+			continue // it went on by itself meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		return t.Rollout(ctx, name)
+	}
+	return nil, ErrConflict
+}
+
+func (t *TAM) putRollout(ctx context.Context, r policy.Rollout, revision int64, action string) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("tam: rollout %s: %w", r.Name, err)
+	}
+	detail := string(r.State)
+	if n := len(r.History); n > 0 {
+		detail = r.History[n-1].What
+	}
+	return t.store.ChangePolicy(ctx, PolicyChange{
+		Kind: KindRollout, Name: r.Name, Revision: revision, Data: data, Action: action, Detail: detail,
+	})
+}
+
+// Rollout returns a rollout with its counts.
+func (t *TAM) Rollout(ctx context.Context, name string) (*RolloutStatus, error) {
+	record, err := t.store.PolicyRecord(ctx, KindRollout, name)
+	if err != nil {
+		return nil, err
+	}
+	return t.rolloutStatus(ctx, record)
+}
+
+// Rollouts lists rollouts by name, beginning after `after`.
+func (t *TAM) Rollouts(ctx context.Context, after string, limit int) ([]RolloutStatus, error) {
+	records, err := t.store.PolicyRecords(ctx, KindRollout, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]RolloutStatus, 0, len(records))
+	for i := range records {
+		s, err := t.rolloutStatus(ctx, &records[i])
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, *s)
+	}
+	return list, nil
+}
+
+func (t *TAM) rolloutStatus(ctx context.Context, record *PolicyRecord) (*RolloutStatus, error) {
+	r, err := decodeRecord[policy.Rollout](record)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := t.store.RolloutCounts(ctx, r.Name)
+	if err != nil {
+		return nil, err
+	}
+	s := &RolloutStatus{Rollout: *r, Revision: record.Revision, Counts: make([]policy.Counts, len(r.Stages))}
+	for _, c := range counts {
+		if c.Stage >= 0 && c.Stage < len(s.Counts) {
+			s.Counts[c.Stage].Add(c.Progress, c.Devices)
+		}
+	}
+	if at, ok := r.Estimate(s.Counts, t.clock()); ok {
+		s.Estimate = at
+	}
+	return s, nil
+}
+
+// countingPause is how long a replica that counts the devices of a rollout is trusted to be alive.
+const countingPause = 10 * time.Minute
+
+// AdvanceRollouts opens the stages that are due and stops rollouts that go wrong. It is meant to be called
+// every few seconds, by every replica: whoever is second finds the work done.
+func (t *TAM) AdvanceRollouts(ctx context.Context) error {
+	c, err := t.currentCatalogue(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range c.rollouts {
+		if !r.State.Active() {
+			continue
+		}
+		if err := t.advanceRollout(ctx, r.Name); err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) {
+			errs = append(errs, fmt.Errorf("tam: rollout %s: %w", r.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t *TAM) advanceRollout(ctx context.Context, name string) error {
+	s, err := t.Rollout(ctx, name)
+	if err != nil {
+		return err
+	}
+	now := t.clock().UTC()
+	next, changed := s.Advance(s.Counts, now)
+	if changed {
+		if err := t.putRollout(ctx, next, s.Revision, "rollout.progress"); err != nil {
+			return err
+		}
+		t.log.InfoContext(ctx, "rollout", "rollout", name, "state", string(next.State), "what", next.History[len(next.History)-1].What)
+		return nil
+	}
+	if s.State == policy.StateRunning && len(s.Totals) == 0 && now.Sub(s.Counting) > countingPause {
+		return t.countRollout(ctx, s, now)
+	}
+	return nil
+}
+
+// countRollout finds out how many devices each stage has.
+func (t *TAM) countRollout(ctx context.Context, s *RolloutStatus, now time.Time) error {
+	claimed := s.Rollout
+	claimed.Counting = now
+	if err := t.putRollout(ctx, claimed, s.Revision, "rollout.progress"); err != nil {
+		return err // somebody else counts, or it was changed
+	}
+	c, err := t.currentCatalogue(ctx)
+	if err != nil {
+		return err
+	}
+	n := slices.IndexFunc(c.rollouts, func(r *rollout) bool { return r.Name == s.Name })
+	if n < 0 {
+		return ErrNotFound
+	}
+	totals := make([]int64, len(s.Stages))
+	_, err = t.eachDevice(ctx, 0, func(d *Device) {
+		at := standing{catalogue: c, device: d, now: now}
+		if stage, in := at.stage(c.rollouts[n]); in && d.Status == DeviceAccepted && at.concerns(c.rollouts[n]) {
+			totals[stage]++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for range 10 {
+		current, err := t.Rollout(ctx, s.Name)
+		if err != nil {
+			return err
+		}
+		if len(current.Totals) > 0 || !current.State.Active() {
+			return nil
+		}
+		counted := current.Rollout
+		counted.Totals = totals
+		if err := t.putRollout(ctx, counted, current.Revision, "rollout.progress"); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
+// concerns tells whether the device is to get the version of a rollout that chose it.
+func (s *standing) concerns(r *rollout) bool {
+	if s.device.reached(r) {
+		return true
+	}
+	has, installed := s.device.installed(r.manifest.id)
+	if installed {
+		return has.Sequence < r.Sequence
+	}
+	return r.Require || s.mode(r.manifest) == ModeRequired
+}
+
+// reached tells whether a rollout offered the device its version already.
+func (d *Device) reached(r *rollout) bool {
+	return slices.ContainsFunc(d.Rollouts, func(p RolloutProgress) bool { return p.Rollout == r.Name })
+}
+
+// devicePage is how many devices are read at a time when all are looked at.
+const devicePage = 1000
+
+// eachDevice looks at every device, by ID, or at the first limit of them if that is not 0, and returns how
+// many that were. Memory does not depend on how many there are.
+func (t *TAM) eachDevice(ctx context.Context, limit int64, visit func(*Device)) (seen int64, err error) {
+	for after := ""; ; {
+		page, err := t.store.ListDevices(ctx, after, devicePage)
+		if err != nil {
+			return seen, fmt.Errorf("tam: listing devices: %w", err)
+		}
+		for i := range page {
+			if limit > 0 && seen == limit {
+				return seen, nil
+			}
+			visit(&page[i])
+			seen++
+			after = page[i].ID
+		}
+		if len(page) < devicePage {
+			return seen, nil
+		}
+	}
+}
