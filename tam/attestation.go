@@ -184,11 +184,14 @@ func (t *TAM) attested(s *sender, r *attest.Result, now time.Time) (*Device, err
 		}
 		d = &Device{
 			ID: DeviceID(thumbprint), KeyThumbprint: thumbprint, AgentKey: key,
-			Status: DevicePending, FirstSeen: now, UEID: r.UEID,
+			Status: DevicePending, DecidedBy: undecided, FirstSeen: now, UEID: r.UEID,
 		}
 	}
 	if !bytes.Equal(d.UEID, r.UEID) {
 		return nil, errIdentityChanged
+	}
+	if t.good(d.Attestation.Status) && !t.good(r.Status) {
+		d.dropRollouts(now)
 	}
 	d.LastSeen = now
 	d.OEMID, d.HWModel, d.HWVersion = r.OEMID, r.HWModel, r.HWVersion

@@ -75,8 +75,9 @@ type Device struct {
 
 	// Labels are what operators wrote on the device. The map is never changed in place.
 	Labels map[string]string `json:"labels,omitempty"`
-	// AcceptedBy names what accepted the device without a person: "attestation", "allow-list", or a rule.
-	AcceptedBy string `json:"acceptedBy,omitempty"`
+	// DecidedBy names what the status comes from: "attestation", "allow-list", "rule NAME", "person
+	// NAME", or "nobody" as long as it is open. Records of older releases do not say.
+	DecidedBy string `json:"decidedBy,omitempty"`
 	// Replaces is the record that this one took the place of, when the device got a new agent key;
 	// ReplacedBy is the other direction.
 	Replaces   string `json:"replaces,omitempty"`

@@ -6,12 +6,24 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/go-teep/teep/attest"
 )
 
 // ErrReplacement says that one device cannot take the place of another.
 var ErrReplacement = errors.New("tam: the device cannot take the place of the other")
+
+// What [Device.DecidedBy] says beside the names of rules.
+const (
+	undecided = "nobody"
+	byPerson  = "person "
+)
+
+// Decide sets the status on behalf of a person, which no rule changes again.
+func (d *Device) Decide(status DeviceStatus, name string) {
+	d.Status, d.DecidedBy = status, byPerson+name
+}
 
 // admit decides about a device that is not accepted yet and whose attestation is good: whether it is
 // known under another key, and whether it is accepted without a person.
@@ -20,23 +32,26 @@ func (t *TAM) admit(ctx context.Context, s *sender, d *Device) error {
 	if d.Status != DevicePending {
 		return nil
 	}
-	if d.Revision == 0 {
+	if d.DecidedBy == undecided {
 		if err := t.recognize(ctx, s, d); err != nil || s.replaced != nil || !d.served() {
 			return err
 		}
 	}
 	if t.policy.Admission == AdmitAttested {
 		// An operator may have set a device back to pending: then it is for them to accept it.
-		if d.Revision == 0 {
-			d.Status, d.AcceptedBy = DeviceAccepted, "attestation"
+		if d.DecidedBy == undecided {
+			d.Status, d.DecidedBy = DeviceAccepted, "attestation"
 		}
+		return nil
+	}
+	if strings.HasPrefix(d.DecidedBy, byPerson) {
 		return nil
 	}
 	by, labels, err := t.acceptance(ctx, d)
 	if err != nil || by == "" {
 		return err
 	}
-	d.Status, d.AcceptedBy = DeviceAccepted, by
+	d.Status, d.DecidedBy = DeviceAccepted, by
 	if len(labels) > 0 {
 		merged := maps.Clone(labels)
 		maps.Copy(merged, d.Labels) // what a person wrote counts
@@ -101,7 +116,7 @@ func (t *TAM) recognize(ctx context.Context, s *sender, d *Device) error {
 
 // replace makes d the successor of old.
 func (d *Device) replace(old *Device) {
-	d.Status, d.AcceptedBy, d.Replaces = old.Status, old.AcceptedBy, old.ID
+	d.Status, d.DecidedBy, d.Replaces = old.Status, old.DecidedBy, old.ID
 	if len(d.Labels) == 0 {
 		d.Labels = old.Labels
 	}
