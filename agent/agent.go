@@ -53,6 +53,8 @@ type Agent struct {
 	leftover string
 	failures int
 	apps     map[uint64]*application
+	// binary is what an app is bringing with its request; nil if nothing is.
+	binary *broughtBinary
 	// brokers counts the connections of brokers.
 	brokers int
 	// opening counts OpenSession calls in progress; they count against the limit too.
@@ -179,6 +181,7 @@ func (a *Agent) tidy() error {
 func (a *Agent) Close() error {
 	a.mu.Lock()
 	a.closed = true
+	a.dropBinaryLocked()
 	apps := a.takeApps(func(*application) bool { return true })
 	a.mu.Unlock()
 	a.end()

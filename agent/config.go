@@ -94,6 +94,8 @@ type Limits struct {
 	// Record is the largest state record in bytes: the sum of all that is installed, payloads
 	// aside.
 	Record int
+	// Binary is the largest binary that an app can bring with its request, in bytes.
+	Binary int64
 	// FetchStall is how long a fetch may stay unanswered before RequestPolicyCheck asks for it
 	// again, UpdateStall before another Update may take the place of this one.
 	FetchStall, UpdateStall time.Duration
@@ -116,7 +118,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Message: 64 << 20, Sessions: 16, SessionIdle: 15 * time.Minute, BadMessages: 4,
-		Requests: 256, Manifests: 256, Record: 8 << 20,
+		Requests: 256, Manifests: 256, Record: 8 << 20, Binary: 64 << 20,
 		FetchStall: 30 * time.Second, UpdateStall: time.Hour,
 		Chunk: 1 << 20, FetchRetries: 4, Attempts: 8,
 		Applications: 64,
@@ -159,6 +161,7 @@ func (l *Limits) fill(d Limits) {
 	fill(&l.Requests, d.Requests)
 	fill(&l.Manifests, d.Manifests)
 	fill(&l.Record, d.Record)
+	fill(&l.Binary, d.Binary)
 	fill(&l.FetchStall, d.FetchStall)
 	fill(&l.UpdateStall, d.UpdateStall)
 	fill(&l.Chunk, d.Chunk)

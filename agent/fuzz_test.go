@@ -19,6 +19,7 @@ import (
 func FuzzStateMachine(f *testing.F) {
 	f.Add([]byte{0, 0, 4, 0, 4, 3, 12, 0, 5, 0, 8, 0, 13, 0})
 	f.Add([]byte{0, 0, 4, 5, 5, 0, 14, 1, 0, 0, 5, 0, 5, 0, 8, 0, 9, 0})
+	f.Add([]byte{1, 65, 5, 0, 0, 0, 4, 11, 1, 66, 5, 0, 13, 0, 0, 0, 4, 12, 1, 67, 14, 3, 5, 0, 5, 0})
 	f.Add([]byte{0, 1, 4, 4, 4, 6, 4, 6, 14, 0, 0, 0, 0, 0, 11, 0, 8, 0})
 	f.Add([]byte{1, 0, 2, 0, 3, 0, 0, 0, 6, 0, 7, 0, 10, 9, 10, 255, 0, 0, 4, 9, 4, 10})
 	w := newWorld(f)
@@ -36,7 +37,10 @@ func FuzzStateMachine(f *testing.F) {
 		w.protect(w.stranger, install(f, w.hello(5, "strange"))),
 		w.protect(w.one, &teep.Update{ErrorCode: teep.ErrTemporaryError}),
 		{0xa0}, {},
+		w.protect(w.one, install(f, bare(f, w.hello(1, "app 1")))),
+		w.protect(w.one, install(f, bare(f, w.hello(2, "app 2")))),
 	}
+	w.payloads[link.BinaryURI] = []byte("app 2")
 	w.agent.Close()
 	w.agent = nil
 	blank := w.device.disk.Clone()
@@ -78,7 +82,7 @@ func (m *machine) call(what, arg byte) {
 	case 0:
 		ask, err = m.agent.RequestPolicyCheck(ctx)
 	case 1:
-		ask, err = m.agent.RequestTA(ctx, link.Request{Component: id("hello"), MinSequence: uint64(arg % 4)})
+		ask, err = m.agent.RequestTA(ctx, link.Request{Component: id("hello"), MinSequence: uint64(arg % 4), HasBinary: arg&64 != 0})
 	case 2:
 		ask, err = m.agent.UnrequestTA(ctx, id("hello"))
 	case 3:
@@ -174,6 +178,11 @@ func consistent(w *world, r *state.Record) error {
 	for _, q := range r.Requested {
 		if r.Installed(q.ID) && q.MinSequence == 0 {
 			return fmt.Errorf("%s is requested and installed", q.ID)
+		}
+		if b := q.Binary; b != nil {
+			if size, err := w.device.store.StatBlob(b.SHA256); err != nil || size != b.Size || q.MinSequence == 0 {
+				return fmt.Errorf("binary for %s of sequence number %d: %d bytes, %w", q.ID, q.MinSequence, size, err)
+			}
 		}
 	}
 	if p := r.Pending; p != nil {

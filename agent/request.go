@@ -46,6 +46,12 @@ func (a *Agent) RequestTA(ctx context.Context, r link.Request) (link.Ask, error)
 	if err != nil || tam == nil {
 		return link.Ask{}, err
 	}
+	if want.TAM = tam.Name; r.HasBinary && r.MinSequence > 0 && a.snapshot().Requested[want.ID.Key()].Binary == nil {
+		// have-binary says which version it is of (TEEP §4.3).
+		if ask = a.askForBinary(ask, want); ask.Fetch != nil {
+			return ask, nil
+		}
+	}
 	return a.unsolicited(ctx, ask, tam)
 }
 

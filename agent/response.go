@@ -169,6 +169,10 @@ func requestedList(record *state.Record, tam string) []teep.RequestedComponent {
 		if q.MinSequence > 0 {
 			c.MinSequence = &q.MinSequence
 		}
+		if q.Binary != nil {
+			have := true
+			c.HaveBinary = &have
+		}
 		list = append(list, c)
 	}
 	return list

@@ -54,7 +54,7 @@ func (r *run) process() {
 	reply, failed := r.apply()
 	var last *link.Ask
 	if r.ctx.Err() == nil {
-		last = r.finish(reply)
+		last = r.finish(reply, failed)
 	}
 	// Blobs are swept while no other Update can begin: its first ones have no name yet.
 	if last != nil && !failed {
@@ -133,10 +133,10 @@ const maxReply = 256 << 10
 
 // finish makes the end of the Update durable together with its answer, so that the answer is
 // sent even if the agent is killed now.
-func (r *run) finish(reply teep.Message) *link.Ask {
+func (r *run) finish(reply teep.Message, failed bool) *link.Ask {
 	data, err := r.protect(reply)
 	if err == nil {
-		err = r.record(data)
+		err = r.record(data, failed)
 	}
 	switch {
 	case err == nil:
@@ -170,7 +170,7 @@ func (r *run) protect(reply teep.Message) ([]byte, error) {
 	return teep.Protect(r.agent.cfg.Rand, reply, r.signer)
 }
 
-func (r *run) record(reply []byte) error {
+func (r *run) record(reply []byte, failed bool) error {
 	a := r.agent
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -178,6 +178,9 @@ func (r *run) record(reply []byte) error {
 	delete(a.handed, r.tam.Name)
 	return a.changeLocked(func(next *state.Record) error {
 		next.Pending = nil
+		if failed {
+			forgetBinaries(next, r.tam.Name)
+		}
 		t := next.TAMs[r.tam.Name]
 		t.Name, t.Reply = r.tam.Name, reply
 		keep := t.Updates[max(0, len(t.Updates)+1-rememberedUpdates):]

@@ -167,7 +167,7 @@ func (t *tx) Adopt(id suit.ComponentID, d suit.Digest) error {
 	return t.stage(id, &state.Content{SHA256: sum, Size: size})
 }
 
-// holds tells whether a component of the TAM has the content.
+// holds tells whether a component of the TAM, or a request to it, has the content.
 func (t *tx) holds(sum [32]byte) bool {
 	has := func(c state.Component) bool {
 		return c.Owner == t.tam.Name && c.Content != nil && c.Content.SHA256 == sum
@@ -175,6 +175,11 @@ func (t *tx) holds(sum [32]byte) bool {
 	for _, c := range t.base.Components {
 		if has(c) {
 			return true
+		}
+	}
+	for _, q := range t.base.Requested {
+		if q.TAM == t.tam.Name && q.Binary != nil && q.Binary.SHA256 == sum {
+			return true // an app brought it, for this TAM to say what it is
 		}
 	}
 	for _, c := range t.components {

@@ -198,6 +198,7 @@ func (a *Agent) patience(sameTAM bool) time.Duration {
 // does not name, unless they are of Updates of the same TAM that failed: what this Update finds by
 // digest without fetching it is thus its own, and nobody else's.
 func (a *Agent) writeDownLocked(m *received) error {
+	a.dropBinaryLocked() // sweeping would take what it is written to
 	const patience = 4
 	if a.leftover != m.tam.Name || a.failures > patience {
 		named := a.record.Blobs()
@@ -224,6 +225,7 @@ func (a *Agent) writeDownLocked(m *received) error {
 }
 
 func (a *Agent) beginLocked(r *run) {
+	a.dropBinaryLocked()
 	a.run = r
 	a.running.Add(1)
 	go r.process()
@@ -262,6 +264,10 @@ func (a *Agent) hand(r *run, ask link.Ask) (link.Ask, error) {
 func (a *Agent) Deliver(ctx context.Context, c link.Chunk) (link.Ask, error) {
 	a.mu.Lock()
 	s, err := a.useSessionLocked(c.Session)
+	if b := a.binary; err == nil && b != nil && b.session == s.id {
+		a.mu.Unlock()
+		return a.deliverBinary(ctx, c)
+	}
 	r := a.run
 	if err == nil && (r == nil || r.session != s.id) {
 		err = fmt.Errorf("%w: no Update is in progress in this session", ErrFetch)

@@ -110,6 +110,9 @@ type Request struct {
 	// MinSequence is the smallest acceptable manifest sequence number; 0 for any.
 	MinSequence  uint64
 	Requirements Requirements
+	// Binary is the component's binary, if the app has it: that of the version whose manifest has
+	// sequence number MinSequence, which then must be given. The TAM need not send it again.
+	Binary []byte
 }
 
 // Progress tells how far a request has come.
@@ -135,7 +138,7 @@ func (b *Broker) Request(ctx context.Context, r Request, progress func(Progress)
 	if err := b.options.Needs.add(t.Name, r.Component, r.App); err != nil {
 		return err
 	}
-	request := link.Request{Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence}
+	request := link.Request{Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence, HasBinary: r.Binary != nil}
 	if !t.tryTake() {
 		// Another session is under way, perhaps for long. Who needs what is there already need
 		// not wait for it; the agent forgets an Ask that is not followed up.
@@ -154,11 +157,12 @@ func (b *Broker) Request(ctx context.Context, r Request, progress func(Progress)
 	if isNone(ask) {
 		return nil
 	}
-	if err := b.session(ctx, t, ask, progress); err != nil {
+	if err := b.session(ctx, t, ask, r.Binary, progress); err != nil {
 		return err
 	}
 	// The session's end does not tell whether it did what it was for: the TAM may have had
 	// nothing to send. The agent knows.
+	request.HasBinary = false
 	ask, err = t.Agent.RequestTA(ctx, request)
 	if err != nil {
 		return b.agentFailed(t, 0, err)
@@ -205,7 +209,7 @@ func (b *Broker) unrequest(ctx context.Context, t *managedTEE, app string, compo
 	if err != nil {
 		return b.agentFailed(t, 0, err)
 	}
-	return b.session(ctx, t, ask, nil)
+	return b.session(ctx, t, ask, nil, nil)
 }
 
 // maxPolicySessions bounds the TAMs that one policy check talks to, should an agent never say that
@@ -251,7 +255,7 @@ func (b *Broker) policyCheck(ctx context.Context, t *managedTEE) (err error) {
 		if isNone(ask) {
 			return errors.Join(errs...)
 		}
-		if err := b.session(ctx, t, ask, nil); err != nil {
+		if err := b.session(ctx, t, ask, nil, nil); err != nil {
 			errs = append(errs, err)
 		}
 		if ctx.Err() != nil {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ type relay struct {
 	broker   *Broker
 	tee      *managedTEE
 	progress func(Progress)
+	binary   []byte // the app's
 	payload  openPayload
 	fetched  int64
 	messages int
@@ -26,8 +28,9 @@ type relay struct {
 }
 
 // session does what the agent asks until it asks for nothing more (TEEP/HTTP §5.1.1, §5.3, §5.4).
-func (b *Broker) session(ctx context.Context, t *managedTEE, ask link.Ask, progress func(Progress)) (err error) {
-	r := &relay{broker: b, tee: t, progress: progress}
+// binary is that of the request that the session is for, if the app has it.
+func (b *Broker) session(ctx context.Context, t *managedTEE, ask link.Ask, binary []byte, progress func(Progress)) (err error) {
+	r := &relay{broker: b, tee: t, progress: progress, binary: binary}
 	defer r.payload.close()
 	for !isNone(ask) && err == nil {
 		if ask.Fetch != nil {
@@ -98,7 +101,7 @@ func (r *relay) fetch(ctx context.Context, ask link.Ask) (link.Ask, error) {
 		return link.Ask{}, r.failed(ctx, ask, err)
 	}
 	chunk := link.Chunk{Session: ask.Session, FetchID: f.ID, Offset: f.Offset}
-	data, last, err := r.payload.read(ctx, r.broker.openPayload, f)
+	data, last, err := r.payload.read(ctx, r.open, f)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return link.Ask{}, r.failed(ctx, ask, ctx.Err())
@@ -114,6 +117,17 @@ func (r *relay) fetch(ctx context.Context, ask link.Ask) (link.Ask, error) {
 		return link.Ask{}, r.broker.agentFailed(r.tee, ask.Session, err)
 	}
 	return next, nil
+}
+
+// open opens what the app brought, or else what a manifest names.
+func (r *relay) open(ctx context.Context, uri string, offset int64) (io.ReadCloser, error) {
+	if uri != link.BinaryURI {
+		return r.broker.openPayload(ctx, uri, offset)
+	}
+	if r.binary == nil || offset > int64(len(r.binary)) {
+		return nil, fmt.Errorf("%w: the app brought no binary of so many bytes", ErrFetchURI)
+	}
+	return io.NopCloser(bytes.NewReader(r.binary[offset:])), nil
 }
 
 // openPayload is the stream that the agent's next piece probably comes from: pieces are asked for in

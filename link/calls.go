@@ -10,7 +10,8 @@ import (
 // The calls of the link, as the body of a frame of package frame: code is the method, body the
 // arguments, the answer's body the result. There are no other methods.
 //
-//	request-ta           = 1   args: [ component-id, tam-uri: tstr, min-sequence: uint ]  result: ask
+//	request-ta           = 1   args: [ component-id, tam-uri: tstr, min-sequence: uint,
+//	                                   has-binary: bool ]                                 result: ask
 //	unrequest-ta         = 2   args: [ component-id ]                                     result: ask
 //	request-policy-check = 3   args: []                                                   result: ask
 //	process-teep-message = 4   args: [ session: uint, message: bstr ]                     result: ask
@@ -55,6 +56,7 @@ type requestArgs struct {
 	Component   ComponentID
 	TAMURI      string
 	MinSequence uint64
+	HasBinary   bool
 }
 
 type componentArgs struct {

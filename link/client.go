@@ -61,7 +61,7 @@ func (c *Client) RequestTA(ctx context.Context, r Request) (Ask, error) {
 	if err := checkText("TAM URI", r.TAMURI, MaxURI); err != nil {
 		return Ask{}, err
 	}
-	return c.callForAsk(ctx, methodRequestTA, requestArgs{Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence})
+	return c.callForAsk(ctx, methodRequestTA, requestArgs{Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence, HasBinary: r.HasBinary})
 }
 
 // UnrequestTA implements [Agent].

@@ -60,7 +60,14 @@ type Request struct {
 	TAMURI string
 	// MinSequence is the smallest acceptable manifest sequence number; 0 for any.
 	MinSequence uint64
+	// HasBinary says that the app has the component's binary, of the version whose manifest has
+	// sequence number MinSequence. The agent may fetch it from [BinaryURI] in the session that
+	// its Ask opens.
+	HasBinary bool
 }
+
+// BinaryURI is where an agent fetches the binary that comes with a [Request].
+const BinaryURI = "teep-request:binary"
 
 // Agent is the TEE's side of the link. The agent package implements it; [Client] is the broker's
 // stand-in for it. Safe for concurrent use.

@@ -178,7 +178,9 @@ func (s *server) requestTA(ctx context.Context, body cbor.RawMessage) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	return answer(s.agent.RequestTA(ctx, Request{Component: args.Component, TAMURI: args.TAMURI, MinSequence: args.MinSequence}))
+	return answer(s.agent.RequestTA(ctx, Request{
+		Component: args.Component, TAMURI: args.TAMURI, MinSequence: args.MinSequence, HasBinary: args.HasBinary,
+	}))
 }
 
 func (s *server) unrequestTA(ctx context.Context, body cbor.RawMessage) (any, error) {

@@ -9,6 +9,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/broker"
+	"github.com/go-teep/teep/link"
+	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/teeptest"
 )
 
@@ -62,4 +65,25 @@ func installByHand(t *testing.T, w *teeptest.World, envelope []byte) {
 	if ask, err = w.Device.Link.ProcessTeepMessage(t.Context(), ask.Session, msg); err != nil || ask.Message == nil {
 		t.Fatalf("%+v, %v", ask, err)
 	}
+}
+
+// TestAppBringsTheBinary: what an app has already, neither the TAM nor a server needs to send.
+func TestAppBringsTheBinary(t *testing.T) {
+	w := teeptest.New(t, teeptest.Options{})
+	w.Publish(w.Component("integrated", 3, "one"))
+	w.Publish(w.FetchedComponent("fetched", 5, "two"))
+	w.ServePayload("fetched-5", []byte("not it: whoever fetches this fails"))
+	for name, r := range map[string]broker.Request{
+		"integrated": {MinSequence: 3, Binary: teeptest.Program("one")},
+		"fetched":    {MinSequence: 5, Binary: teeptest.Program("two")},
+	} {
+		r.Component = link.ComponentID(suit.NewComponentID(name))
+		if err := w.Device.Broker.Request(t.Context(), r, nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if out, err := w.Device.Invoke(t.Context(), name, "", nil); err != nil || string(out) == "" {
+			t.Errorf("%s answers %q, %v", name, out, err)
+		}
+	}
+	w.CheckAsked()
 }

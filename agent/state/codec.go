@@ -86,6 +86,8 @@ type wireRequest struct {
 	ID          [][]byte `cbor:"1,keyasint"`
 	TAM         string   `cbor:"2,keyasint"`
 	MinSequence uint64   `cbor:"3,keyasint,omitempty"`
+
+	Binary *wireContent `cbor:"4,keyasint,omitempty"`
 }
 
 type wirePending struct {
@@ -135,7 +137,7 @@ func (r *Record) Encode() ([]byte, error) {
 		w.Sequences = append(w.Sequences, wireSequence{ID: s.ID, Highest: s.Highest, Digest: wireDigestOf(s.Digest)})
 	}
 	for _, q := range sorted(r.Requested) {
-		w.Requested = append(w.Requested, wireRequest{ID: q.ID, TAM: q.TAM, MinSequence: q.MinSequence})
+		w.Requested = append(w.Requested, wireRequest{ID: q.ID, TAM: q.TAM, MinSequence: q.MinSequence, Binary: q.Binary.wire()})
 	}
 	if p := r.Pending; p != nil {
 		w.Pending = &wirePending{Message: *p.Message.wire(), TAM: p.TAM, Since: p.Since.Unix(), Attempts: p.Attempts}
@@ -242,7 +244,11 @@ func (w *wireRecord) record() (*Record, error) {
 	}
 	for _, q := range w.Requested {
 		id := suit.ComponentID(q.ID)
-		r.Requested[id.Key()] = Request{ID: id, TAM: q.TAM, MinSequence: q.MinSequence}
+		binary, err := q.Binary.content()
+		if err != nil {
+			return nil, fmt.Errorf("binary for component %s: %w", id, err)
+		}
+		r.Requested[id.Key()] = Request{ID: id, TAM: q.TAM, MinSequence: q.MinSequence, Binary: binary}
 	}
 	for _, id := range componentIDs(w.Unneeded) {
 		r.Unneeded[id.Key()] = id

@@ -28,7 +28,7 @@ func full() *state.Record {
 	}
 	r.Sequences[manifest.Key()] = state.Sequence{ID: manifest, Highest: 5, Digest: digest}
 	wanted := suit.NewComponentID("wanted")
-	r.Requested[wanted.Key()] = state.Request{ID: wanted, TAM: "two", MinSequence: 3}
+	r.Requested[wanted.Key()] = state.Request{ID: wanted, TAM: "two", MinSequence: 3, Binary: &state.Content{SHA256: [32]byte{7}, Size: 9}}
 	r.Unneeded[hello.Key()] = hello
 	r.Leaving[wanted.Key()] = wanted
 	r.Pending = &state.Pending{Message: *content, TAM: "one", Since: at, Attempts: 2}

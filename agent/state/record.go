@@ -123,13 +123,16 @@ type Sequence struct {
 
 // Request is a component that an application on the device asked for and that is not installed.
 //
-//	requested = { 1: SUIT_Component_Identifier, 2: tstr, ? 3: uint }
+//	requested = { 1: SUIT_Component_Identifier, 2: tstr, ? 3: uint, ? 4: [sha256: bstr .size 32, size: uint] }
 type Request struct {
 	ID suit.ComponentID
 	// TAM is the name of the trust anchor that was chosen to serve it.
 	TAM string
 	// MinSequence is the smallest acceptable manifest sequence number; 0 for any.
 	MinSequence uint64
+	// Binary names the blob with the binary that the application brought, of the version with
+	// that sequence number; nil if it brought none.
+	Binary *Content
 }
 
 // Pending is an Update that was accepted and is not finished. Its message waits in a blob, so
@@ -238,7 +241,12 @@ func (r *Record) Clone() *Record {
 
 // Blobs returns the SHA-256 of every blob that the record names.
 func (r *Record) Blobs() map[[32]byte]bool {
-	named := make(map[[32]byte]bool, len(r.Components)+1)
+	named := make(map[[32]byte]bool, len(r.Components)+len(r.Requested)+1)
+	for _, q := range r.Requested {
+		if q.Binary != nil {
+			named[q.Binary.SHA256] = true
+		}
+	}
 	for _, c := range r.Components {
 		if c.Content != nil {
 			named[c.Content.SHA256] = true

@@ -31,7 +31,8 @@ const MaxFrame = link.MaxFrame
 
 // The calls, in frames of package link/frame:
 //
-//	request      = 1  args: [ component-id, tam-uri: tstr, min-sequence: uint, requirements, app: tstr ]
+//	request      = 1  args: [ component-id, tam-uri: tstr, min-sequence: uint, requirements, app: tstr,
+//	                        binary: bstr / null ]
 //	                  notes: [ tee: tstr, kind: tstr, uri: tstr, bytes: uint ]          result: null
 //	unrequest    = 2  args: [ component-id, requirements, app: tstr ]                   result: null
 //	open         = 3  args: [ component-id, requirements ]                              result: uint
@@ -68,6 +69,7 @@ type requestArgs struct {
 	MinSequence  uint64
 	Requirements wireRequirements
 	App          string
+	Binary       []byte
 }
 
 type unrequestArgs struct {

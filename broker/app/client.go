@@ -50,7 +50,7 @@ func (c *Client) call(ctx context.Context, method uint64, args, result any) erro
 // progress may be nil; it is called from this goroutine, and may miss some steps.
 func (c *Client) Request(ctx context.Context, r Request, progress func(Progress)) error {
 	args := requestArgs{
-		Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence, Requirements: requirementsToWire(r.Requirements), App: c.name,
+		Component: r.Component, TAMURI: r.TAMURI, MinSequence: r.MinSequence, Requirements: requirementsToWire(r.Requirements), App: c.name, Binary: r.Binary,
 	}
 	var note func(cbor.RawMessage)
 	if progress != nil {

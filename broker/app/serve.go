@@ -148,6 +148,7 @@ func (s *server) request(ctx context.Context, body cbor.RawMessage, note func(an
 	r := Request{
 		Component: args.Component, TAMURI: args.TAMURI, MinSequence: args.MinSequence,
 		Requirements: requirementsFromWire(args.Requirements), App: s.owner + args.App,
+		Binary: args.Binary,
 	}
 	return s.backend.Request(ctx, r, func(p Progress) {
 		// An app that went away ends the context; the note has nobody to miss it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -64,6 +65,7 @@ func appRequest() *cobra.Command {
 	var device deviceFlags
 	var tamURI string
 	var minSequence uint64
+	var binary string
 	c := &cobra.Command{
 		Use:   "request COMPONENT",
 		Short: "Have a component installed, and wait until it is",
@@ -71,11 +73,16 @@ func appRequest() *cobra.Command {
 names a TAM; the command returns when the component is installed.
 
 A component identifier is written as its parts with slashes between: hello, or TEEP-Device/SecureFS/h'8d82'.`,
-		Example: `  teep app request hello --broker broker/app.sock`,
-		Args:    program.ExactArgs("COMPONENT"),
+		Example: `  teep app request hello --broker broker/app.sock
+  teep app request hello --min-sequence 3 --binary hello.wasm --broker broker/app.sock`,
+		Args: program.ExactArgs("COMPONENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := componentID(args[0])
 			if err != nil {
+				return err
+			}
+			r := app.Request{Component: id, TAMURI: tamURI, MinSequence: minSequence, Requirements: device.requirements()}
+			if r.Binary, err = binaryFile(binary, minSequence); err != nil {
 				return err
 			}
 			client, err := device.dial(cmd.Context())
@@ -83,7 +90,6 @@ A component identifier is written as its parts with slashes between: hello, or T
 				return err
 			}
 			defer client.Close()
-			r := app.Request{Component: id, TAMURI: tamURI, MinSequence: minSequence, Requirements: device.requirements()}
 			err = client.Request(cmd.Context(), r, progress(cmd.ErrOrStderr()))
 			if errors.Is(err, broker.ErrNotProvided) {
 				return fmt.Errorf("%w: it does not offer %s to this device, or not yet. "+
@@ -98,7 +104,19 @@ A component identifier is written as its parts with slashes between: hello, or T
 	}
 	c.Flags().StringVar(&tamURI, "tam-uri", "", "hint from the app's metadata; the agent's configuration decides")
 	c.Flags().Uint64Var(&minSequence, "min-sequence", 0, "smallest acceptable manifest sequence number")
+	c.Flags().StringVar(&binary, "binary", "", "file with the component's binary, of the version that --min-sequence names: the TAM sends the manifest alone")
 	return device.registerApp(c)
+}
+
+// binaryFile reads the binary that an app has; nil without a file.
+func binaryFile(path string, minSequence uint64) ([]byte, error) {
+	switch {
+	case path == "":
+		return nil, nil
+	case minSequence == 0:
+		return nil, errors.New("--binary needs --min-sequence: the sequence number of the manifest that installs this binary")
+	}
+	return os.ReadFile(path)
 }
 
 // progress tells of long downloads, at most twice a second and only where somebody may watch.
