@@ -3,6 +3,7 @@
 //
 //	make bench
 //	BENCH_SIZE=1GiB go test -run '^$' -bench Install ./bench
+//	go run ./bench/fleet -devices 100000   # a rollout to a large fleet
 //
 // Every benchmark reports its result, its floor and how the two relate, under units that say so:
 // "×floor" is how many times the floor something costs (1 is perfect), "of-floor" is the share of
