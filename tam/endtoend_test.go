@@ -186,6 +186,47 @@ func TestTAMAttestsItself(t *testing.T) {
 	}
 }
 
+// TestAttestationOfTheTAMIsEncrypted where the agent's key is known, and for nobody else (TEEP §13).
+func TestAttestationOfTheTAMIsEncrypted(t *testing.T) {
+	ofAgent, ofOther := key(t, cose.AlgECDHESA128KW), key(t, cose.AlgECDHESA128KW)
+	for name, test := range map[string]struct {
+		to       *cose.Key
+		installs bool
+	}{"to the agent": {ofAgent, true}, "to another": {ofOther, false}} {
+		var asked [][]byte
+		w := teeptest.New(t, teeptest.Options{
+			MustAttest: true,
+			TAMConfig: func(c *tam.Config) {
+				c.AgentEncryption = func(agent []byte) *cose.Key {
+					asked = append(asked, agent)
+					return test.to.Public()
+				}
+			},
+			AgentConfig: func(c *teepagent.Config) { c.TEE = decrypting{c.TEE, ofAgent} },
+		})
+		w.Publish(w.Component("one", 1, "one"))
+		err := w.Device.Request(t.Context(), "one")
+		if (err == nil) != test.installs || len(asked) == 0 || len(asked[0]) != 32 {
+			t.Errorf("%s: %v; asked for the key of %x", name, err, asked)
+		}
+	}
+}
+
+// decrypting is a TEE with another key for what is encrypted to it.
+type decrypting struct {
+	tee.TEE
+	key *cose.Key
+}
+
+func (d decrypting) Keys() tee.Keys { return decryptingKeys{d.TEE.Keys(), d.key} }
+
+type decryptingKeys struct {
+	tee.Keys
+	key *cose.Key
+}
+
+func (d decryptingKeys) Decryption() (*cose.Key, error) { return d.key, nil }
+
 // TestTAMThatCannotAttestItself gets nothing told and nothing installed.
 func TestTAMThatCannotAttestItself(t *testing.T) {
 	w := teeptest.New(t, teeptest.Options{MustAttest: true, TAMConfig: func(c *tam.Config) { c.Attester = nil }})

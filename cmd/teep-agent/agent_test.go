@@ -98,9 +98,9 @@ func (d device) command(args ...string) *exec.Cmd {
 }
 
 // serve starts the agent and waits until it accepts connections.
-func (d device) serve() (*exec.Cmd, *bytes.Buffer) {
+func (d device) serve(flags ...string) (*exec.Cmd, *bytes.Buffer) {
 	d.t.Helper()
-	cmd := d.command("serve")
+	cmd := d.command(append([]string{"serve"}, flags...)...)
 	out := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	must(d.t, cmd.Start())

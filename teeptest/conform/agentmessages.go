@@ -182,6 +182,19 @@ var agentHostileChecks = []check[*agentRun]{
 		}
 		return err
 	}},
+	{"oversize", "§11", Should, "a message as large as the link carries is refused, and the agent goes on", func(ctx context.Context, r *agentRun) error {
+		const around = 4096 // of the frame
+		p, err := r.send(ctx, make([]byte, link.MaxFrame-around))
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && p.message != nil && p.message.Type() != teep.TypeError:
+			return fmt.Errorf("answered with %s", describe(p.message))
+		}
+		// An agent that has seen enough may have closed the connection.
+		_, err = r.exchange(ctx, r.query(teep.DataTrustedComponents))
+		return err
+	}},
 	{"challenge-sizes", "§4.2", Must, "challenges of 7 and of 513 bytes are rejected", func(ctx context.Context, r *agentRun) error {
 		for _, n := range []int{7, 513} {
 			q := r.query(teep.DataAttestation)

@@ -76,6 +76,10 @@ var damages = []damage{
 	{"header-twice", "§4.1.2 step 3", "a header parameter in both buckets is rejected", true, signed(func(p *parts) {
 		p.unprotected = must(cbor.Marshal(map[int64]any{1: algorithmOf(p.protected)}))
 	})},
+	{"header-duplicate", "§4.1.2 step 3", "a header parameter that is given twice is rejected", true, signed(func(p *parts) {
+		pair := must(cbor.Marshal(map[int64]any{1: algorithmOf(p.protected)}))[1:]
+		p.protected = append(append([]byte{0xa2}, pair...), pair...)
+	})},
 	{"algorithm-absent", "§4.1.2 step 3", "a message without algorithm is rejected", true,
 		signed(func(p *parts) { p.protected = []byte{0xa0} })},
 	{"algorithm-unknown", "§4.1.2 step 3", "an algorithm that nobody offered is rejected", true, signed(func(p *parts) {

@@ -140,6 +140,17 @@ var tamExchangeChecks = []check[*tamRun]{
 	{"success-foreign-token", "§4.5", Must, "a Success with a token that the TAM never sent is ignored", func(ctx context.Context, r *tamRun) error {
 		return r.silent(ctx, &teep.Success{Token: bytes.Repeat([]byte{9}, 44)})
 	}},
+	{"success-before-update", "§4.5", Must, "a Success in the place of a QueryResponse, with the token or challenge of the QueryRequest, is ignored", func(ctx context.Context, r *tamRun) error {
+		q, _, err := r.connect(ctx)
+		if err != nil {
+			return err
+		}
+		token := q.Token
+		if token == nil {
+			token = q.Challenge[:min(len(q.Challenge), teep.MaxToken)]
+		}
+		return r.silent(ctx, &teep.Success{Token: token})
+	}},
 	{"success-report-nonce", "§7.1.2", Must, "a Success with a SUIT Report of another nonce is dropped", func(ctx context.Context, r *tamRun) error {
 		u, _, err := r.offer(ctx)
 		if err != nil {
