@@ -31,6 +31,16 @@ build: prerequisites ## the four programs and the example applications, into bin
 demo: build ## the main job: author, publish, attest, install, run, update, refuse, leave
 	$(BIN)/teep demo $(ARGS)
 
+VM         ?= $(BIN)/vm
+VM_CONFIG  ?= examples/vm
+VM_OWNER   ?= Example Devices
+VM_EXPIRES ?= $(shell date -u -d '+1 year' +%F)
+
+.PHONY: vm-image
+vm-image: build ## the image of a virtual machine that is a TEE, with its reference values, into bin/vm
+	@package=$$(.ci/kernel-package .cache/kernel) && $(BIN)/teep image build --kernel-package "$$package" \
+	  --agent $(BIN)/teep-agent --config $(VM_CONFIG) --out $(VM) --owner "$(VM_OWNER)" --expires $(VM_EXPIRES) $(VM_ARGS)
+
 .PHONY: test
 test: prerequisites-test ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...

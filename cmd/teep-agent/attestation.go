@@ -18,7 +18,6 @@ import (
 	"github.com/go-teep/teep/attest/tsm"
 	"github.com/go-teep/teep/tee"
 	"github.com/go-teep/teep/tee/sandbox"
-	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
 // handedHardware is what the confined process is handed of the device's hardware for attestation,
@@ -81,7 +80,7 @@ type environment struct {
 func (e *environment) Close() error { return errors.Join(e.TEE.Close(), e.hardware.Close()) }
 
 // openEnvironment opens the hardware first: it names the device that a TEE is made for.
-func openEnvironment(ctx context.Context, c *configuration, h handedHardware, inside *confine.Confined, log *slog.Logger) (*environment, error) {
+func openEnvironment(ctx context.Context, c *configuration, h handedHardware, inside *surroundings, log *slog.Logger) (*environment, error) {
 	hw, err := h.use(ctx, c, inside)
 	if err != nil {
 		return nil, fmt.Errorf("%s: attestation: %w", c.Path, err)
@@ -93,7 +92,7 @@ func openEnvironment(ctx context.Context, c *configuration, h handedHardware, in
 	return &environment{TEE: t, hardware: hw}, nil
 }
 
-func (h handedHardware) use(ctx context.Context, c *configuration, inside *confine.Confined) (*hardware.Hardware, error) {
+func (h handedHardware) use(ctx context.Context, c *configuration, inside *surroundings) (*hardware.Hardware, error) {
 	var chip io.ReadWriter
 	if h.TPM > 0 {
 		chip = inside.Files[h.TPM]

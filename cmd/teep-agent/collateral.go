@@ -6,20 +6,24 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/attest/appraisal"
+	"github.com/go-teep/teep/attest/tpm"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tee"
 	"github.com/go-teep/teep/tee/sandbox"
-	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
-func collateralCommand(inner *confine.ExitError) *cobra.Command {
+func collateralCommand(at *place) *cobra.Command {
 	var path, owner string
 	var lifetime time.Duration
 	var accept bool
@@ -43,7 +47,7 @@ The weaknesses of this TEE make its Evidence end in a warning, unless the refere
 			if accept {
 				fmt.Fprintln(cmd.ErrOrStderr(), "teep-agent: insecure: the reference value accepts every weakness that this TEE has now; they are listed in it")
 			}
-			return launch(cmd.Context(), c, task{Collateral: &collateralTask{Owner: owner, Lifetime: lifetime, Accept: accept}}, inner)
+			return launch(cmd.Context(), c, task{Collateral: &collateralTask{Owner: owner, Lifetime: lifetime, Accept: accept}}, at)
 		},
 	}
 	c.Flags().StringVar(&owner, "owner", "", "who vouches for this device and this program")
@@ -62,7 +66,7 @@ type collateralTask struct {
 	Accept   bool
 }
 
-func printCollateral(ctx context.Context, t *task, inside *confine.Confined, out io.Writer) error {
+func printCollateral(ctx context.Context, t *task, inside *surroundings, out io.Writer) error {
 	environment, err := openEnvironment(ctx, t.Config, t.Hardware, inside, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
@@ -109,18 +113,38 @@ func collateral(environment *environment, owner string, expires time.Time, accep
 }
 
 func measureCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "measure",
-		Short:   "Print the measurement of this program, as it goes into Evidence",
-		Example: `  teep-agent measure`,
-		Args:    program.NoArgs,
+	var pcrs bool
+	c := &cobra.Command{
+		Use:   "measure",
+		Short: "Print the measurement of this program, as it goes into Evidence",
+		Example: `  teep-agent measure
+  teep-agent measure --pcrs`,
+		Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			digest, err := sandbox.MeasureExecutable()
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "sha-256:%s\n", hex.EncodeToString(digest))
-			return err
+			if _, err = fmt.Fprintf(cmd.OutOrStdout(), "sha-256:%s\n", hex.EncodeToString(digest)); err != nil || !pcrs {
+				return err
+			}
+			return printPCRs(cmd.OutOrStdout(), "/sys/class/tpm/tpm0/pcr-sha256")
 		},
 	}
+	c.Flags().BoolVar(&pcrs, "pcrs", false, "also print the registers of the TPM, in which the firmware measured the boot")
+	return c
+}
+
+// printPCRs prints what the kernel shows of the SHA-256 bank: a file for each register.
+func printPCRs(out io.Writer, dir string) error {
+	for pcr := range tpm.MaxPCRs {
+		value, err := os.ReadFile(filepath.Join(dir, strconv.Itoa(pcr)))
+		if err != nil {
+			return fmt.Errorf("the registers of the TPM: %w", err)
+		}
+		if _, err := fmt.Fprintf(out, "%s sha-256:%s\n", tpm.PCRName(pcr), strings.ToLower(strings.TrimSpace(string(value)))); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -64,6 +64,16 @@ type configuration struct {
 	Require         []string `yaml:"require"`
 	InsecureWithout []string `yaml:"insecure-without"`
 
+	// Sealing and Channel are for an agent that is the first process of a virtual machine.
+	Sealing struct {
+		// Key is what the sealed state is bound to: tpm, sev-snp, or insecure-device-secret, which is
+		// a file on the host's disk.
+		Key string `yaml:"key"`
+		// PCRs are those of the TPM without whose values of the first start the state stays sealed.
+		PCRs []int `yaml:"pcrs"`
+	} `yaml:"sealing"`
+	Channel string `yaml:"channel"`
+
 	// Path is the file's own, for error messages.
 	Path string `yaml:"-"`
 }
@@ -127,6 +137,9 @@ func (c *configuration) check() error {
 	case c.Applications.MemoryBytes > 0 && c.Applications.MemoryBytes < minMemory:
 		return fmt.Errorf("applications: memory-bytes %d is too little for any application: write at least %d", c.Applications.MemoryBytes, minMemory)
 	}
+	if err := c.checkMachine(); err != nil {
+		return err
+	}
 	if err := c.Attestation.Check(); err != nil {
 		return fmt.Errorf("attestation: %w", err)
 	}
@@ -135,7 +148,7 @@ func (c *configuration) check() error {
 
 // openTEE opens the sandbox in this confined process, and makes it at the first start, for the
 // device that its hardware names.
-func openTEE(ctx context.Context, c *configuration, byHardware []byte, inside *confine.Confined, log *slog.Logger) (*sandbox.TEE, error) {
+func openTEE(ctx context.Context, c *configuration, byHardware []byte, inside *surroundings, log *slog.Logger) (*sandbox.TEE, error) {
 	required, err := confine.ParseWalls(c.Require)
 	if err != nil {
 		return nil, err
@@ -156,7 +169,7 @@ func openTEE(ctx context.Context, c *configuration, byHardware []byte, inside *c
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Path, err)
 	}
-	return sandbox.Open(ctx, sandbox.Config{
+	settings := sandbox.Config{
 		// The folder of this process, whatever its name is outside.
 		Dir: ".", Lock: inside.Files[lockFile],
 		Identity: sandbox.Identity{
@@ -166,7 +179,11 @@ func openTEE(ctx context.Context, c *configuration, byHardware []byte, inside *c
 		AgentAlgorithm: alg, Rand: rand.Reader, Now: time.Now, Logger: log,
 		Confinement: &inside.Report, Require: required,
 		Measure: func() ([]byte, error) { return inside.Measurement, nil },
-	})
+	}
+	if inside.machine != nil {
+		return inside.machine.open(ctx, c, settings)
+	}
+	return sandbox.Open(ctx, settings)
 }
 
 // identifiers are the SUIT vendor and class identifiers (SUIT §8.4.8.2): UUIDs as they are, names

@@ -11,13 +11,12 @@ import (
 
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tee"
-	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
 // keysTask is what the confined process is to print.
 type keysTask struct{ Use tee.KeyUse }
 
-func keysCommand(inner *confine.ExitError) *cobra.Command {
+func keysCommand(at *place) *cobra.Command {
 	var path, use string
 	c := &cobra.Command{
 		Use:   "keys --config FILE",
@@ -37,14 +36,14 @@ Run it before "serve" or while the agent is stopped; the keys are made at the fi
 			if err != nil {
 				return err
 			}
-			return launch(cmd.Context(), c, task{Keys: &keysTask{Use: which}}, inner)
+			return launch(cmd.Context(), c, task{Keys: &keysTask{Use: which}}, at)
 		},
 	}
 	c.Flags().StringVar(&use, "use", string(tee.KeyEncryption), "encryption, agent, attestation or report")
 	return configFlag(c, &path)
 }
 
-func printKey(ctx context.Context, t *task, inside *confine.Confined, out io.Writer) error {
+func printKey(ctx context.Context, t *task, inside *surroundings, out io.Writer) error {
 	environment, err := openEnvironment(ctx, t.Config, t.Hardware, inside, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err

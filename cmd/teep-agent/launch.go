@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/go-teep/teep/agent/trust"
 	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee/sandbox"
 	"github.com/go-teep/teep/tee/sandbox/confine"
 )
@@ -46,9 +48,24 @@ const (
 	defaultID = 60989
 )
 
-// launch opens what the TEE needs from the device, and runs the task in a confined process.
-func launch(ctx context.Context, c *configuration, t task, inner *confine.ExitError) error {
+// place is where tasks are carried out.
+type place struct {
+	// machine is the virtual machine that is the TEE; nil outside one.
+	machine machine
+	// inner is how the confined process ended that did not end well.
+	inner confine.ExitError
+}
+
+// launch opens what the TEE needs from the device, and runs the task in a confined process; or, in a
+// machine that is the TEE, in this one.
+func launch(ctx context.Context, c *configuration, t task, at *place) error {
 	t.Config = c
+	if at.machine != nil {
+		return runInMachine(ctx, &t, at.machine)
+	}
+	if c.Sealing.Key != "" && c.Sealing.Key != sealingDeviceSecret {
+		return fmt.Errorf("%s: sealing.key %s is for an agent that is the first process of a virtual machine: remove it", c.Path, c.Sealing.Key)
+	}
 	who, err := c.account()
 	if err != nil {
 		return fmt.Errorf("%s: user: %w", c.Path, err)
@@ -99,7 +116,7 @@ func launch(ctx context.Context, c *configuration, t task, inner *confine.ExitEr
 	})
 	var exit *confine.ExitError
 	if errors.As(err, &exit) {
-		*inner = *exit
+		at.inner = *exit
 		if exit.Code > 0 {
 			return nil
 		}
@@ -228,17 +245,34 @@ func confinedCommand() *cobra.Command {
 				<-inside.Orphaned
 				cancel()
 			}()
-			switch {
-			case t.Collateral != nil:
-				return printCollateral(ctx, &t, inside, cmd.OutOrStdout())
-			case t.Keys != nil:
-				return printKey(ctx, &t, inside, cmd.OutOrStdout())
-			}
-			log, err := t.Serve.Logs.Logger(cmd.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			return serve(ctx, &t, inside, log)
+			return t.carryOut(ctx, &surroundings{Confined: inside}, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+}
+
+// surroundings are what is around the task: the walls of a process, or a machine.
+type surroundings struct {
+	*confine.Confined
+	machine machine // nil in a sandbox
+}
+
+// machine is a virtual machine that is the TEE.
+type machine interface {
+	open(ctx context.Context, c *configuration, s sandbox.Config) (*sandbox.TEE, error)
+	serve(ctx context.Context, c *configuration, a link.Agent, o link.ServeOptions) error
+}
+
+// carryOut does the task inside the TEE.
+func (t *task) carryOut(ctx context.Context, inside *surroundings, stdout, stderr io.Writer) error {
+	switch {
+	case t.Collateral != nil:
+		return printCollateral(ctx, t, inside, stdout)
+	case t.Keys != nil:
+		return printKey(ctx, t, inside, stdout)
+	}
+	log, err := t.Serve.Logs.Logger(stderr)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, t, inside, log)
 }

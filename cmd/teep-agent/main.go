@@ -10,22 +10,27 @@ import (
 
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tee/sandbox/confine"
+	"github.com/go-teep/teep/tee/vm"
 )
 
 func main() {
 	// First of all: nothing that is in memory later shall be in reach of others.
 	confine.Harden()
-	var inner confine.ExitError
-	code := program.Main(root(&inner), os.Args[1:], os.Stderr)
-	if code == program.ExitOK && inner.Code != 0 {
+	if vm.FirstProcess() {
+		beFirstProcess()
+		return
+	}
+	var at place
+	code := program.Main(root(&at), os.Args[1:], os.Stderr)
+	if code == program.ExitOK && at.inner.Code != 0 {
 		// The confined process has said why.
-		code = max(inner.Code, program.ExitError)
+		code = max(at.inner.Code, program.ExitError)
 	}
 	os.Exit(code)
 }
 
-// root is the command line. How a confined process ended that did not end well goes to inner.
-func root(inner *confine.ExitError) *cobra.Command {
+// root is the command line.
+func root(at *place) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "teep-agent",
 		Short: "TEEP Agent and its Trusted Execution Environment",
@@ -67,7 +72,7 @@ A configuration file:
 
 Start it with: teep-agent serve --config agent.yaml`,
 	}
-	c.AddCommand(serveCommand(inner), collateralCommand(inner), measureCommand(), keysCommand(inner), confinedCommand())
+	c.AddCommand(serveCommand(at), collateralCommand(at), measureCommand(), keysCommand(at), confinedCommand())
 	return c
 }
 

@@ -14,10 +14,9 @@ import (
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee"
-	"github.com/go-teep/teep/tee/sandbox/confine"
 )
 
-func serveCommand(inner *confine.ExitError) *cobra.Command {
+func serveCommand(at *place) *cobra.Command {
 	var path string
 	var logs program.LogFlags
 	var olderPeers bool
@@ -37,7 +36,7 @@ only the device administrator whom they name can replace them.`,
 			if err != nil {
 				return err
 			}
-			return launch(cmd.Context(), c, task{Serve: &serveTask{Logs: logs, OlderPeers: olderPeers}}, inner)
+			return launch(cmd.Context(), c, task{Serve: &serveTask{Logs: logs, OlderPeers: olderPeers}}, at)
 		},
 	}
 	c.Flags().BoolVar(&olderPeers, "insecure-older-peers", false,
@@ -58,8 +57,10 @@ type serveTask struct {
 	OlderPeers      bool
 }
 
-func serve(ctx context.Context, handed *task, inside *confine.Confined, log *slog.Logger) error {
-	log.Info("confined", "landlock-abi", inside.Report.LandlockABI, "uid", os.Getuid(), "missing", len(inside.Report.Missing))
+func serve(ctx context.Context, handed *task, inside *surroundings, log *slog.Logger) error {
+	if inside.machine == nil {
+		log.Info("confined", "landlock-abi", inside.Report.LandlockABI, "uid", os.Getuid(), "missing", len(inside.Report.Missing))
+	}
 	c, t := handed.Config, handed.Serve
 	environment, err := openEnvironment(ctx, c, handed.Hardware, inside, log)
 	if err != nil {
@@ -88,20 +89,28 @@ func serve(ctx context.Context, handed *task, inside *confine.Confined, log *slo
 		return err
 	}
 	defer a.Close()
-	ln, err := listen(inside.Files[socketFile])
-	if err != nil {
-		return fmt.Errorf("the socket that was handed over: %w", err)
-	}
 	for _, weakness := range environment.Identity().Weaknesses {
 		log.Warn("weakness of this TEE, reported in its Evidence", "weakness", weakness)
 	}
-	log.Info("ready", "socket", c.Socket)
-	err = link.ServeListener(ctx, ln, a, link.ServeOptions{
-		OnError: func(call string, err error) { log.Warn("link", "call", call, "err", err) },
-	})
+	err = inside.serve(ctx, c, a, log)
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// serve answers the broker's calls.
+func (s *surroundings) serve(ctx context.Context, c *configuration, a link.Agent, log *slog.Logger) error {
+	o := link.ServeOptions{OnError: func(call string, err error) { log.Warn("link", "call", call, "err", err) }}
+	if s.machine != nil {
+		log.Info("ready")
+		return s.machine.serve(ctx, c, a, o)
+	}
+	ln, err := listen(s.Files[socketFile])
+	if err != nil {
+		return fmt.Errorf("the socket that was handed over: %w", err)
+	}
+	log.Info("ready", "socket", c.Socket)
+	return link.ServeListener(ctx, ln, a, o)
 }

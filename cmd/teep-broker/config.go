@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-teep/teep/broker/machine"
 	"github.com/go-teep/teep/internal/config"
 )
 
@@ -12,6 +13,7 @@ type configuration struct {
 	TEEs []struct {
 		Name       string            `yaml:"name"`
 		Socket     string            `yaml:"socket"`
+		VM         *virtualMachine   `yaml:"vm"`
 		Properties map[string]string `yaml:"properties"`
 	} `yaml:"tees"`
 	Apps struct {
@@ -26,6 +28,46 @@ type configuration struct {
 	Endpoints []endpoint `yaml:"endpoints"`
 }
 
+// virtualMachine is a TEE that this broker starts. machine.Config explains the keys.
+type virtualMachine struct {
+	Image             string   `yaml:"image"`
+	State             string   `yaml:"state"`
+	StateBytes        int64    `yaml:"state-bytes"`
+	Run               string   `yaml:"run"`
+	MemoryMiB         int      `yaml:"memory-mib"`
+	Machine           string   `yaml:"machine"`
+	Accelerator       string   `yaml:"accelerator"`
+	TPM               string   `yaml:"tpm"`
+	TPMState          string   `yaml:"tpm-state"`
+	Firmware          string   `yaml:"firmware"`
+	FirmwareVariables string   `yaml:"firmware-variables"`
+	VsockCID          uint32   `yaml:"vsock-cid"`
+	Ports             int      `yaml:"ports"`
+	Arguments         []string `yaml:"qemu-arguments"`
+}
+
+// relative makes the paths relative to the configuration, and gives those a default that are nobody
+// else's business.
+func (v *virtualMachine) relative(path, name string) {
+	if v.Run == "" {
+		v.Run = name + ".run"
+	}
+	if v.TPM == machine.TPMEmulated && v.TPMState == "" {
+		v.TPMState = name + ".tpm"
+	}
+	for _, p := range []*string{&v.Image, &v.State, &v.Run, &v.TPMState, &v.Firmware, &v.FirmwareVariables} {
+		*p = config.Relative(path, *p)
+	}
+}
+
+func (v *virtualMachine) config() machine.Config {
+	return machine.Config{
+		Image: v.Image, State: v.State, StateBytes: v.StateBytes, Run: v.Run, MemoryMiB: v.MemoryMiB, Machine: v.Machine,
+		Accelerator: v.Accelerator, TPM: v.TPM, TPMState: v.TPMState, Firmware: v.Firmware, FirmwareVariables: v.FirmwareVariables,
+		CID: v.VsockCID, Ports: v.Ports, Arguments: v.Arguments,
+	}
+}
+
 func load(path string) (*configuration, error) {
 	c := &configuration{PolicyInterval: 24 * time.Hour}
 	if err := config.Load(path, c); err != nil {
@@ -35,10 +77,13 @@ func load(path string) (*configuration, error) {
 		return nil, fmt.Errorf("%s: tees is empty: name the socket of one TEEP Agent at least", path)
 	}
 	for i := range c.TEEs {
-		if c.TEEs[i].Name == "" || c.TEEs[i].Socket == "" {
-			return nil, fmt.Errorf("%s: entry %d of tees needs a name and a socket", path, i+1)
+		if c.TEEs[i].Name == "" || (c.TEEs[i].Socket == "") == (c.TEEs[i].VM == nil) {
+			return nil, fmt.Errorf("%s: entry %d of tees needs a name, and either a socket or a vm", path, i+1)
 		}
 		c.TEEs[i].Socket = config.Relative(path, c.TEEs[i].Socket)
+		if v := c.TEEs[i].VM; v != nil {
+			v.relative(path, c.TEEs[i].Name)
+		}
 	}
 	if c.Apps.Socket == "" {
 		return nil, fmt.Errorf("%s: apps.socket is missing: name the socket that apps talk to", path)

@@ -26,6 +26,11 @@ A configuration file:
   tees:
     - name: sandbox
       socket: agent/agent.sock     # the agent's end of the link
+    - name: machine                # or a virtual machine, which this broker starts and watches
+      vm:
+        image: /usr/lib/teep/vm    # what 'teep image build' made
+        state: machine.img         # the disk with the sealed state, made at the first start
+        tpm: emulated              # measured boot; or the host's, /dev/tpm0; without it, nothing is measured
   apps:
     socket: app.sock               # what apps on the device talk to
   policy-interval: 24h             # how often the agents look for changes

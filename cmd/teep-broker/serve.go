@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-teep/teep/broker"
 	"github.com/go-teep/teep/broker/app"
+	"github.com/go-teep/teep/broker/machine"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/transport"
@@ -81,8 +83,12 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("which app needs what: %w", err)
 	}
+	all, machines, err := tees(c, log)
+	if err != nil {
+		return err
+	}
 	b, err := broker.New(broker.Options{
-		TEEs: tees(c), Poster: client, Fetcher: client, Needs: needs,
+		TEEs: all, Poster: client, Fetcher: client, Needs: needs,
 		PolicyInterval: c.PolicyInterval, InsecureFileURIs: o.fileURIs, Events: events,
 	})
 	if err != nil {
@@ -103,6 +109,9 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 		})
 	})
 	g.Go(func() error { return b.Run(ctx) })
+	for _, m := range machines {
+		g.Go(func() error { return m.Run(ctx) })
+	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -110,21 +119,28 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	return nil
 }
 
-// tees are the agents' ends of the link. A broker may start before its agents: it connects when
-// it first needs one, and again after an agent restarted.
-func tees(c *configuration) []broker.TEE {
+// tees are the agents' ends of the link, and the machines among them that this broker runs. A broker
+// may start before its agents: it connects when it first needs one, and again after one restarted.
+func tees(c *configuration, log *slog.Logger) ([]broker.TEE, []*machine.Machine, error) {
 	all := make([]broker.TEE, len(c.TEEs))
+	var machines []*machine.Machine
 	for i, t := range c.TEEs {
-		all[i] = broker.TEE{Name: t.Name, Properties: t.Properties, Agent: &link.Redialer{
-			Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
-				d := net.Dialer{Timeout: 10 * time.Second}
-				conn, err := d.DialContext(ctx, "unix", t.Socket)
-				if err != nil {
-					return nil, err
-				}
-				return conn, nil
-			},
-		}}
+		dial := func(ctx context.Context) (io.ReadWriteCloser, error) {
+			d := net.Dialer{Timeout: 10 * time.Second}
+			conn, err := d.DialContext(ctx, "unix", t.Socket)
+			if err != nil {
+				return nil, err
+			}
+			return conn, nil
+		}
+		if t.VM != nil {
+			m, err := machine.New(t.VM.config(), log.With("tee", t.Name))
+			if err != nil {
+				return nil, nil, fmt.Errorf("tees: %s: %w", t.Name, err)
+			}
+			machines, dial = append(machines, m), m.Dial
+		}
+		all[i] = broker.TEE{Name: t.Name, Properties: t.Properties, Agent: &link.Redialer{Dial: dial}}
 	}
-	return all
+	return all, machines, nil
 }

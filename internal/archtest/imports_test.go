@@ -64,7 +64,7 @@ var layers = []struct {
 	{[]string{".", "suit", "attest", "tee", "link", "transport"}, 2},
 	{[]string{"suit/processor", "suit/describe", "tee/", "attest/"}, 3},
 	{[]string{"agent", "tam", "internal/inspect"}, 4},
-	{[]string{"broker", "tam/", "examples"}, 5},
+	{[]string{"broker", "tam/", "examples", "tee/vm"}, 5},
 	{[]string{"internal/", "bench", "e2e", "teeptest"}, 6},
 	{[]string{"cmd"}, 8},
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
@@ -23,6 +22,23 @@ const (
 	secretSize  = 32
 	checkSize   = 8
 )
+
+// DeviceSecret is the key source of last resort: a random secret in a file of the folder. It keeps out
+// whoever gets at the sealed files without it, and nobody who can read the folder.
+type DeviceSecret struct{}
+
+var _ seal.KeySource = DeviceSecret{}
+
+// Open implements seal.KeySource. There is no counter.
+func (DeviceSecret) Open(disk seal.Disk, rand io.Reader) ([]byte, seal.MonotonicCounter, error) {
+	secret, err := deviceSecret(disk, rand)
+	return secret, nil, err
+}
+
+// Weaknesses implements seal.KeySource.
+func (DeviceSecret) Weaknesses() []string {
+	return []string{"sealing key from a device secret in a file: whoever reads that file can read and forge the sealed state"}
+}
 
 // deviceSecret reads the device secret, or makes it at first start.
 //
@@ -60,11 +76,11 @@ func ignoreEOF(err error) error {
 
 // makeSecret makes a new device secret, unless there is state that another one has sealed.
 func makeSecret(disk seal.Disk, rand io.Reader) ([]byte, error) {
-	names, err := disk.List(".")
+	begun, err := seal.HasStore(disk)
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(names, "root") {
+	if begun {
 		return nil, fmt.Errorf("%w: the file %s is missing but there is sealed state: restore it from a backup, or empty the folder to begin anew with a new identity", tee.ErrCorrupt, secretFile)
 	}
 	secret := make([]byte, secretSize)

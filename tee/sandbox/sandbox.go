@@ -53,8 +53,15 @@ type Config struct {
 	Confinement *confine.Report
 	// Require names the walls without which the TEE does not open (confine.ErrMissing).
 	Require []confine.Wall
-	// Counter finds rollback of the whole folder; nil is reported as a weakness.
+	// Keys is what the sealed state is protected by; nil means a device secret in a file of the
+	// folder, which is reported as a weakness.
+	Keys seal.KeySource
+	// Counter finds rollback of the whole folder; nil means that of Keys. None is reported as a
+	// weakness.
 	Counter seal.MonotonicCounter
+	// Boundary says in words what the boundary around this TEE does not keep out, where that is not
+	// the one between processes of a device: tee/vm draws another. nil means the sandbox's own.
+	Boundary []string
 	// Applications are the limits of applications that state none, field by field.
 	Applications tee.Limits
 	// MaxSessions bounds open applications, MaxParallel running ones, MaxAppBytes the sealed
@@ -75,6 +82,7 @@ type TEE struct {
 	store    *seal.Store
 	runtime  *wasm.Runtime
 	secrets  *secretmem.Page
+	counted  bool // there is a monotonic counter
 	release  func() error
 }
 
@@ -126,7 +134,7 @@ func open(ctx context.Context, cfg Config, disk seal.Disk) (*TEE, error) {
 	if err != nil {
 		return nil, errors.Join(err, secrets.Close())
 	}
-	t.identity.Measurement, t.identity.Weaknesses = measurement, cfg.weaknesses(report)
+	t.identity.Measurement, t.identity.Weaknesses = measurement, cfg.weaknesses(report, t.counted)
 	return t, nil
 }
 
@@ -148,10 +156,14 @@ var errNotConfined = errors.New("the process was not confined")
 
 // unseal opens, or makes, what is in the folder.
 func (t *TEE) unseal(ctx context.Context, cfg Config, disk seal.Disk) error {
-	secret, err := deviceSecret(disk, cfg.Rand)
+	secret, counter, err := cfg.keys().Open(disk, cfg.Rand)
 	if err != nil {
 		return err
 	}
+	if cfg.Counter != nil {
+		counter = cfg.Counter
+	}
+	t.counted = counter != nil
 	defer clear(secret)
 	sealing, err := hkdf.Key(sha256.New, secret, nil, "go-teep sandbox sealing", 32)
 	if err != nil {
@@ -160,7 +172,7 @@ func (t *TEE) unseal(ctx context.Context, cfg Config, disk seal.Disk) error {
 	if sealing, err = t.secrets.Keep(sealing); err != nil {
 		return err
 	}
-	t.store, err = seal.Open(seal.Config{Disk: disk, Secret: sealing, Rand: cfg.Rand, Counter: cfg.Counter,
+	t.store, err = seal.Open(seal.Config{Disk: disk, Secret: sealing, Rand: cfg.Rand, Counter: counter,
 		Logger: cfg.Logger, MaxAppBytes: cfg.MaxAppBytes})
 	if err != nil {
 		return err
@@ -214,15 +226,28 @@ func (cfg Config) identity(ueid []byte) tee.Identity {
 	}
 }
 
-// weaknesses says what this TEE does not protect against. It is evidence: nothing is left out.
-func (cfg Config) weaknesses(r confine.Report) []string {
-	w := []string{
-		"software TEE: the administrator of the device can read its memory",
-		"measurement of the agent by the agent itself: not rooted in hardware",
-		"sealing key from a device secret in a file: whoever reads that file can read and forge the sealed state",
-		"keys are copied to ordinary memory of the process while they are used",
+func (cfg Config) keys() seal.KeySource {
+	if cfg.Keys == nil {
+		return DeviceSecret{}
 	}
-	if cfg.Counter == nil {
+	return cfg.Keys
+}
+
+// processBoundary is what the boundary between processes does not keep out.
+var processBoundary = []string{
+	"software TEE: the administrator of the device can read its memory",
+	"measurement of the agent by the agent itself: not rooted in hardware",
+}
+
+// weaknesses says what this TEE does not protect against. It is evidence: nothing is left out.
+func (cfg Config) weaknesses(r confine.Report, counted bool) []string {
+	boundary := cfg.Boundary
+	if boundary == nil {
+		boundary = processBoundary
+	}
+	w := append(clone(boundary), cfg.keys().Weaknesses()...)
+	w = append(w, "keys are copied to ordinary memory of the process while they are used")
+	if !counted {
 		w = append(w, "no monotonic counter: rollback of the whole store is not detected")
 	}
 	return append(w, r.Weaknesses()...)

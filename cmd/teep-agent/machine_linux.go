@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/go-teep/teep/attest/hardware"
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/link"
+	"github.com/go-teep/teep/tee/sandbox"
+	"github.com/go-teep/teep/tee/sandbox/confine"
+	"github.com/go-teep/teep/tee/seal"
+	"github.com/go-teep/teep/tee/vm"
+	"github.com/go-teep/teep/tee/vm/image"
+)
+
+// virtualMachine is the machine whose first process this is.
+type virtualMachine struct{ *vm.Machine }
+
+// beFirstProcess is main in a machine that boots an image: it makes the machine usable, carries out
+// the command that the kernel's command line names behind "--", or else serves, and powers off.
+func beFirstProcess() {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	m, err := vm.Boot(log)
+	defer m.PowerOff()
+	if err != nil {
+		log.Error("the machine is not usable", "err", err)
+		return
+	}
+	// QEMU's loader for UEFI appends a parameter of the kernel's, which comes behind "--" then.
+	args := slices.DeleteFunc(os.Args[1:], func(arg string) bool { return strings.HasPrefix(arg, "initrd=") })
+	if len(args) == 0 {
+		args = []string{"serve", "--config", path.Join(image.ConfigPath, "agent.yaml")}
+	}
+	if code := program.Main(root(&place{machine: &virtualMachine{m}}), args, os.Stderr); code != program.ExitOK {
+		log.Error("the agent ended", "code", code)
+	}
+}
+
+// runInMachine is launch for the first process of a machine, which is the TEE itself.
+func runInMachine(ctx context.Context, t *task, m machine) error {
+	if t.Serve != nil {
+		if err := t.Serve.readTrust(t.Config.Trust); err != nil {
+			return err
+		}
+	}
+	measurement, err := sandbox.MeasureExecutable()
+	if err != nil {
+		return err
+	}
+	// A machine has no lock and no socket.
+	files := []*os.File{lockFile: nil, socketFile: nil}
+	devices, opened, err := openHardware(ctx, t.Config, &files)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	t.Hardware = devices
+	inside := &surroundings{
+		Confined: &confine.Confined{Files: files, Measurement: measurement},
+		machine:  m,
+	}
+	return t.carryOut(ctx, inside, os.Stdout, os.Stderr)
+}
+
+func (m *virtualMachine) open(ctx context.Context, c *configuration, s sandbox.Config) (*sandbox.TEE, error) {
+	keys, err := keySource(c)
+	if err != nil {
+		return nil, err
+	}
+	s.Keys = keys
+	return m.Open(ctx, s, vm.Keeper{
+		Processor: slices.Contains(c.Attestation.Formats, hardware.TSM),
+		Measured:  slices.Contains(c.Attestation.Formats, hardware.TPM) || slices.Contains(c.Attestation.Formats, hardware.TSM),
+	})
+}
+
+// keySource is what the configuration says that the state is sealed under.
+func keySource(c *configuration) (seal.KeySource, error) {
+	switch c.Sealing.Key {
+	case sealingDeviceSecret:
+		return sandbox.DeviceSecret{}, nil
+	case "":
+		return nil, fmt.Errorf("%s: sealing.key is missing: write %s, %s, or %s for a file on the host's disk", c.Path, sealingTPM, sealingSNP, sealingDeviceSecret)
+	}
+	return nil, fmt.Errorf("%s: sealing.key %s is not available", c.Path, c.Sealing.Key)
+}
+
+func (m *virtualMachine) serve(ctx context.Context, c *configuration, a link.Agent, o link.ServeOptions) error {
+	channel, err := vm.ParseChannel(c.Channel)
+	if err != nil {
+		return err
+	}
+	return m.Serve(ctx, channel, a, o)
+}

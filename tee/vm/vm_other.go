@@ -1,0 +1,6 @@
+//go:build !linux
+
+package vm
+
+// FirstProcess is false: machines are Linux.
+func FirstProcess() bool { return false }
