@@ -176,8 +176,14 @@ func readActor(r *scan.Reader) (ActorID, error) {
 			err = fmt.Errorf("UUID has %d bytes, not 16", len(u))
 		}
 		return r.Since(start), err
-	case scan.Bytes, scan.Text:
-		_, err := r.Item()
+	case scan.Bytes:
+		_, err := r.Bytes()
+		return r.Since(start), err
+	case scan.Text:
+		s, err := r.Text()
+		if err == nil {
+			err = checkDisplayText(string(s))
+		}
 		return r.Since(start), err
 	}
 	v, err := r.Int()

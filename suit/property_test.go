@@ -35,12 +35,15 @@ var (
 	genParameters = rapid.Custom(drawParameters)
 )
 
+// wrappedInfo is a COSE_Encrypt with one recipient, [h”, {5: h”}, nil, [[h”, {1: -3}, h”]]], tagged.
+var wrappedInfo = []byte{0xd8, 96, 0x84, 0x40, 0xa1, 0x05, 0x40, 0xf6, 0x81, 0x83, 0x40, 0xa1, 0x01, 0x22, 0x40}
+
 func drawParameters(t *rapid.T) suit.Parameters {
 	var p suit.Parameters
 	number := rapid.Uint64()
 	for range rapid.IntRange(1, 5).Draw(t, "parameters") {
 		var err error
-		switch rapid.IntRange(1, 20).Draw(t, "which") {
+		switch rapid.IntRange(1, 22).Draw(t, "which") {
 		case 1:
 			p.SetVendorID(suit.VendorID{UUID: suit.NewVendorID(rapid.String().Draw(t, "domain"))})
 		case 2:
@@ -87,6 +90,10 @@ func drawParameters(t *rapid.T) suit.Parameters {
 		case 20:
 			p2 := rapid.Int64Range(-1000, -1).Draw(t, "custom")
 			err = p.SetRaw(suit.ParameterLabel(p2), []byte{0xf5})
+		case 21:
+			p.SetDeviceID(suit.NewVendorID(rapid.String().Draw(t, "device")))
+		case 22:
+			err = p.SetEncryptionInfo(wrappedInfo)
 		}
 		if err != nil {
 			t.Fatal(err)

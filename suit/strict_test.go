@@ -190,6 +190,7 @@ func TestManifestIsStrict(t *testing.T) {
 		{"metadata file type 4", params(t, 30, enc(t, dict{5: 4})), "component-metadata", parse},
 		{"metadata time untagged", params(t, 30, enc(t, dict{6: 5})), "component-metadata", parse},
 		{"metadata no actors", params(t, 30, enc(t, dict{2: dict{}})), "component-metadata", parse},
+		{"metadata actor with a line end", params(t, 30, enc(t, dict{2: dict{"a\nb": 1}})), "component-metadata", parse},
 		{"metadata unknown", params(t, 30, enc(t, dict{9: 1})), "component-metadata", parameter},
 		{"custom parameter as list", params(t, -300, []int{1}), "custom(-300)", parse},
 	} {
@@ -241,17 +242,19 @@ func TestUnsortedManifestIsAccepted(t *testing.T) {
 func TestTextIsStrict(t *testing.T) {
 	text := func(v any) []byte { return manifestWith(t, func(m dict) { m[23] = enc(t, v) }) }
 	for name, data := range map[string][]byte{
-		"no language":       text(dict{}),
-		"language tag":      text(dict{"e n": dict{1: "x"}}),
-		"long language tag": text(dict{"abcdefghi": dict{1: "x"}}),
-		"language digit":    text(dict{"1a": dict{1: "x"}}),
-		"trailing hyphen":   text(dict{"en-": dict{1: "x"}}),
-		"label 5":           text(dict{"en": dict{5: "x"}}),
-		"label 0":           text(dict{"en": dict{0: "x"}}),
-		"number":            text(dict{"en": dict{1: 1}}),
-		"invalid UTF-8":     manifestWith(t, func(m dict) { m[23] = []byte{0xa1, 0x62, 'e', 'n', 0xa1, 1, 0x61, 0xff} }),
-		"foreign component": manifestWith(t, func(m dict) { m[23] = []byte{0xa1, 0x62, 'e', 'n', 0xa1, 0x81, 0x41, 'b', 0xa0} }),
-		"component label 9": manifestWith(t, func(m dict) { m[23] = []byte{0xa1, 0x62, 'e', 'n', 0xa1, 0x81, 0x41, 'a', 0xa1, 9, 0x60} }),
+		"no language":             text(dict{}),
+		"language tag":            text(dict{"e n": dict{1: "x"}}),
+		"long language tag":       text(dict{"abcdefghi": dict{1: "x"}}),
+		"language digit":          text(dict{"1a": dict{1: "x"}}),
+		"trailing hyphen":         text(dict{"en-": dict{1: "x"}}),
+		"label 5":                 text(dict{"en": dict{5: "x"}}),
+		"label 0":                 text(dict{"en": dict{0: "x"}}),
+		"number":                  text(dict{"en": dict{1: 1}}),
+		"invalid UTF-8":           manifestWith(t, func(m dict) { m[23] = []byte{0xa1, 0x62, 'e', 'n', 0xa1, 1, 0x61, 0xff} }),
+		"foreign component":       manifestWith(t, func(m dict) { m[23] = []byte{0xa1, 0x62, 'e', 'n', 0xa1, 0x81, 0x41, 'b', 0xa0} }),
+		"version with a line end": manifestWith(t, func(m dict) { m[23] = []byte{0xa1, 0x62, 'e', 'n', 0xa1, 0x81, 0x41, 'a', 0xa1, 8, 0x62, '1', '\n'} }),
+		"escape in a version":     manifestWith(t, func(m dict) { m[23] = []byte{0xa1, 0x62, 'e', 'n', 0xa1, 0x81, 0x41, 'a', 0xa1, 7, 0x62, '1', 0x1b} }),
+		"component label 9":       manifestWith(t, func(m dict) { m[23] = []byte{0xa1, 0x62, 'e', 'n', 0xa1, 0x81, 0x41, 'a', 0xa1, 9, 0x60} }),
 	} {
 		if _, err := suit.ParseManifest(data); err == nil || !strings.Contains(err.Error(), "text") {
 			t.Errorf("%s: got %v, want an error in text", name, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unicode"
 
 	"github.com/go-teep/teep/suit/internal/scan"
 )
@@ -181,7 +182,23 @@ func (l *LanguageText) readComponent(r *scan.Reader, components []ComponentID) e
 			return at(err, id.String())
 		}
 	}
+	for _, l := range []ComponentTextLabel{TextVersionRequired, TextCurrentVersion} {
+		if err := checkDisplayText(c.Text[l]); err != nil {
+			return at(err, id.String()+" "+l.String())
+		}
+	}
 	l.Components = append(l.Components, c)
+	return nil
+}
+
+// checkDisplayText refuses what is in none of the Unicode general categories L, M, N, P, S and Zs, such
+// as control characters and line ends (update management §3.3, §3.4, §4.6).
+func checkDisplayText(s string) error {
+	for _, c := range s {
+		if !unicode.In(c, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Zs) {
+			return fmt.Errorf("character %U may not be in this text: letters, marks, numbers, punctuation, symbols and spaces may", c)
+		}
+	}
 	return nil
 }
 

@@ -196,7 +196,12 @@ var specifications = map[string]string{
 	"TEEP": "../shared/spec/teep-protocol.md",
 	"HTTP": "../shared/spec/teep-over-http.md",
 
-	"SUIT-REPORT": "../shared/spec/suit-report.md",
+	"SUIT-REPORT":     "../shared/spec/suit-report.md",
+	"SUIT-MANIFEST":   "../shared/spec/suit-manifest.md",
+	"SUIT-TRUST":      "../shared/spec/suit-trust-domains.md",
+	"SUIT-ENCRYPTION": "../shared/spec/suit-firmware-encryption.md",
+	"SUIT-UPDATE":     "../shared/spec/suit-update-management.md",
+	"SUIT-MTI":        "../shared/spec/suit-mti.md",
 }
 
 // TestConformanceTableIsComplete: each sentence of a text with a key word has a row in its section.
