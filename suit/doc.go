@@ -10,7 +10,7 @@
 //	fmt.Println(authenticated.Manifest.SequenceNumber)
 //
 // [ParseEnvelope] looks at the outside only; the manifest is parsed by [Envelope.Verify], after its
-// signature was checked (SUIT §6.2). To run a manifest use package suit/processor, to write one
+// signature was checked (SUIT §6.2). The example of [Envelope.Verify] is that, whole. To run a manifest use package suit/processor, to write one
 // from a description use package suit/describe, and to see what is in one use [Annotate].
 //
 // # Building

@@ -2,6 +2,7 @@ package suit_test
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log"
 
@@ -39,6 +40,39 @@ func Example() {
 	// directive-override-parameters
 	// directive-fetch
 	// condition-image-match
+}
+
+// Verify a manifest in ten lines: whom to trust, the envelope, its signature, what is in it.
+func ExampleEnvelope_Verify() {
+	author, err := cose.GenerateKey(rand.Reader, cose.AlgEd25519)
+	if err != nil {
+		log.Fatal(err)
+	}
+	data := hello(author) // what arrives from outside
+
+	keys, err := cose.NewKeySet(author.Public())
+	if err != nil {
+		log.Fatal(err)
+	}
+	envelope, err := suit.ParseEnvelope(data)
+	if err != nil {
+		log.Fatal(err)
+	}
+	verified, err := envelope.Verify(keys, suit.VerifyOptions{})
+	fmt.Println(err, verified.Manifest.SequenceNumber, verified.Algorithm)
+
+	stranger, err := cose.GenerateKey(rand.Reader, cose.AlgEd25519)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if keys, err = cose.NewKeySet(stranger.Public()); err != nil {
+		log.Fatal(err)
+	}
+	_, err = envelope.Verify(keys, suit.VerifyOptions{})
+	fmt.Println(errors.Is(err, suit.ErrUnauthorized))
+	// Output:
+	// <nil> 1 Ed25519
+	// true
 }
 
 func hello(author *cose.Key) []byte {

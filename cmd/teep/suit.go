@@ -19,12 +19,13 @@ func suitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "suit",
 		Short: "Author, sign and inspect SUIT manifests",
-		Example: `  teep suit create -f hello.yaml -o hello.suit
+		Example: `  teep suit template show integrated > hello.yaml
+  teep suit create -f hello.yaml -o hello.suit
   teep suit sign --key dev.pem hello.suit
   teep suit verify --key dev.pub.pem hello.suit
   teep suit show hello.suit`,
 	}
-	c.AddCommand(suitCreate(), suitSchema(), suitSign(), suitVerify(), suitShow(), suitDiff(), suitExplain(), suitSever(), suitAddPayload(),
+	c.AddCommand(suitTemplate(), suitCreate(), suitSchema(), suitSign(), suitVerify(), suitShow(), suitDiff(), suitExplain(), suitSever(), suitAddPayload(),
 		suitRun(), suitEncrypt(), suitPersonalize())
 	return c
 }

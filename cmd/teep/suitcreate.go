@@ -26,7 +26,7 @@ devices fetch by URI are written to the folder --payloads, ready to be served. T
 that say "info: separate" are written to the folder --infos: whoever distributes the keys needs them, and
 'teep suit personalize' makes the manifest for each device of them.
 
-A description of one component:
+'teep suit template list' has descriptions to start from. One of one component:
 
   manifest-component-id: [hello, manifest]
   sequence-number: 1

@@ -172,3 +172,30 @@ func TestSuitShowCommand(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }
+
+func TestSuitTemplates(t *testing.T) {
+	for _, c := range []struct {
+		args       []string
+		code       int
+		want, says string
+	}{
+		{[]string{"list"}, 0, "download", ""}, {[]string{"list"}, 0, "SUIT §7.1", ""},
+		{[]string{"show", "integrated"}, 0, "integrated: true", ""}, {[]string{"show", "nothing"}, 2, "", "there are boot"}, {[]string{"show"}, 2, "", "NAME"},
+	} {
+		code, stdout, stderr := run(t, "", append([]string{"suit", "template"}, c.args...)...)
+		if code != c.code || !strings.Contains(stdout, c.want) || !strings.Contains(stderr, c.says) {
+			t.Errorf("%v: exit code %d: %s%s", c.args, code, stdout, stderr)
+		}
+	}
+	// What is shown is a description.
+	_, text, _ := run(t, "", "suit", "template", "show", "integrated")
+	dir := t.TempDir()
+	for name, content := range map[string]string{"hello.yaml": text, "app.bin": "an application"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, _, stderr := run(t, "", "suit", "create", "-f", filepath.Join(dir, "hello.yaml"), "-o", filepath.Join(dir, "hello.suit")); code != 0 {
+		t.Errorf("a template does not build: %s", stderr)
+	}
+}

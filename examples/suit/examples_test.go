@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/cose"
+	examples "github.com/go-teep/teep/examples/suit"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/suit/describe"
 	"github.com/go-teep/teep/suit/distribute"
@@ -243,6 +244,35 @@ func TestExamples(t *testing.T) {
 			}
 			golden(t, name, trail.String())
 		})
+	}
+}
+
+// Each scenario of the texts has a template, which says what it is for.
+func TestTemplates(t *testing.T) {
+	all, err := examples.Templates()
+	if err != nil || len(all) != len(outcomes) {
+		t.Fatalf("%d templates, %d outcomes: %v", len(all), len(outcomes), err)
+	}
+	sections := map[string]string{} // of the texts, by name of the template
+	for _, tmpl := range all {
+		if _, ok := outcomes[tmpl.Name]; !ok || len(tmpl.About) < 20 || len(tmpl.About) > 280 {
+			t.Errorf("template %s is about %q", tmpl.Name, tmpl.About)
+		}
+		if !bytes.HasPrefix(tmpl.Text, []byte("# yaml-language-server: $schema="+examples.SchemaFile+"\n")) {
+			t.Errorf("template %s does not name the schema", tmpl.Name)
+		}
+		sections[tmpl.Name] = tmpl.About
+	}
+	for section, name := range map[string]string{
+		"SUIT §7.1": "download", "SUIT §7.2": "boot", "§7.3": "download", "SUIT §7.4": "install", "SUIT §7.5": "integrated",
+		"§7.7": "install", "SUIT §7.8": "slots", "trust domains §template-dependency": "dependency",
+		"trust domains §integrated-dependencies": "bundle", "trust domains §template-encrypted-manifest": "envelope",
+		"trust domains §staging-and-installation": "staged", "trust domains §operating-on-multiple-components": "several",
+		"override-encryption-info template": "separate", "firmware encryption": "encrypted", "update management": "conditions",
+	} {
+		if !strings.Contains(sections[name], section) {
+			t.Errorf("template %s is about %q, not %s", name, sections[name], section)
+		}
 	}
 }
 

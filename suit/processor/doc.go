@@ -11,6 +11,8 @@
 //	report, err = p.Invoke(ctx, manifestID, processor.Options{})
 //	report, err = p.Uninstall(ctx, manifestID, processor.Options{})
 //
+// The example of [Processor.Update] is that, whole: it verifies a manifest and runs it in ten lines.
+//
 // Every call returns a SUIT report, also when it fails; an error is always a [*Failure] that
 // carries the reason of the report and the place in the manifest.
 //

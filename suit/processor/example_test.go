@@ -38,6 +38,27 @@ func Example() {
 	// <nil> true hello
 }
 
+// Verify a manifest and run it, in ten lines: whom to trust, the device, the processor, the run.
+func ExampleProcessor_Update() {
+	author, envelope := authored() // what arrives from outside
+
+	trusted, err := processor.NewSigners(processor.Signer{Key: author, Rights: processor.AllComponents()})
+	check(err)
+	device := memory.New(processor.Identity{Vendor: suit.NewVendorID("example.com"), Class: suit.NewVendorID("class")})
+	p, err := processor.New(processor.Config{Platform: device, Authority: trusted, Components: []suit.ComponentID{suit.NewComponentID("app")}})
+	check(err)
+	_, err = p.Update(context.Background(), envelope, processor.UpdateOptions{})
+	check(err)
+	fmt.Printf("%s\n", device.State().Content["'app'"])
+	// Output: hello
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
 // authored is the work of the author: a manifest with its payload, signed.
 func authored() (public *cose.Key, envelope []byte) {
 	var identity, from suit.Parameters
