@@ -49,13 +49,14 @@ func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryReque
 	known := state.Query{
 		DataItems: uint64(q.DataItems), Profile: profileNumbers(profile), Key: m.opened.Key.Thumbprint(),
 		Anonymous: q.Token == nil && q.Challenge == nil, KeyExpires: m.expires,
-		Timestamps: freshness == teep.FreshnessTimestamp,
+		Timestamps: freshness == teep.FreshnessTimestamp, Formats: a.wantedFormats(q),
 	}
 	if err := a.heardFrom(m.tam.Name, known); err != nil {
 		return nil, err
 	}
 	r, err := a.response(ctx, m.tam, question{
 		items: q.DataItems, token: q.Token, challenge: q.Challenge, profile: profile, freshness: freshness,
+		formats: known.Formats,
 	})
 	if err != nil {
 		return nil, err

@@ -133,7 +133,7 @@ func (a *Agent) unsolicited(ctx context.Context, ask link.Ask, tam *trust.TAM) (
 	if q.Timestamps {
 		freshness = teep.FreshnessTimestamp
 	}
-	r, err := a.response(ctx, tam, question{items: teep.DataItem(q.DataItems), profile: profileOf(q.Profile), freshness: freshness})
+	r, err := a.response(ctx, tam, question{items: teep.DataItem(q.DataItems), profile: profileOf(q.Profile), freshness: freshness, formats: q.Formats})
 	if err != nil {
 		// Then the TAM asks again.
 		a.log.Info("no unsolicited QueryResponse", "tam", tam.Name, "error", err)

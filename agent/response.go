@@ -28,6 +28,8 @@ type question struct {
 	challenge []byte
 	profile   teep.SUITProfile
 	freshness teep.FreshnessMechanism
+	// formats are what the TAM wants Evidence to be, preferred first; nil: it does not say.
+	formats []string
 }
 
 // response makes the QueryResponse for a TAM. It holds what is the TAM's own, and nothing of what
@@ -53,7 +55,9 @@ func (a *Agent) response(ctx context.Context, tam *trust.TAM, q question) (*teep
 		}
 	}
 	if q.items.Has(teep.DataExtensions) {
-		r.ExtensionList = []teep.ExtensionInfo{}
+		if err := a.nameExtensions(r); err != nil {
+			return nil, err
+		}
 	}
 	if q.items.Has(teep.DataSUITReports) {
 		if r.SUITReports, err = a.bootReports(record, tam, q); err != nil {
@@ -89,7 +93,7 @@ func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state
 	if q.freshness == teep.FreshnessTimestamp {
 		request.Nonce = nil
 	}
-	evidence, err := a.cfg.Attester.Attest(ctx, "", request)
+	evidence, err := a.cfg.Attester.Attest(ctx, a.chooseFormat(tam.Name, q.formats), request)
 	if err != nil {
 		return fmt.Errorf("agent: evidence: %w", err)
 	}

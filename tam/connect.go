@@ -83,6 +83,12 @@ func (t *TAM) queryRequest(ctx context.Context, q query) ([]byte, error) {
 		m.FreshnessMechanisms = []teep.FreshnessMechanism{teep.FreshnessNonce, teep.FreshnessTimestamp}
 	}
 	m.DataItems = items
+	if q.attested {
+		var err error
+		if m.Extensions, err = teep.EvidenceFormatsOption(t.wanted); err != nil {
+			return nil, err
+		}
+	}
 	if q.evidence != nil {
 		m.AttestationFormat, m.AttestationPayload = q.evidence.MediaType, q.evidence.Payload
 	}

@@ -38,6 +38,7 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 	if err != nil {
 		return t.refuse(ctx, s, teep.ErrPermanentError, err.Error(), err)
 	}
+	t.logFormats(ctx, s, m)
 	// Two messages of one device may race. The loser looks at the device anew; if what it lost
 	// to was the same message, its challenge is used up now.
 	for range 3 {

@@ -43,6 +43,9 @@ type Config struct {
 	// a verifier which this TAM trusts signed them, that cnf names the agent, and that they
 	// are fresh (TEEP §7.1.1.1). nil: they are refused.
 	Results attest.Verifier
+	// EvidenceFormats are the media types that Evidence should have, the preferred one first; agents
+	// that know this project's extension choose among them. Empty: agents give what they prefer.
+	EvidenceFormats []string
 	// Attester attests the TAM itself to agents that demand it (ERR_ATTESTATION_REQUIRED).
 	// nil: the demand is logged.
 	Attester attest.Attester
@@ -186,6 +189,7 @@ type TAM struct {
 	verifier attest.Verifier
 	results  attest.Verifier
 	attester attest.Attester
+	wanted   []string // formats of Evidence
 	recorder Recorder
 	hideFor  func(agent []byte) *cose.Key
 	store    Store
@@ -226,7 +230,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 	}
 	t := &TAM{
 		signers: make(map[cose.Algorithm]cose.Signer), decrypt: c.DecryptionKeys,
-		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, recorder: c.Recorder, hideFor: c.AgentEncryption,
+		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, wanted: c.EvidenceFormats, recorder: c.Recorder, hideFor: c.AgentEncryption,
 		distribution: c.Distribution,
 		store:        c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
 		allow: c.AllowList, clock: c.Clock, rand: c.Rand, log: c.Logger,

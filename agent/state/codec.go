@@ -110,12 +110,13 @@ type wireTAM struct {
 }
 
 type wireQuery struct {
-	DataItems  uint64  `cbor:"1,keyasint"`
-	Profile    []int64 `cbor:"2,keyasint"`
-	Key        []byte  `cbor:"3,keyasint"`
-	Anonymous  bool    `cbor:"4,keyasint,omitempty"`
-	KeyExpires int64   `cbor:"5,keyasint,omitempty"`
-	Timestamps bool    `cbor:"6,keyasint,omitempty"`
+	DataItems  uint64   `cbor:"1,keyasint"`
+	Profile    []int64  `cbor:"2,keyasint"`
+	Key        []byte   `cbor:"3,keyasint"`
+	Anonymous  bool     `cbor:"4,keyasint,omitempty"`
+	KeyExpires int64    `cbor:"5,keyasint,omitempty"`
+	Timestamps bool     `cbor:"6,keyasint,omitempty"`
+	Formats    []string `cbor:"7,keyasint,omitempty"`
 }
 
 type wirePassport struct {
@@ -187,7 +188,7 @@ func (t *TAM) wire() wireTAM {
 		NotBefore: seconds(t.NotBefore), Reply: t.Reply, Updates: t.Updates}
 	if q := t.Query; q != nil {
 		w.Query = &wireQuery{DataItems: q.DataItems, Profile: q.Profile[:], Key: notNil(q.Key), Anonymous: q.Anonymous,
-			KeyExpires: seconds(q.KeyExpires), Timestamps: q.Timestamps}
+			KeyExpires: seconds(q.KeyExpires), Timestamps: q.Timestamps, Formats: q.Formats}
 	}
 	if p := t.Passport; p != nil {
 		w.Passport = &wirePassport{Format: p.Format, Result: notNil(p.Result), Received: seconds(p.Received)}
@@ -281,7 +282,7 @@ func (t *wireTAM) tam() (TAM, error) {
 			return TAM{}, fmt.Errorf("TAM %q: a SUIT profile has 4 algorithms, not %d", t.Name, len(q.Profile))
 		}
 		tam.Query = &Query{DataItems: q.DataItems, Profile: [4]int64(q.Profile), Key: q.Key, Anonymous: q.Anonymous,
-			KeyExpires: instant(q.KeyExpires), Timestamps: q.Timestamps}
+			KeyExpires: instant(q.KeyExpires), Timestamps: q.Timestamps, Formats: q.Formats}
 	}
 	if p := t.Passport; p != nil {
 		tam.Passport = &Passport{Format: p.Format, Result: p.Result, Received: instant(p.Received)}

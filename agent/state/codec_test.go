@@ -34,7 +34,7 @@ func full() *state.Record {
 	r.Pending = &state.Pending{Message: *content, TAM: "one", Since: at, Attempts: 2}
 	r.TAMs["one"] = state.TAM{
 		Name: "one", LastContact: at, Failed: true, Failures: 3, NotBefore: at, Reply: []byte{1},
-		Query:    &state.Query{DataItems: 15, Profile: [4]int64{-16, -9, -29, 1}, Key: []byte{2}, Anonymous: true, KeyExpires: at, Timestamps: true},
+		Query:    &state.Query{DataItems: 15, Profile: [4]int64{-16, -9, -29, 1}, Key: []byte{2}, Anonymous: true, KeyExpires: at, Timestamps: true, Formats: []string{"a/b"}},
 		Passport: &state.Passport{Format: "f", Result: []byte{3}, Received: at},
 		Updates:  [][]byte{make([]byte, 16)},
 	}

@@ -188,6 +188,7 @@ type TAM struct {
 //	  ? 4: bool,                      ; it carried neither token nor challenge
 //	  ? 5: int,                       ; the key's certificate expires at, seconds since 1970
 //	  ? 6: bool,                      ; timestamps count as fresh
+//	  ? 7: [ + tstr ],                ; media types that it wants Evidence to be
 //	}
 type Query struct {
 	DataItems  uint64
@@ -196,6 +197,7 @@ type Query struct {
 	Anonymous  bool
 	KeyExpires time.Time
 	Timestamps bool
+	Formats    []string
 }
 
 // Passport is an Attestation Result that a TAM passed back, for other relying parties

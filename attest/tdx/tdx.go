@@ -11,6 +11,7 @@
 package tdx
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -62,11 +63,10 @@ type Cache interface {
 
 // Config configures [NewReports].
 type Config struct {
-	// Roots are Intel's SGX root certificates. Required: none is built in.
-	Roots *x509.CertPool
-	Cache Cache
-	// Owner names who loaded both.
-	Owner string
+	// Makers know Intel's SGX root certificates, as those of the manufacturer [OEMID]. Required: none
+	// is built in.
+	Makers appraisal.Endorsements
+	Cache  Cache
 }
 
 // Reports authenticates TDX quotes. It is safe for concurrent use if the cache is.
@@ -76,10 +76,33 @@ var _ bound.Reports = (*Reports)(nil)
 
 // NewReports checks the configuration.
 func NewReports(c Config) (*Reports, error) {
-	if c.Roots == nil || c.Cache == nil || c.Owner == "" {
-		return nil, errors.New("tdx: Intel's root, a cache of its collateral, and the name of who loaded them are needed")
+	if c.Makers == nil || c.Cache == nil {
+		return nil, errors.New("tdx: Intel's root and a cache of its collateral are needed")
 	}
 	return &Reports{c: c}, nil
+}
+
+// roots are Intel's that have not expired, and who vouches for them.
+func (r *Reports) roots(now time.Time) (*x509.CertPool, string, error) {
+	makers, err := r.c.Makers.Manufacturers()
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", eat.ErrLookup, err)
+	}
+	pool, owner := x509.NewCertPool(), ""
+	for i := range makers {
+		m := &makers[i]
+		if !bytes.Equal(m.OEMID, OEMID()) || !m.Expires.IsZero() && !now.Before(m.Expires) {
+			continue
+		}
+		for _, cert := range m.Roots {
+			pool.AddCert(cert)
+		}
+		owner = m.Owner
+	}
+	if owner == "" {
+		return nil, "", fmt.Errorf("%w: TDX quote: no root of the manufacturer pen:343 (Intel) is loaded that has not expired", attest.ErrUntrusted)
+	}
+	return pool, owner, nil
 }
 
 // Accepts implements [bound.Reports].
@@ -107,17 +130,21 @@ func (r *Reports) Read(ctx context.Context, data []byte, b bound.Beside) (out *b
 	if len(quote.ExtraBytes) != 0 {
 		return nil, fmt.Errorf("%w: TDX quote with %d bytes after it", attest.ErrFormat, len(quote.ExtraBytes))
 	}
-	options := verify.Options{TrustedRoots: r.c.Roots, Now: at(b.Now), Getter: r.c.Cache}
+	roots, owner, err := r.roots(b.Now)
+	if err != nil {
+		return nil, err
+	}
+	options := verify.Options{TrustedRoots: roots, Now: at(b.Now), Getter: r.c.Cache}
 	if err := verify.TdxQuoteContext(ctx, quote, &options); err != nil {
 		return nil, fmt.Errorf("%w: TDX quote: %w", attest.ErrUntrusted, err)
 	}
-	out, err = r.describe(quote)
+	out, err = describe(quote, owner)
 	if err != nil {
 		return nil, err
 	}
 	finding := eat.Finding{Claim: "tcb", Aspect: appraisal.Hardware, Value: appraisal.Affirmed,
 		Text: "up to date by the TCB info and the quoting enclave's identity that Intel signed, and not revoked"}
-	options = verify.Options{TrustedRoots: r.c.Roots, Now: at(b.Now), Getter: r.c.Cache, GetCollateral: true, CheckRevocations: true}
+	options = verify.Options{TrustedRoots: roots, Now: at(b.Now), Getter: r.c.Cache, GetCollateral: true, CheckRevocations: true}
 	if err := verify.TdxQuoteContext(ctx, quote, &options); err != nil {
 		finding.Value, finding.Text = appraisal.HardwareContraindicated, fmt.Sprintf("by the collateral in the cache: %v", err)
 	}
@@ -130,7 +157,7 @@ func at(now time.Time) *verify.TimeSet {
 }
 
 // describe turns an authentic quote into what is appraised.
-func (r *Reports) describe(quote *pb.QuoteV4) (*bound.Report, error) {
+func describe(quote *pb.QuoteV4, owner string) (*bound.Report, error) {
 	chain, err := verify.ExtractChainFromQuote(quote)
 	if err != nil {
 		return nil, fmt.Errorf("%w: TDX quote: %w", attest.ErrFormat, err)
@@ -147,7 +174,7 @@ func (r *Reports) describe(quote *pb.QuoteV4) (*bound.Report, error) {
 	body := quote.GetTdQuoteBody()
 	out := &bound.Report{
 		Bound:     body.GetReportData(),
-		Authority: eat.Authority{UEID: UEID(ppid), Class: appraisal.Class{OEMID: OEMID(), HWModel: model}, OEMID: OEMID(), Owner: r.c.Owner},
+		Authority: eat.Authority{UEID: UEID(ppid), Class: appraisal.Class{OEMID: OEMID(), HWModel: model}, OEMID: OEMID(), Owner: owner},
 		Debug:     eat.DebugDisabledSinceBoot,
 	}
 	if attributes := body.GetTdAttributes(); len(attributes) == 0 || attributes[0]&tdDebug != 0 {

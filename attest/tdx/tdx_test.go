@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-tdx-guest/verify"
 
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/appraisal"
 	"github.com/go-teep/teep/attest/bound"
 	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/attest/tdx"
@@ -39,16 +40,22 @@ func quoteOf(t testing.TB) *pb.QuoteV4 {
 	return q.(*pb.QuoteV4)
 }
 
-func root(t testing.TB) *x509.CertPool {
+// makers know the root of the sample quote as that of a vendor, until an end.
+func makers(t testing.TB, oemid []byte, end time.Time) *appraisal.Store {
 	t.Helper()
 	chain, err := verify.ExtractChainFromQuote(quoteOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(chain.RootCertificate)
-	return pool
+	store, err := appraisal.NewStore(&appraisal.Collateral{Owner: "Operator", Expires: end,
+		Manufacturers: []appraisal.Manufacturer{{OEMID: oemid, Roots: []*x509.Certificate{chain.RootCertificate}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
 }
+
+func root(t testing.TB) *appraisal.Store { return makers(t, tdx.OEMID(), testNow.AddDate(50, 0, 0)) }
 
 // cache is Intel's sample collateral, without what is named.
 type cache struct{ without string }
@@ -62,7 +69,7 @@ func (c cache) Get(url string) (map[string][]string, []byte, error) {
 
 func reports(t testing.TB, c tdx.Cache) *tdx.Reports {
 	t.Helper()
-	r, err := tdx.NewReports(tdx.Config{Roots: root(t), Cache: c, Owner: "Operator"})
+	r, err := tdx.NewReports(tdx.Config{Makers: root(t), Cache: c})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,17 +133,24 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: appraised: %t, %v", name, r != nil, err)
 		}
 	}
-	for name, c := range map[string]tdx.Config{"nothing": {}, "no cache": {Roots: root(t), Owner: "x"}, "no roots": {Cache: cache{}, Owner: "x"}} {
+	for name, c := range map[string]tdx.Config{"nothing": {}, "no cache": {Makers: root(t)}, "no roots": {Cache: cache{}}} {
 		if r, err := tdx.NewReports(c); err == nil {
 			t.Errorf("%s: %v", name, r)
 		}
 	}
-	other, err := tdx.NewReports(tdx.Config{Roots: x509.NewCertPool(), Cache: cache{}, Owner: "x"})
+	nobody, err := appraisal.NewStore()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := read(other, good, testNow); !errors.Is(err, attest.ErrUntrusted) || r != nil {
-		t.Error("other roots: ", err)
+	for name, known := range map[string]*appraisal.Store{"no roots": nobody, "another vendor's root": makers(t, []byte{0x19, 0x0e, 0x78}, time.Time{}),
+		"a root that expired": makers(t, tdx.OEMID(), testNow)} {
+		other, err := tdx.NewReports(tdx.Config{Makers: known, Cache: cache{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := read(other, good, testNow); !errors.Is(err, attest.ErrUntrusted) || r != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ type task struct {
 	Serve      *serveTask
 	Collateral *collateralTask
 	Keys       *keysTask
+	Enrol      *enrolTask
 	Hardware   handedHardware
 }
 
@@ -267,6 +268,8 @@ func (t *task) carryOut(ctx context.Context, inside *surroundings, stdout, stder
 	switch {
 	case t.Collateral != nil:
 		return printCollateral(ctx, t, inside, stdout)
+	case t.Enrol != nil:
+		return enrol(ctx, t, inside, stdout)
 	case t.Keys != nil:
 		return printKey(ctx, t, inside, stdout)
 	}

@@ -72,7 +72,7 @@ A configuration file:
 
 Start it with: teep-agent serve --config agent.yaml`,
 	}
-	c.AddCommand(serveCommand(at), collateralCommand(at), measureCommand(), keysCommand(at), confinedCommand())
+	c.AddCommand(serveCommand(at), collateralCommand(at), measureCommand(), keysCommand(at), enrolCommand(at), confinedCommand())
 	return c
 }
 

@@ -95,7 +95,7 @@ func TestOperatorSide(t *testing.T) {
 	}
 	defer store.Close()
 	log := slog.New(slog.DiscardHandler)
-	known, err := openCollateral(nil, log)
+	known, err := openCollateral(&verifierConfig{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

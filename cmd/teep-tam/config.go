@@ -58,12 +58,9 @@ type configuration struct {
 	SignKeys      []string `yaml:"signing-keys"`
 	DecryptKey    []string `yaml:"decryption-keys"`
 	// Distribution lets the TAM bring devices keys and data in manifests of its own.
-	Distribution distribution `yaml:"distribution"`
-	Verifier     struct {
-		Key        string   `yaml:"key"`
-		Collateral []string `yaml:"collateral"`
-	} `yaml:"verifier"`
-	Policy policy `yaml:"policy"`
+	Distribution distribution   `yaml:"distribution"`
+	Verifier     verifierConfig `yaml:"verifier"`
+	Policy       policy         `yaml:"policy"`
 	// Tenants is the folder of the tenants, each in a folder with its own configuration; TenantOf leads
 	// from there back to this file.
 	Tenants  string `yaml:"tenants"`
@@ -113,7 +110,7 @@ func load(path string) (*configuration, error) {
 	}
 	c.path = path
 	for _, p := range []*string{
-		&c.Blobs, &c.Verifier.Key, &c.Distribution.Key, &c.Tenants, &c.TenantOf,
+		&c.Blobs, &c.Distribution.Key, &c.Tenants, &c.TenantOf,
 		&c.TEEP.TLS.Certificate, &c.TEEP.TLS.Key, &c.API.TLS.Certificate, &c.API.TLS.Key,
 	} {
 		*p = config.Relative(path, *p)
@@ -122,11 +119,12 @@ func load(path string) (*configuration, error) {
 	if !isPostgres(c.Store) {
 		c.Store = config.Relative(path, c.Store)
 	}
-	for _, list := range [][]string{c.SignKeys, c.DecryptKey, c.Verifier.Collateral} {
+	for _, list := range [][]string{c.SignKeys, c.DecryptKey} {
 		for i := range list {
 			list[i] = config.Relative(path, list[i])
 		}
 	}
+	c.Verifier.relative(path)
 	if err := errors.Join(c.protocolOptions.resolve(path), c.TEEP.Limits.check()); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -142,8 +140,6 @@ func (c *configuration) check() error {
 	switch {
 	case len(c.SignKeys) == 0:
 		return fmt.Errorf("%s: signing-keys is empty: name one ESP256 and one Ed25519 key file ('teep-tam init' makes them)", c.path)
-	case c.Verifier.Key == "":
-		return fmt.Errorf("%s: verifier.key is missing: name the key that signs Attestation Results", c.path)
 	case !plainPath.MatchString(c.TEEP.Path):
 		return fmt.Errorf("%s: teep.path %q is no plain path: write a slash and then letters, digits, and - . _ ~ /, such as /tam", c.path, c.TEEP.Path)
 	case c.Recording.PerDevice < 0 || c.Recording.PerSecond < 0:
@@ -151,7 +147,7 @@ func (c *configuration) check() error {
 	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):
 		return fmt.Errorf("%s: tls needs both certificate and key", c.path)
 	}
-	if err := errors.Join(checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen), c.checkMetrics(),
+	if err := errors.Join(c.Verifier.check(), checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen), c.checkMetrics(),
 		c.API.Operators.check(c.API.TLS.Certificate != "")); err != nil {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}

@@ -66,7 +66,7 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if c.Policy.AcceptWarning {
 		log.Warn("insecure: devices whose appraisal ended in a warning are served")
 	}
-	known, err := openCollateral(c.Verifier.Collateral, log)
+	known, err := openCollateral(&c.Verifier, log)
 	if err != nil {
 		return nil, err
 	}

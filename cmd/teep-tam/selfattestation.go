@@ -113,7 +113,7 @@ func (s *selfAttestation) attester(name string) (attest.Attester, error) {
 	if err != nil {
 		return nil, err
 	}
-	known, err := openCollateral(s.Collateral, slog.New(slog.DiscardHandler))
+	known, err := openCollateral(&verifierConfig{Collateral: s.Collateral}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/attest/builtin"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
@@ -173,15 +172,11 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 	if err != nil {
 		return nil, err
 	}
-	results, err := signers([]string{c.Verifier.Key})
+	verifier, err := c.newVerifier(known)
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := eat.NewVerifier(eat.VerifierConfig{
-		Signer: results[0], Developer: "go-teep", Build: c.Name,
-		Endorsements: known.store, References: known.store,
-		Now: time.Now, Rand: rand.Reader,
-	})
+	formats, err := builtin.ParseFormats(c.Verifier.Formats)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +193,7 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 		return nil, err
 	}
 	config := tam.Config{
-		Signers: messages, DecryptionKeys: decryption, Verifier: verifier, Distribution: distribution,
+		Signers: messages, DecryptionKeys: decryption, Verifier: verifier, EvidenceFormats: formats, Distribution: distribution,
 		Store: store, Blobs: blobs, Policy: policy, Logger: log,
 	}
 	if recorded != nil {

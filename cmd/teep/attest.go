@@ -19,23 +19,24 @@ import (
 	"github.com/go-teep/teep/attest/cmw"
 	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/attest/policy"
+	"github.com/go-teep/teep/attest/tdx"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/program"
 )
 
 func attestCommand() *cobra.Command {
-	c := &cobra.Command{Use: "attest", Short: "Appraise Evidence, and check appraisal policies"}
-	c.AddCommand(appraiseCommand(), checkPolicyCommand())
+	c := &cobra.Command{Use: "attest", Short: "Appraise Evidence, check appraisal policies, sign collateral, enrol TPMs"}
+	c.AddCommand(appraiseCommand(), checkPolicyCommand(), signCollateralCommand(), challengeCommand(), endorseCommand())
 	return c
 }
 
 // appraisalFlags are what the person at the terminal knows about the Evidence.
 type appraisalFlags struct {
-	policy, mediaType, nonce, agentKey, key, output string
-	collateral, owners                              []string
-	pcrs                                            []int
-	maxAge                                          time.Duration
-	anyNonce, anyKey                                bool
+	policy, mediaType, nonce, agentKey, key, output, tdxCache string
+	collateral, owners                                        []string
+	pcrs                                                      []int
+	maxAge                                                    time.Duration
+	anyNonce, anyKey                                          bool
 }
 
 func appraiseCommand() *cobra.Command {
@@ -43,8 +44,8 @@ func appraiseCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "appraise FILE|-",
 		Short: "Judge Evidence as a verifier does, and say why",
-		Long: `Appraises Evidence offline: an EAT in the TEEP profile, or a report of SEV-SNP, a quote of a TPM
-or a PSA or CCA token that is bound to one, bare or in a conceptual message wrapper (CMW).
+		Long: `Appraises Evidence offline: an EAT in the TEEP profile, or a report of SEV-SNP, a quote of TDX or
+of a TPM, or a PSA or CCA token that is bound to one, bare or in a conceptual message wrapper (CMW).
 
 Collateral files hold what the verifier knows: endorsements, manufacturers' roots and CRLs, reference
 values and TCB levels. A file is YAML, or signed by an owner that --owner names with its key.
@@ -101,6 +102,7 @@ is none, and 2 if the command was called wrongly.`,
 	fl.DurationVar(&f.maxAge, "max-age", 0, "greatest age of Evidence that answers no challenge")
 	fl.StringVar(&f.agentKey, "agent-key", "", "public key that verified the message with the Evidence")
 	fl.IntSliceVar(&f.pcrs, "pcr", builtin.DefaultPCRs(), "PCRs that a TPM quote must hold")
+	fl.StringVar(&f.tdxCache, "tdx-cache", "", "folder with what Intel publishes, without which there is no verdict on TDX quotes")
 	fl.StringVar(&f.key, "key", "", "key that signs the Attestation Result")
 	fl.StringVarP(&f.output, "output", "o", "", "write the Attestation Result to this file")
 	fl.BoolVar(&f.anyNonce, "insecure-any-nonce", false, "believe the challenge that the Evidence names: it may be old")
@@ -126,6 +128,11 @@ func (f *appraisalFlags) verifier() (*cmw.Verifier, error) {
 	c := builtin.Config{Collateral: store, Developer: "go-teep", Build: "teep", PCRs: f.pcrs}
 	if c.Signer, err = f.signer(); err != nil {
 		return nil, err
+	}
+	if f.tdxCache != "" {
+		if c.TDXCache, err = tdx.OpenFolder(f.tdxCache); err != nil {
+			return nil, err
+		}
 	}
 	if f.policy != "" {
 		if c.Policy, err = readPolicy(f.policy); err != nil {
