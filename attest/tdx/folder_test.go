@@ -124,3 +124,23 @@ func TestFolderRefuses(t *testing.T) {
 		t.Errorf("%v, %q, %v", header, body, err)
 	}
 }
+
+// FuzzFolder: what lies in the folder is read, or refused with its name.
+func FuzzFolder(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nA: b\r\n\r\nbody"))
+	f.Add([]byte("HTTP/2 200\n\nbody"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 7\r\n\r\n"))
+	dir := f.TempDir()
+	folder, err := tdx.OpenFolder(dir)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, "x"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, body, err := folder.Get("https://x"); err == nil && !strings.HasSuffix(string(data), string(body)) {
+			t.Errorf("%q became %q", data, body)
+		}
+	})
+}

@@ -157,7 +157,7 @@ func TestRefused(t *testing.T) {
 // TestMutations flips a bit in, and cuts the quote at, positions all over it.
 func TestMutations(t *testing.T) {
 	good, r := sample(t), reports(t, cache{})
-	step := 7
+	step := 7 // every position of a quote of ours: TestBoundMutations
 	if testing.Short() {
 		step = 61
 	}
@@ -176,6 +176,7 @@ func TestMutations(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	good, r := sample(f), reports(f, cache{})
 	f.Add(good)
+	f.Add(mustQuote(f, newPlatform(f)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := read(r, data, testNow)
 		if (got == nil) == (err == nil) {

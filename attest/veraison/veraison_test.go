@@ -248,6 +248,12 @@ func TestLies(t *testing.T) {
 		}, attest.ErrSignature},
 		"no result":         {func(s *server) { s.token = func(string) string { return "" } }, attest.ErrSignature},
 		"for another nonce": {set("eat_nonce", base64.RawURLEncoding.EncodeToString(make([]byte, 64))), attest.ErrKeyBinding},
+		"an answer of yesterday, replayed": {func(s *server) {
+			nonce := s.nonce
+			s.nonce = make([]byte, 64)
+			earlier := s.ear(t)
+			s.nonce, s.token = nonce, func(string) string { return earlier }
+		}, attest.ErrKeyBinding},
 		"for no nonce":      {func(s *server) { s.claims = func(c map[string]any) { delete(c, "eat_nonce") } }, attest.ErrKeyBinding},
 		"for a short nonce": {func(s *server) { s.claims = func(c map[string]any) { c["eat_nonce"] = c["eat_nonce"].(string)[:16] } }, attest.ErrKeyBinding},
 		"of another device": {func(s *server) {
