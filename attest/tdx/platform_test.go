@@ -283,6 +283,29 @@ func TestBoundMutations(t *testing.T) {
 	boundtest.New(t, newPlatform(t).device()).Mutations(step)
 }
 
+// TestSpellingOfCertificates: base64 has bits that nobody reads. No bit of the certificates' text may
+// be changed unnoticed.
+func TestSpellingOfCertificates(t *testing.T) {
+	p := newPlatform(t)
+	r, quote := mustReports(t, p), mustQuote(t, p)
+	at := bytes.Index(quote, []byte("-----BEGIN"))
+	if testing.Short() {
+		at = len(quote) - 128
+	}
+	for ; at < len(quote); at++ {
+		if quote[at] != '=' && (at+1 == len(quote) || quote[at+1] != '=' && quote[at+1] != '\n' && quote[at+1] != '-') {
+			continue // what TestBoundMutations flips one bit of is enough for the rest
+		}
+		for bit := range 8 {
+			flipped := bytes.Clone(quote)
+			flipped[at] ^= 1 << bit
+			if got, err := read(r, flipped, testNow); err == nil || got != nil {
+				t.Errorf("bit %d of byte %d, %q, flipped: accepted", bit, at, quote[at])
+			}
+		}
+	}
+}
+
 // TestVerdicts walks what an authentic quote and Intel's collateral may say.
 func TestVerdicts(t *testing.T) {
 	for name, c := range map[string]struct {

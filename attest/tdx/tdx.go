@@ -16,6 +16,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"time"
@@ -130,6 +131,9 @@ func (r *Reports) Read(ctx context.Context, data []byte, b bound.Beside) (out *b
 	if len(quote.ExtraBytes) != 0 {
 		return nil, fmt.Errorf("%w: TDX quote with %d bytes after it", attest.ErrFormat, len(quote.ExtraBytes))
 	}
+	if err := canonicalChain(quote); err != nil {
+		return nil, err
+	}
 	roots, owner, err := r.roots(b.Now)
 	if err != nil {
 		return nil, err
@@ -150,6 +154,24 @@ func (r *Reports) Read(ctx context.Context, data []byte, b bound.Beside) (out *b
 	}
 	out.Findings = append(out.Findings, finding)
 	return out, ctx.Err()
+}
+
+// canonicalChain refuses certificates in another spelling of PEM than the usual one: nothing signs
+// that text, and bits of base64 that nobody reads would be changed unnoticed.
+func canonicalChain(quote *pb.QuoteV4) error {
+	text := quote.GetSignedData().GetCertificationData().GetQeReportCertificationData().GetPckCertificateChainData().GetPckCertChain()
+	var canonical []byte
+	for rest := text; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		canonical = append(canonical, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+	}
+	if !bytes.Equal(bytes.TrimRight(text, "\x00"), canonical) {
+		return fmt.Errorf("%w: TDX quote: its certificates are not in canonical PEM", attest.ErrFormat)
+	}
+	return nil
 }
 
 func at(now time.Time) *verify.TimeSet {

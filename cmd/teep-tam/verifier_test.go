@@ -105,16 +105,16 @@ func TestOwnersOfCollateral(t *testing.T) {
 func TestPolicyIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	v := &verifierConfig{Policy: filepath.Join(dir, "p.yaml"), Collateral: []string{filepath.Join(dir, "c.yaml")}}
-	known, err := openCollateral(v, slog.New(slog.DiscardHandler))
-	if err == nil {
+	if _, err := openCollateral(v, slog.New(slog.DiscardHandler)); err == nil {
 		t.Fatal("a policy that is not there was read")
 	}
 	write(t, v.Policy, []byte(policyText+"debug == 1\n"))
-	if _, err = openCollateral(v, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "line 5") {
+	if _, err := openCollateral(v, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "line 5") {
 		t.Errorf("a policy with a wrong type: %v", err)
 	}
 	write(t, v.Policy, []byte(policyText+"debug == \"disabled\"\n"))
-	if known, err = openCollateral(v, slog.New(slog.DiscardHandler)); err != nil {
+	known, err := openCollateral(v, slog.New(slog.DiscardHandler))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if known.changed() {
