@@ -156,7 +156,7 @@ type Result struct {
 	// does not tell.
 	EncryptionKey *cose.Key
 	Reasons       []Reason
-	IssuedAt   time.Time
+	IssuedAt      time.Time
 	// Expires is when the Attestation Result must no longer be relied upon; zero means never.
 	Expires   time.Time
 	MediaType string
