@@ -143,7 +143,7 @@ func (t *TAM) ReplaceDevice(ctx context.Context, id, old, who string) (*Device, 
 			return nil, fmt.Errorf("%w: their attested UEIDs differ, so that nothing proves that they are one device", ErrReplacement)
 		case d.Attestation.Status != attest.StatusAffirming:
 			return nil, fmt.Errorf("%w: the newest attestation of the new record is %v: let the device attest itself first", ErrReplacement, d.Attestation.Status)
-		case d.Replaces != "" || o.ReplacedBy != "":
+		case d.Replaces != "" || d.ReplacedBy != "" || o.ReplacedBy != "":
 			return nil, fmt.Errorf("%w: one of them took part in a replacement already", ErrReplacement)
 		case o.Status == DeviceBlocked || d.Status == DeviceBlocked:
 			return nil, fmt.Errorf("%w: one of them is blocked: unblock it first, if that is meant", ErrReplacement)

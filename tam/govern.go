@@ -293,3 +293,16 @@ func (t *TAM) before(ctx context.Context, kind RecordKind, name string) (catalog
 	}
 	return catalogue, o, r.Revision, nil
 }
+
+// NewestSequence is the highest sequence number that was ever published of a manifest; 0 when none was.
+func (t *TAM) NewestSequence(ctx context.Context, manifest suit.ComponentID) (uint64, error) {
+	c, err := t.currentCatalogue(ctx)
+	if err != nil {
+		return 0, err
+	}
+	m := c.manifests[manifest.Key()]
+	if m == nil || len(m.versions) == 0 {
+		return 0, nil
+	}
+	return m.versions[len(m.versions)-1].Sequence, nil
+}

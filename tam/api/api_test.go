@@ -138,7 +138,7 @@ func (s *service) request(method, path, authorization string, header http.Header
 func concrete(pattern string) (method, path string) {
 	method, path, _ = strings.Cut(pattern, " ")
 	for _, r := range [][2]string{
-		{"{manifest}", "%27acme%27%2F%27app%27"}, {"{sequence}", "1"}, {"{id}", "0123"}, {"{name}", "acme"},
+		{"{manifest}", "%27acme%27%2F%27app%27"}, {"{sequence}", "1"}, {"{id}", "0123"}, {"{name}", "acme"}, {"{key}", strings.Repeat("00", 32)},
 	} {
 		path = strings.ReplaceAll(path, r[0], r[1])
 	}
@@ -390,7 +390,7 @@ func (s *service) device(ctx context.Context) *tam.Device {
 			Reasons: []attest.Reason{{Claim: "measurement", Status: attest.StatusAffirming, Text: "known"}}},
 		Inventory: []tam.Installed{{Manifest: suit.NewComponentID("acme", "app", "suit"), Sequence: 1<<64 - 1}},
 	}
-	must(s.t, s.config.Store.CommitExchange(ctx, tam.Exchange{Device: d,
+	must(s.t, s.config.Store.CommitExchange(ctx, tam.Exchange{Device: d, Reindex: true,
 		Event: &tam.Event{DeviceID: d.ID, At: s.now, Kind: tam.EventAttested, Detail: "first"}}))
 	return d
 }

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 )
@@ -112,17 +111,13 @@ func (h *handler) addPublisher(w http.ResponseWriter, r *http.Request) error {
 	if err := printable("name", body.Name); err != nil {
 		return err
 	}
-	var keys []*cose.Key
-	for i, pem := range body.Keys {
-		k, err := cose.ParsePEM([]byte(pem))
-		switch {
-		case err != nil:
-			return badRequest("key", fmt.Sprintf("Key %d is not a key in PEM: %v.", i, err), "Send the public key; “teep key public” prints it.")
-		case k.IsPrivate():
-			return badRequest("private-key", fmt.Sprintf("Key %d is a private key. It was not stored.", i),
-				"Send the public key, and replace this one if the connection or a log may have exposed it.")
-		}
-		keys = append(keys, k)
+	keys, err := parseKeys(body.Keys)
+	if err != nil {
+		return err
+	}
+	anchors, err := parseCertificates(body.Anchors)
+	if err != nil {
+		return err
 	}
 	var prefixes []suit.ComponentID
 	for _, s := range body.Prefixes {
@@ -132,7 +127,7 @@ func (h *handler) addPublisher(w http.ResponseWriter, r *http.Request) error {
 		}
 		prefixes = append(prefixes, id)
 	}
-	p, err := h.TAM.AddPublisher(r.Context(), body.Name, keys, prefixes)
+	p, err := h.TAM.TrustPublisher(r.Context(), tam.NewPublisher{Name: body.Name, Keys: keys, Anchors: anchors, Prefixes: prefixes})
 	if err != nil {
 		return err
 	}

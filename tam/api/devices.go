@@ -3,29 +3,12 @@ package api
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/go-teep/teep/tam"
 )
-
-func (h *handler) listDevices(w http.ResponseWriter, r *http.Request) error {
-	after, limit, err := page(r.URL.Query())
-	if err != nil {
-		return err
-	}
-	filter, err := deviceFilter(r)
-	if err != nil {
-		return err
-	}
-	list, err := h.Store.FindDevices(r.Context(), filter, after, limit+1)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, newPage(list, limit, viewDevice, func(d *tam.Device) string { return d.ID }))
-}
 
 func (h *handler) device(w http.ResponseWriter, r *http.Request) error {
 	d, err := h.Store.Device(r.Context(), r.PathValue("id"))
@@ -38,49 +21,6 @@ func (h *handler) device(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	return writeJSON(w, http.StatusOK, viewDevice(d))
-}
-
-// DeviceChange is what an operator changes about a device.
-type DeviceChange struct {
-	Status tam.DeviceStatus `json:"status"`
-}
-
-func (h *handler) changeDevice(w http.ResponseWriter, r *http.Request) error {
-	var body DeviceChange
-	if err := readJSON(r, &body); err != nil {
-		return err
-	}
-	if !body.Status.Valid() {
-		return badRequest("status", fmt.Sprintf("%q is not a status.", body.Status), "Use pending, accepted, blocked or retired.")
-	}
-	// Devices write their record too. Unless the caller insists on a revision, the change is
-	// made to whatever is newest.
-	for range 5 {
-		d, err := h.Store.Device(r.Context(), r.PathValue("id"))
-		if err != nil {
-			return err
-		}
-		condition := preconditionOf(r)
-		if !condition.holds(deviceETag(d)) {
-			return tam.ErrConflict
-		}
-		was := d.Status
-		d.Status = body.Status
-		err = h.Store.CommitExchange(r.Context(), tam.Exchange{Device: d, Event: &tam.Event{
-			DeviceID: d.ID, At: h.Clock(), Kind: tam.EventStatus,
-			Detail: fmt.Sprintf("%s → %s by %s", was, d.Status, caller(r.Context()).Name),
-		}})
-		if errors.Is(err, tam.ErrConflict) && !condition.given() {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		h.log(r, "device status changed", "device", d.ID, "from", was, "to", d.Status)
-		w.Header().Set("ETag", deviceETag(d))
-		return writeJSON(w, http.StatusOK, viewDevice(d))
-	}
-	return tam.ErrConflict
 }
 
 // descending reads ?after= and ?limit= of a list that goes from new to old by a number.

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -9,27 +8,20 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/cose"
-	"github.com/go-teep/teep/suit"
-	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/audit"
 )
 
-// Publishing is the part of a [tam.TAM] that this API needs.
-type Publishing interface {
-	Publish(ctx context.Context, envelope []byte, publisher string) (*tam.Version, error)
-	AddPublisher(ctx context.Context, name string, keys []*cose.Key, prefixes []suit.ComponentID) (*tam.Publisher, error)
-	Distributing
-}
-
 // Config is what the API works on. TAM and Store are required.
 type Config struct {
-	TAM   Publishing
+	TAM   Managing
 	Store Store
 	// DecryptionKeys open what devices encrypted to the TAM, and VerificationKeys check what the TAM
 	// signed, where somebody looks at recorded messages; without them that stays closed, and unchecked.
 	DecryptionKeys, VerificationKeys []*cose.Key
 	// Authenticators recognize callers who have no token of this TAM, in this order. Empty: tokens only.
 	Authenticators []Authenticator
+	// RolloutApproval has a second person approve each rollout before it begins.
+	RolloutApproval bool
 	// MaxEnvelope bounds an upload in bytes; 0 means 64 MiB.
 	MaxEnvelope int64
 	// Clock defaults to time.Now, Logger to slog.Default().

@@ -89,6 +89,9 @@ var parameterTexts = map[string]string{
 	queryAfter:       "next of the page before",
 	queryLimit:       "entries in a page, 1 to 1000; 100 where it is left out",
 	queryStatus:      "pending, accepted, blocked or retired",
+	queryMatch:       "condition in CEL over what is known of a device; pages may be short, and next leads on",
+	queryUEID:        "attested UEID, hexadecimal: the TEEs of one device",
+	"key":            "thumbprint of a key, or SHA-256 of a certificate, hexadecimal",
 	queryAttestation: "none, affirming, warning or contraindicated",
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -104,6 +105,10 @@ func (v validator) check(where string, schema, value any) {
 		if n, ok := value.(float64); !ok || n != float64(int64(n)) {
 			v.t.Errorf("%s is %v, not an integer", where, value)
 		}
+	case "number":
+		if _, ok := value.(float64); !ok {
+			v.t.Errorf("%s is %T, not a number", where, value)
+		}
 	case "boolean":
 		if _, ok := value.(bool); !ok {
 			v.t.Errorf("%s is %T, not a boolean", where, value)
@@ -119,6 +124,12 @@ func (v validator) object(where string, m map[string]any, value any) {
 	o, ok := value.(map[string]any)
 	if !ok {
 		v.t.Errorf("%s is %T, not an object", where, value)
+		return
+	}
+	if each := m["additionalProperties"]; each != nil && each != false {
+		for name, member := range o {
+			v.check(where+"."+name, each, member)
+		}
 		return
 	}
 	properties := m["properties"].(map[string]any)
@@ -182,9 +193,13 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		"POST /v1/personalization":                           text(s.personalization("'acme'/'app'/'suit'", "'keys'/'licence'", "licence")),
 		"POST /v1/components/{manifest}/{sequence}/withdraw": text(Withdrawal{Reason: "faulty"}),
 	}
+	maps.Copy(bodies, s.policyBodies(text))
 	// What changes comes first and in this order, so that there is something to list.
 	routes := s.config.routes()
-	order := []string{"POST /v1/publishers", "POST /v1/components", "PUT /v1/policy/{manifest}", "POST /v1/tokens", "PATCH /v1/devices/{id}"}
+	order := []string{"POST /v1/publishers", "POST /v1/components", "PUT /v1/policy/{manifest}", "POST /v1/tokens", "PATCH /v1/devices/{id}",
+		"PUT /v1/groups/{name}", "PUT /v1/domains/{name}", "PUT /v1/removals/{name}", "PUT /v1/admissions/{name}", "POST /v1/rollouts",
+		"POST /v1/rollouts/{name}/approve", "POST /v1/rollouts/{name}/pause", "POST /v1/rollouts/{name}/resume",
+		"POST /v1/rollouts/{name}/advance", "POST /v1/rollouts/{name}/abort"}
 	late := []string{"DELETE", "revoke", "withdraw"}
 	rank := func(r route) int {
 		if i := slices.Index(order, r.pattern); i >= 0 {
@@ -212,6 +227,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		if strings.HasSuffix(r.pattern, "/withdraw") {
 			path = "/v1/components/%27acme%27%2F%27app%27%2F%27suit%27/1/withdraw"
 		}
+		path, auth := s.policyPath(r.pattern, path, auth)
 		op := at(t, v.doc, "paths", r.pattern[len(method)+1:], strings.ToLower(method))
 		header := http.Header{}
 		body := bodies[r.pattern]

@@ -47,6 +47,8 @@ func writePolicy(w http.ResponseWriter, r *http.Request, a *tam.Assignment) erro
 type NewPolicy struct {
 	Mode    tam.Mode `json:"mode"`
 	Devices []string `json:"devices,omitempty"`
+	// Staged has versions that are published from now on reach devices by a rollout only.
+	Staged bool `json:"staged,omitempty"`
 }
 
 func (h *handler) putPolicy(w http.ResponseWriter, r *http.Request) error {
@@ -66,6 +68,14 @@ func (h *handler) putPolicy(w http.ResponseWriter, r *http.Request) error {
 	}
 	slices.Sort(body.Devices)
 	a := tam.Assignment{Manifest: id, Mode: body.Mode, Devices: slices.Compact(body.Devices)}
+	if body.Staged {
+		if err := h.stage(r, &a); err != nil {
+			return err
+		}
+	}
+	if err := h.TAM.CheckAssignment(r.Context(), id, &a); err != nil {
+		return err
+	}
 	if err := h.swapPolicy(r, id, &a); err != nil {
 		return err
 	}
@@ -73,9 +83,27 @@ func (h *handler) putPolicy(w http.ResponseWriter, r *http.Request) error {
 	return writePolicy(w, r, &a)
 }
 
+// stage marks from which version on devices need a rollout: where that was marked before, from the same.
+func (h *handler) stage(r *http.Request, a *tam.Assignment) error {
+	a.Staged = true
+	old, err := h.Store.Assignment(r.Context(), a.Manifest)
+	if err != nil && !errors.Is(err, tam.ErrNotFound) {
+		return err
+	}
+	if err == nil && old.Staged {
+		a.StagedFrom = old.StagedFrom
+		return nil
+	}
+	a.StagedFrom, err = h.TAM.NewestSequence(r.Context(), a.Manifest)
+	return err
+}
+
 func (h *handler) deletePolicy(w http.ResponseWriter, r *http.Request) error {
 	id, err := parseID(r.PathValue("manifest"))
 	if err != nil {
+		return err
+	}
+	if err := h.TAM.CheckAssignment(r.Context(), id, nil); err != nil {
 		return err
 	}
 	if err := h.swapPolicy(r, id, nil); err != nil {

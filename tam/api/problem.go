@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // Problem is how the API says no (RFC 9457), and the error that [Client] returns for it.
@@ -21,6 +22,8 @@ type Problem struct {
 	Detail string `json:"detail"`
 	// Next says what to do.
 	Next string `json:"next,omitempty"`
+	// Conflicts name both sides of each contradiction, where that is the problem.
+	Conflicts []policy.Conflict `json:"conflicts,omitempty"`
 }
 
 // Error implements error.
@@ -52,6 +55,10 @@ var known = []struct {
 	status int
 	code   string
 }{
+	{policy.ErrInvalid, http.StatusUnprocessableEntity, "policy"},
+	{policy.ErrState, http.StatusConflict, "rollout-state"},
+	{policy.ErrSamePerson, http.StatusForbidden, "same-person"},
+	{tam.ErrReplacement, http.StatusUnprocessableEntity, "replacement"},
 	{tam.ErrUnknownSigner, http.StatusUnprocessableEntity, "unknown-signer"},
 	{tam.ErrTampered, http.StatusUnprocessableEntity, "tampered"},
 	{tam.ErrPrefix, http.StatusUnprocessableEntity, "component-identifier"},
@@ -71,9 +78,13 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 func (h *handler) problem(r *http.Request, err error) *Problem {
 	var p *Problem
 	var tooLarge *http.MaxBytesError
+	var conflict *policy.ConflictError
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &conflict):
+		return &Problem{Status: http.StatusConflict, Code: "policy-conflict", Detail: conflict.Error(),
+			Next: "Change one side of each contradiction, and look at the preview.", Conflicts: conflict.Conflicts}
 	case errors.As(err, &tooLarge):
 		return &Problem{Status: http.StatusRequestEntityTooLarge, Code: "too-large",
 			Detail: fmt.Sprintf("The request is larger than %d bytes.", tooLarge.Limit),

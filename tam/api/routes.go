@@ -37,6 +37,8 @@ const (
 	queryLimit       = "limit"
 	queryStatus      = "status"
 	queryAttestation = "attestation"
+	queryMatch       = "match"
+	queryUEID        = "ueid"
 )
 
 // routes is the whole API. The tests go through it, so that none can be forgotten.
@@ -46,7 +48,7 @@ func (c Config) routes() []route {
 	everyone := []Scope{ScopeOperator, ScopeAuditor, ScopePublisher}
 	auditors := []Scope{ScopeAuditor}
 	pages := []string{queryAfter, queryLimit}
-	return []route{
+	return append([]route{
 		{pattern: "GET /v1/livez", summary: "Whether the process runs", public: true, out: Health{}, handle: (*handler).live},
 		{pattern: "GET /v1/readyz", summary: "Whether requests can be served: the store answers", public: true, out: Health{}, handle: (*handler).health},
 		{pattern: "GET /v1/healthz", summary: "The same as readyz", public: true, out: Health{}, handle: (*handler).health},
@@ -59,10 +61,10 @@ func (c Config) routes() []route {
 			in: Withdrawal{}, status: http.StatusNoContent, handle: (*handler).withdraw},
 
 		{pattern: "GET /v1/overview", summary: "The fleet in numbers", scopes: readers, out: Overview{}, handle: (*handler).overview},
-		{pattern: "GET /v1/devices", summary: "Devices", scopes: readers, query: []string{queryAfter, queryLimit, queryStatus, queryAttestation},
+		{pattern: "GET /v1/devices", summary: "Devices", scopes: readers, query: []string{queryAfter, queryLimit, queryStatus, queryAttestation, queryMatch, queryUEID},
 			out: Page[Device]{}, handle: (*handler).listDevices},
 		{pattern: "GET /v1/devices/{id}", summary: "A device", scopes: readers, out: Device{}, conditional: true, handle: (*handler).device},
-		{pattern: "PATCH /v1/devices/{id}", summary: "Accept, block or retire a device", scopes: operators, maxBody: maxJSON,
+		{pattern: "PATCH /v1/devices/{id}", summary: "Accept, block, retire or label a device", scopes: operators, maxBody: maxJSON,
 			in: DeviceChange{}, out: Device{}, conditional: true, handle: (*handler).changeDevice},
 		{pattern: "GET /v1/devices/{id}/events", summary: "A device's history, newest first", scopes: readers, query: pages, out: Page[Event]{}, handle: (*handler).events},
 		{pattern: "GET /v1/devices/{id}/messages", summary: "The recorded messages of a device's sessions, newest first", scopes: readers, query: pages, out: Page[Message]{}, handle: (*handler).messages},
@@ -95,7 +97,7 @@ func (c Config) routes() []route {
 		{pattern: "GET /v1/audit/head", summary: "The end of the audit log, to keep elsewhere", scopes: auditors, out: audit.Head{}, handle: (*handler).auditHead},
 		{pattern: "GET /v1/audit/export", summary: "The audit log, one entry a line, for teep audit verify", scopes: auditors, query: []string{queryAfter},
 			outMedia: auditMediaType, handle: (*handler).exportAudit},
-	}
+	}, c.policyRoutes()...)
 }
 
 // Store is what the API needs of a store.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/audit"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // schemas are the named schemas of the document, by name.
@@ -15,8 +16,11 @@ type schemas map[string]any
 
 // special are types whose JSON is not what their Go type suggests.
 var special = map[reflect.Type]object{
-	reflect.TypeFor[time.Time]():        {"type": "string", "format": "date-time"},
-	reflect.TypeFor[Duration]():         {"type": "string", "description": "as in 720h or 90m"},
+	reflect.TypeFor[time.Time]():       {"type": "string", "format": "date-time"},
+	reflect.TypeFor[Duration]():        {"type": "string", "description": "as in 720h or 90m"},
+	reflect.TypeFor[policy.Duration](): {"type": "string", "description": "as in 720h or 90m"},
+	reflect.TypeFor[policy.State](): enum(policy.StateProposed, policy.StateScheduled, policy.StateRunning, policy.StatePaused,
+		policy.StateDone, policy.StateStopped, policy.StateAborted),
 	reflect.TypeFor[audit.Hash]():       {"type": "string", "pattern": "^[0-9a-f]{64}$"},
 	reflect.TypeFor[tam.DeviceStatus](): enum(tam.DevicePending, tam.DeviceAccepted, tam.DeviceBlocked, tam.DeviceRetired),
 	reflect.TypeFor[tam.Mode]():         enum(tam.ModeAvailable, tam.ModeRequired, tam.ModeForbidden),
@@ -40,11 +44,18 @@ func (s schemas) ofType(t reflect.Type, input bool) object {
 		return object{"type": "array", "items": s.ofType(t.Elem(), input)}
 	case reflect.Struct:
 		name := schemaName(t)
+		if input && strings.HasSuffix(t.PkgPath(), "/policy") {
+			name += "Input" // these types go both ways
+		}
 		if _, ok := s[name]; !ok {
 			s[name] = nil // a type may contain itself
 			s[name] = s.structure(t, input)
 		}
 		return object{"$ref": "#/components/schemas/" + name}
+	case reflect.Map:
+		return object{"type": "object", "additionalProperties": s.ofType(t.Elem(), input)}
+	case reflect.Float32, reflect.Float64:
+		return object{"type": "number"}
 	case reflect.Bool:
 		return object{"type": "boolean"}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
@@ -63,6 +74,9 @@ func schemaName(t reflect.Type) string {
 	}
 	if strings.HasSuffix(t.PkgPath(), "/audit") {
 		name = "Audit" + name
+	}
+	if strings.HasSuffix(t.PkgPath(), "/policy") {
+		name = "Policy" + name
 	}
 	return name
 }

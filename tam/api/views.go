@@ -1,11 +1,14 @@
 package api
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"time"
 
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // Version is a published version, as the API shows it.
@@ -17,7 +20,11 @@ type Version struct {
 	Dependencies []string    `json:"dependencies"`
 	Size         int64       `json:"size"` // of the envelope, in bytes
 	Publisher    string      `json:"publisher"`
-	Uploaded     time.Time   `json:"uploaded"`
+	// Signer is the thumbprint of the key that signed it, and Anchor the SHA-256 of the certificate
+	// that the key was trusted by, hexadecimal.
+	Signer   string    `json:"signer,omitempty"`
+	Anchor   string    `json:"anchor,omitempty"`
+	Uploaded time.Time `json:"uploaded"`
 	// Withdrawn is set once the version is no longer offered.
 	Withdrawn       *time.Time `json:"withdrawn,omitempty"`
 	WithdrawnReason string     `json:"withdrawnReason,omitempty"`
@@ -34,7 +41,7 @@ func viewVersion(v *tam.Version) Version {
 	view := Version{
 		Manifest: v.Manifest.String(), Sequence: v.Sequence, Digest: hex.EncodeToString(v.Digest),
 		Components: []Component{}, Dependencies: stringIDs(v.Dependencies), Size: v.Size, Publisher: v.Publisher,
-		Uploaded: v.Uploaded, Withdrawn: timePointer(v.Withdrawn), WithdrawnReason: v.WithdrawnReason,
+		Signer: hex.EncodeToString(v.Signer), Anchor: hex.EncodeToString(v.Anchor), Uploaded: v.Uploaded, Withdrawn: timePointer(v.Withdrawn), WithdrawnReason: v.WithdrawnReason,
 	}
 	for _, c := range v.Components {
 		view.Components = append(view.Components, Component{c.ID.String(), hex.EncodeToString(c.Digest), c.Size})
@@ -57,8 +64,25 @@ type Device struct {
 	Attestation Attestation `json:"attestation"`
 	Inventory   []Installed `json:"inventory"`
 	// Pending counts the Updates that were not answered yet.
-	Pending  int       `json:"pending"`
-	Failures []Failure `json:"failures"`
+	Pending  int               `json:"pending"`
+	Failures []Failure         `json:"failures"`
+	Labels   map[string]string `json:"labels"`
+	// DecidedBy is what the status comes from: attestation, allow-list, rule NAME, person NAME, or nobody.
+	DecidedBy string `json:"decidedBy,omitempty"`
+	// Replaces and ReplacedBy are records of the same device under another agent key.
+	Replaces   string            `json:"replaces,omitempty"`
+	ReplacedBy string            `json:"replacedBy,omitempty"`
+	Rollouts   []RolloutOnDevice `json:"rollouts"`
+}
+
+// RolloutOnDevice is how far a rollout came on a device.
+type RolloutOnDevice struct {
+	Rollout  string          `json:"rollout"`
+	Manifest string          `json:"manifest"`
+	Sequence uint64          `json:"sequence,string"`
+	Stage    int             `json:"stage"` // from 1
+	Progress policy.Progress `json:"progress"`
+	At       time.Time       `json:"at"`
 }
 
 // Attestation is the outcome of the newest appraisal, claim by claim.
@@ -110,6 +134,12 @@ func viewDevice(d *tam.Device) Device {
 	for _, f := range d.Failures {
 		view.Failures = append(view.Failures, Failure{f.Manifest.String(), f.Sequence, f.Count, f.Until.UTC(), f.Reason})
 	}
+	view.Labels, view.DecidedBy, view.Replaces, view.ReplacedBy = map[string]string{}, d.DecidedBy, d.Replaces, d.ReplacedBy
+	maps.Copy(view.Labels, d.Labels)
+	view.Rollouts = []RolloutOnDevice{}
+	for _, r := range d.Rollouts {
+		view.Rollouts = append(view.Rollouts, RolloutOnDevice{r.Rollout, r.Manifest.String(), r.Sequence, r.Stage + 1, r.Progress, r.At.UTC()})
+	}
 	return view
 }
 
@@ -129,10 +159,13 @@ type Policy struct {
 	Mode     tam.Mode `json:"mode"` // available, required or forbidden
 	// Devices limits it to some devices, by ID; empty means all.
 	Devices []string `json:"devices,omitempty"`
+	// Staged says that versions above StagedFrom reach devices by a rollout only.
+	Staged     bool   `json:"staged,omitempty"`
+	StagedFrom uint64 `json:"stagedFrom,omitempty,string"`
 }
 
 func viewPolicy(a *tam.Assignment) Policy {
-	return Policy{a.Manifest.String(), a.Mode, a.Devices}
+	return Policy{a.Manifest.String(), a.Mode, a.Devices, a.Staged, a.StagedFrom}
 }
 
 // Publisher is a Trusted Component Signer.
@@ -143,6 +176,18 @@ type Publisher struct {
 	Prefixes []string   `json:"prefixes"`
 	Created  time.Time  `json:"created"`
 	Revoked  *time.Time `json:"revoked,omitempty"`
+	// Anchors are the SHA-256 of its authorities' certificates, hexadecimal.
+	Anchors []string `json:"anchors"`
+	// Withdrawn are keys and certificates that no longer count.
+	Withdrawn []WithdrawnKey `json:"withdrawn"`
+}
+
+// WithdrawnKey is a key or certificate that no longer counts.
+type WithdrawnKey struct {
+	Key    string    `json:"key"` // hexadecimal
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
+	Remove bool      `json:"remove"` // what it signed is taken off devices
 }
 
 func viewPublisher(p *tam.Publisher) Publisher {
@@ -154,6 +199,14 @@ func viewPublisher(p *tam.Publisher) Publisher {
 			view.Keys = append(view.Keys, hex.EncodeToString(k.Thumbprint()))
 		}
 	}
+	view.Anchors, view.Withdrawn = []string{}, []WithdrawnKey{}
+	for _, der := range p.Anchors {
+		sum := sha256.Sum256(der)
+		view.Anchors = append(view.Anchors, hex.EncodeToString(sum[:]))
+	}
+	for _, w := range p.Withdrawn {
+		view.Withdrawn = append(view.Withdrawn, WithdrawnKey{hex.EncodeToString(w.Thumbprint), w.At, w.Reason, w.Remove})
+	}
 	return view
 }
 
@@ -161,7 +214,9 @@ func viewPublisher(p *tam.Publisher) Publisher {
 type NewPublisher struct {
 	Name string `json:"name"`
 	// Keys are public keys in PEM (PKIX).
-	Keys []string `json:"keys"`
+	Keys []string `json:"keys,omitempty"`
+	// Anchors are certificates, in PEM, of authorities that certify its signers.
+	Anchors []string `json:"anchors,omitempty"`
 	// Prefixes are the component identifiers that it may sign, each with everything below.
 	Prefixes []string `json:"prefixes"`
 }

@@ -153,6 +153,13 @@ func (r Rollout) Advance(counts []Counts, now time.Time) (Rollout, bool) {
 	return r.next(now, automatic, ""), true
 }
 
+// Gates returns the stage with its defaults filled in.
+func (s Stage) Gates() Stage {
+	s.Success, s.Failure, s.Drop = orDefault(s.Success, defaultSuccess), orDefault(s.Failure, defaultFailure), orDefault(s.Drop, defaultDrop)
+	s.FailureMin = max(s.FailureMin, 1)
+	return s
+}
+
 // fault says why a stage ends the rollout; empty if it does not.
 func (s *Stage) fault(c Counts) string {
 	answered := c.Succeeded + c.Failed + c.Dropped

@@ -51,7 +51,7 @@ const (
 
 // Group is a set of devices and what they should have.
 type Group struct {
-	Name  string `json:"name"`
+	Name  string `json:"name,omitempty"`
 	Match string `json:"match"` // a condition over [Facts]
 	// Priority decides between groups that a device is in: the highest counts.
 	Priority   int         `json:"priority"`
@@ -155,7 +155,7 @@ func checkName(what, s string) error {
 // Domain is a security domain: manifests of one publisher that devices get together, in one Update, and
 // that are removed in one step.
 type Domain struct {
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 	// Owner is the publisher whose prefixes cover every manifest.
 	Owner     string   `json:"owner"`
 	Manifests []string `json:"manifests"`
@@ -190,7 +190,7 @@ func (d *Domain) Describe() string {
 // Removal takes something off devices at once: whatever groups, assignments, rollouts, maintenance
 // windows and earlier failures say.
 type Removal struct {
-	Name     string `json:"name"`
+	Name     string `json:"name,omitempty"`
 	Manifest string `json:"manifest,omitempty"` // component identifier as text; or
 	Domain   string `json:"domain,omitempty"`   // name of a security domain
 	// Sequence limits it to versions up to this one, so that newer ones may replace them; 0: all.
@@ -241,7 +241,7 @@ func (r *Removal) Describe() string {
 
 // Admission is a rule that accepts new devices.
 type Admission struct {
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 	// Match is a condition over [Facts]. Labels and inventory of a new device are empty.
 	Match string `json:"match"`
 	// Labels are written on the devices that it accepts.

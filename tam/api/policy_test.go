@@ -1,0 +1,322 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/policy"
+)
+
+const appManifest = "'acme'/'app'/'suit'"
+
+// fleet adds n accepted devices with the label n=0, n=1 and so on.
+func (s *service) fleet(n int) {
+	s.t.Helper()
+	for i := range n {
+		must(s.t, s.config.Store.CommitExchange(s.t.Context(), tam.Exchange{Device: &tam.Device{
+			ID: fmt.Sprintf("dev%02d", i), KeyThumbprint: bytes.Repeat([]byte{byte(i), 2}, 16), AgentKey: []byte{byte(i)},
+			Status: tam.DeviceAccepted, FirstSeen: s.now, LastSeen: s.now, UEID: []byte{7, byte(i / 2)},
+			Attestation: tam.Attestation{Status: attest.StatusAffirming, At: s.now},
+			Labels:      map[string]string{"n": fmt.Sprint(i), "site": map[bool]string{true: "lab", false: "field"}[i%2 == 0]},
+		}}))
+	}
+}
+
+func (s *service) policyBodies(text func(any) string) map[string]string {
+	s.t.Helper()
+	s.fleet(4)
+	pem, err := key(s.t, cose.AlgESP256).Public().MarshalPEM()
+	must(s.t, err)
+	stages := []policy.Stage{{Percent: 50, Soak: policy.Duration(time.Minute), Success: 99.5}, {Percent: 100}}
+	start := s.now
+	rollout := NewRollout{Name: "acme", Manifest: appManifest, Sequence: 9, Match: "true", Stages: stages, Approval: true, Start: &start,
+		Windows: []policy.Window{{Days: []string{"sun"}, From: "00:00", To: "23:59", Zone: "UTC"}}}
+	group := policy.Group{Match: "labels.site == 'lab'", Priority: 1, Components: []policy.Component{{Manifest: appManifest, Mode: "required", Sequence: 1}}}
+	proposal := rollout
+	proposal.Name, proposal.Sequence = "other", 8
+	return map[string]string{
+		"PUT /v1/groups/{name}":                          text(group),
+		"PUT /v1/domains/{name}":                         text(policy.Domain{Owner: "acme", Manifests: []string{"'acme'/'a'", "'acme'/'b'"}}),
+		"PUT /v1/removals/{name}":                        text(policy.Removal{Manifest: "'acme'/'c'", Match: "id != ''", Reason: "stolen"}),
+		"PUT /v1/admissions/{name}":                      text(policy.Admission{Match: "hwmodel == '00'", Labels: map[string]string{"site": "lab"}}),
+		"POST /v1/rollouts":                              text(rollout),
+		"POST /v1/rollouts/{name}/abort":                 text(Withdrawal{Reason: "faulty"}),
+		"POST /v1/preview":                               text(Proposal{Rollout: &proposal, MaxDevices: 3, Examples: 5}),
+		"POST /v1/devices/{id}/replace":                  text(Replacement{Device: "dev00"}),
+		"POST /v1/publishers/{name}/keys":                text(NewKeys{Keys: []string{string(pem)}}),
+		"POST /v1/publishers/{name}/keys/{key}/withdraw": text(KeyWithdrawal{Reason: "lost", Remove: true}),
+	}
+}
+
+// policyPath gives some routes a path with something behind it, and makes the time pass that they need.
+func (s *service) policyPath(pattern, path, auth string) (string, string) {
+	s.t.Helper()
+	switch {
+	case strings.Contains(pattern, "{key}"):
+		path = strings.Replace(path, strings.Repeat("00", 32), hex.EncodeToString(s.author.Thumbprint()), 1)
+		if strings.HasPrefix(path, "/v1/components") {
+			path = "/v1/publishers/acme/keys/" + hex.EncodeToString(s.author.Thumbprint()) + "/withdraw"
+		}
+	case strings.HasSuffix(pattern, "/{sequence}/devices"):
+		path = "/v1/components/%27acme%27%2F%27app%27%2F%27suit%27/18446744073709551615/devices"
+	case strings.HasSuffix(pattern, "/replace"):
+		path = "/v1/devices/dev01/replace"
+	case strings.HasSuffix(pattern, "/approve"):
+		secret, _, err := IssueToken(s.t.Context(), s.config.Store, TokenRequest{Name: "second", Scopes: []Scope{ScopeOperator}, Lifetime: time.Hour}, s.now, bytes.NewReader(bytes.Repeat([]byte("z"), 40)))
+		must(s.t, err)
+		auth = "Bearer " + secret
+	case strings.HasSuffix(pattern, "/advance"):
+		must(s.t, s.core().AdvanceRollouts(s.t.Context()))
+	}
+	return path, auth
+}
+
+func (s *service) core() *tam.TAM { return s.config.TAM.(*tam.TAM) }
+
+func refused(t *testing.T, err error, status int, code string) *Problem {
+	t.Helper()
+	var p *Problem
+	if !errors.As(err, &p) || p.Status != status || p.Code != code {
+		t.Fatalf("got %v, want %d %s", err, status, code)
+	}
+	return p
+}
+
+func (s *service) put(path string, v any) error {
+	return s.client(ScopeOperator).call(s.t.Context(), http.MethodPut, path, v, nil)
+}
+
+func require(manifest string, priority int) policy.Group {
+	return policy.Group{Match: "true", Priority: priority, Components: []policy.Component{{Manifest: manifest, Mode: tam.ModeRequired}}}
+}
+
+// TestConflictsNameBothSides: what contradicts itself is refused, and says between whom.
+func TestConflictsNameBothSides(t *testing.T) {
+	s := newService(t)
+	must(t, s.put("/v1/groups/one", require(appManifest, 1)))
+	forbid := require(appManifest, 1)
+	forbid.Components[0].Mode = tam.ModeForbidden
+	p := refused(t, s.put("/v1/groups/two", forbid), http.StatusConflict, "policy-conflict")
+	if len(p.Conflicts) != 1 || p.Conflicts[0].Left != "group one" || p.Conflicts[0].Right != "group two" || p.Conflicts[0].Manifest != appManifest {
+		t.Errorf("conflicts %+v", p.Conflicts)
+	}
+	forbid.Priority = 2 // now it is clear which one counts
+	must(t, s.put("/v1/groups/two", forbid))
+	preview, err := s.client(ScopeOperator).Preview(t.Context(), Proposal{Group: &policy.Group{Name: "three", Match: "true", Priority: 2,
+		Components: []policy.Component{{Manifest: appManifest, Mode: tam.ModeRequired}}}})
+	must(t, err)
+	if len(preview.Conflicts) != 1 {
+		t.Errorf("the preview shows %d conflicts, want 1", len(preview.Conflicts))
+	}
+}
+
+func TestGroupsAreRefused(t *testing.T) {
+	s := newService(t)
+	for name, g := range map[string]policy.Group{
+		"syntax":          {Match: "labels.site =="},
+		"unknown name":    {Match: "lables.site == 'a'"},
+		"type":            {Match: "id"},
+		"type of compare": {Match: "id == 1"},
+		"empty":           {},
+		"mode":            {Match: "true", Components: []policy.Component{{Manifest: "'a'", Mode: "must"}}},
+		"no target":       {Match: "true", Components: []policy.Component{{Mode: tam.ModeRequired}}},
+		"no domain":       {Match: "true", Components: []policy.Component{{Domain: "nowhere", Mode: tam.ModeRequired}}},
+		"identifier":      {Match: "true", Components: []policy.Component{{Manifest: "h'zz'", Mode: tam.ModeRequired}}},
+		"twice":           {Match: "true", Components: []policy.Component{{Manifest: "'a'", Mode: tam.ModeRequired}, {Manifest: "h'61'", Mode: tam.ModeForbidden}}},
+		"too long":        {Match: "id == '" + strings.Repeat("x", policy.MaxCondition) + "'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.t = t
+			p := refused(t, s.put("/v1/groups/g", g), http.StatusUnprocessableEntity, "policy")
+			if p.Detail == "" {
+				t.Error("it does not say what is wrong")
+			}
+		})
+	}
+	s.t = t
+	for _, name := range []string{"a%20b", "%C3%BC", strings.Repeat("x", 65), "a%2Fb"} {
+		if err := s.put("/v1/groups/"+name, require("'a'", 1)); err == nil {
+			t.Errorf("a group called %s was saved", name)
+		}
+	}
+	refused(t, s.put("/v1/groups/g", policy.Group{Name: "h", Match: "true"}), http.StatusBadRequest, "name")
+}
+
+func TestRecordConditions(t *testing.T) {
+	s := newService(t)
+	c, ctx := s.client(ScopeOperator), t.Context()
+	put := func(header, value string) error {
+		body := `{"match":"true","priority":1,"components":[]}`
+		return c.sendIf(ctx, map[string]string{header: value}, http.MethodPut, "/v1/groups/g", "application/json", []byte(body), nil)
+	}
+	refused(t, put("If-Match", `"1"`), http.StatusPreconditionFailed, "changed")
+	must(t, put("If-None-Match", "*"))
+	refused(t, put("If-None-Match", "*"), http.StatusPreconditionFailed, "changed")
+	must(t, put("If-Match", `"1"`))
+	refused(t, put("If-Match", `"1"`), http.StatusPreconditionFailed, "changed")
+	refused(t, c.sendIf(ctx, map[string]string{"If-Match": `"1"`}, http.MethodDelete, "/v1/groups/g", "", nil, nil), http.StatusPreconditionFailed, "changed")
+	must(t, c.sendIf(ctx, map[string]string{"If-Match": `"2"`}, http.MethodDelete, "/v1/groups/g", "", nil, nil))
+	refused(t, c.call(ctx, http.MethodDelete, "/v1/groups/g", nil, nil), http.StatusNotFound, "not-found")
+}
+
+func TestLabelsAndMatching(t *testing.T) {
+	s := newService(t)
+	s.fleet(6)
+	c, ctx := s.client(ScopeOperator), t.Context()
+	d, err := c.ChangeDevice(ctx, "dev01", DeviceChange{Labels: map[string]string{"site": "lab", "n": ""}})
+	must(t, err)
+	if d.Labels["site"] != "lab" || len(d.Labels) != 1 || d.Status != tam.DeviceAccepted {
+		t.Errorf("labels %v, status %s", d.Labels, d.Status)
+	}
+	page, err := c.MatchingDevices(ctx, `labels[?"site"].orValue("") == "lab"`, "")
+	must(t, err)
+	if len(page.Items) != 4 {
+		t.Errorf("%d devices are in the lab, want 4", len(page.Items))
+	}
+	// A label that is not there makes the condition not hold; it is no error.
+	page, err = c.MatchingDevices(ctx, `labels.n == "2"`, "")
+	must(t, err)
+	if len(page.Items) != 1 || page.Items[0].ID != "dev02" {
+		t.Errorf("found %+v", page.Items)
+	}
+	_, err = c.MatchingDevices(ctx, "labels.n ==", "")
+	refused(t, err, http.StatusUnprocessableEntity, "policy")
+	for name, labels := range map[string]map[string]string{
+		"invisible": {"a": "x\x00"}, "control in value": {"a": "a\nb"}, "long value": {"a": strings.Repeat("x", 200)},
+		"name": {"a b": "x"}, "empty name": {"": "x"},
+	} {
+		if _, err := c.ChangeDevice(ctx, "dev02", DeviceChange{Labels: labels}); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	_, err = c.ChangeDevice(ctx, "dev02", DeviceChange{})
+	refused(t, err, http.StatusBadRequest, "status")
+	tees, err := c.TEEs(ctx, "0700")
+	must(t, err)
+	if len(tees.Items) != 2 {
+		t.Errorf("%d TEEs share a UEID, want 2", len(tees.Items))
+	}
+}
+
+func TestReplacementIsRefused(t *testing.T) {
+	s := newService(t)
+	s.fleet(8)
+	c, ctx := s.client(ScopeOperator), t.Context()
+	change := func(id string, f func(*tam.Device)) {
+		d, err := s.config.Store.Device(ctx, id)
+		must(t, err)
+		f(d)
+		must(t, s.config.Store.UpdateDevice(ctx, d))
+	}
+	refuse := func(id, old string, why string) {
+		t.Helper()
+		_, err := c.ReplaceDevice(ctx, id, old)
+		if p := refused(t, err, http.StatusUnprocessableEntity, "replacement"); !strings.Contains(p.Detail, why) {
+			t.Errorf("%s for %s: %s", id, old, p.Detail)
+		}
+	}
+	refuse("dev00", "dev00", "same record")
+	refuse("dev00", "dev02", "UEIDs differ") // of different devices
+	change("dev02", func(d *tam.Device) { d.Attestation.Status = attest.StatusWarning })
+	refuse("dev02", "dev03", "newest attestation")
+	change("dev05", func(d *tam.Device) { d.Status = tam.DeviceBlocked })
+	refuse("dev04", "dev05", "blocked")
+	refuse("dev05", "dev04", "blocked")
+	change("dev06", func(d *tam.Device) { d.Status = tam.DeviceRetired })
+	refuse("dev07", "dev06", "retired")
+	_, err := c.ReplaceDevice(ctx, "dev00", "nowhere")
+	refused(t, err, http.StatusNotFound, "not-found")
+
+	d, err := c.ReplaceDevice(ctx, "dev01", "dev00")
+	must(t, err)
+	if d.Replaces != "dev00" || d.Status != tam.DeviceAccepted {
+		t.Errorf("%+v", d)
+	}
+	old, err := c.Device(ctx, "dev00")
+	must(t, err)
+	if old.Status != tam.DeviceRetired || old.ReplacedBy != "dev01" {
+		t.Errorf("the old record is %+v", old)
+	}
+	refuse("dev00", "dev01", "took part")
+}
+
+func TestRolloutNeedsASecondPerson(t *testing.T) {
+	s := newService(t)
+	s.config.RolloutApproval = true
+	handler, err := NewHandler(s.config)
+	must(t, err)
+	s.server.Config.Handler = handler
+	one, ctx := s.client(ScopeOperator), t.Context()
+	r, err := one.CreateRollout(ctx, NewRollout{Name: "r", Manifest: appManifest, Sequence: 2, Stages: []policy.Stage{{Percent: 100}}})
+	must(t, err)
+	if r.State != policy.StateProposed {
+		t.Fatalf("it is %s", r.State)
+	}
+	_, err = one.ActOnRollout(ctx, "r", policy.ActionApprove, "")
+	refused(t, err, http.StatusForbidden, "same-person")
+	// Another token of the same name is the same person, as far as anybody can see.
+	_, err = s.client(ScopeOperator).ActOnRollout(ctx, "r", policy.ActionApprove, "")
+	refused(t, err, http.StatusForbidden, "same-person")
+	must(t, s.core().AdvanceRollouts(ctx))
+	if r, err = one.Rollout(ctx, "r"); err != nil || r.State != policy.StateProposed {
+		t.Fatalf("it began without approval: %+v, %v", r, err)
+	}
+	two := &Client{BaseURL: s.server.URL, HTTP: s.server.Client(), Token: s.named("second", ScopeOperator)}
+	r, err = two.ActOnRollout(ctx, "r", policy.ActionApprove, "")
+	must(t, err)
+	if r.Approver != "second" {
+		t.Errorf("approved by %q", r.Approver)
+	}
+	_, err = two.ActOnRollout(ctx, "r", policy.ActionApprove, "")
+	refused(t, err, http.StatusConflict, "rollout-state")
+	_, err = two.ActOnRollout(ctx, "nothing", policy.ActionPause, "")
+	refused(t, err, http.StatusNotFound, "not-found")
+	_, err = two.ActOnRollout(ctx, "r", policy.ActionAbort, "")
+	refused(t, err, http.StatusBadRequest, "reason")
+	_, err = one.CreateRollout(ctx, NewRollout{Name: "r", Manifest: appManifest, Sequence: 3, Stages: []policy.Stage{{Percent: 100}}})
+	refused(t, err, http.StatusConflict, "exists")
+	_, err = one.CreateRollout(ctx, NewRollout{Name: "r2", Manifest: appManifest, Sequence: 2, Stages: []policy.Stage{{Percent: 100}}})
+	refused(t, err, http.StatusUnprocessableEntity, "policy") // one is under way for this version
+}
+
+func (s *service) named(name string, scope Scope) string {
+	s.t.Helper()
+	secret, _, err := IssueToken(s.t.Context(), s.config.Store, TokenRequest{Name: name, Scopes: []Scope{scope}, Lifetime: time.Hour}, s.now, strings.NewReader(strings.Repeat(name, 40)))
+	must(s.t, err)
+	return secret
+}
+
+// TestDomains: a domain is of one publisher, and no manifest is in two.
+func TestDomains(t *testing.T) {
+	s := newService(t)
+	_, err := s.core().AddPublisher(context.Background(), "acme", []*cose.Key{s.author.Public()}, []suit.ComponentID{suit.NewComponentID("acme")})
+	must(t, err)
+	must(t, s.put("/v1/domains/d", policy.Domain{Owner: "acme", Manifests: []string{"'acme'/'a'", "'acme'/'b'"}}))
+	for name, d := range map[string]policy.Domain{
+		"foreign owner":    {Owner: "nobody", Manifests: []string{"'acme'/'c'"}},
+		"foreign manifest": {Owner: "acme", Manifests: []string{"'other'/'c'"}},
+		"twice":            {Owner: "acme", Manifests: []string{"'acme'/'c'", "h'61636d65'/'c'"}},
+		"taken":            {Owner: "acme", Manifests: []string{"'acme'/'a'"}},
+		"empty":            {Owner: "acme"},
+	} {
+		err := s.put("/v1/domains/e", d)
+		if err == nil {
+			t.Errorf("%s: saved", name)
+			continue
+		}
+		refused(t, err, http.StatusUnprocessableEntity, "policy")
+	}
+	must(t, s.put("/v1/groups/g", policy.Group{Match: "true", Components: []policy.Component{{Domain: "d", Mode: tam.ModeRequired}}}))
+	refused(t, s.client(ScopeOperator).call(t.Context(), http.MethodDelete, "/v1/domains/d", nil, nil), http.StatusUnprocessableEntity, "policy")
+}
