@@ -116,7 +116,7 @@ func TestOlderPeers(t *testing.T) {
 		store, err := openStore(t.Context(), c)
 		must(t, err)
 		t.Cleanup(func() { _ = store.Close() })
-		known, err := openCollateral(nil, log)
+		known, err := openCollateral(&verifierConfig{}, log)
 		must(t, err)
 		core, err := newTAM(t.Context(), c, store, known, nil, log)
 		must(t, err)
