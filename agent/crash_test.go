@@ -13,51 +13,6 @@ type attempt struct {
 	answered bool
 }
 
-// crashScenario is one Update, on a device that has something installed already.
-type crashScenario struct {
-	update func(w *world) *teep.Update
-	// before and after are the states that may be found; nothing else may.
-	before, after string
-}
-
-var crashScenarios = map[string]crashScenario{
-	"update with a fetch": {
-		update: func(w *world) *teep.Update { return install(w.t, w.fetchedHello(2, "app two")) },
-		before: "app one/-", after: "app two/-",
-	},
-	"application and library": {
-		update: func(w *world) *teep.Update {
-			return install(w.t, w.manifest(w.dev, `
-manifest-component-id: [hello, manifest]
-sequence-number: 2
-vendor: {domain: example.com}
-class: {name: sandbox}
-components:
-  - {id: [hello], payload: {file: it, uri: "https://dev.example/hello-2"}}
-  - {id: [hello, lib], payload: {file: lib, uri: "https://dev.example/lib"}}
-`, map[string]string{"it": "app two", "lib": "library"}))
-		},
-		before: "app one/-", after: "app two/library",
-	},
-	"removal": {
-		update: func(w *world) *teep.Update { return unlink(w.t, id("hello", "manifest")) },
-		before: "app one/-", after: "-/-",
-	},
-}
-
-// state runs what is installed: the application's code and its library.
-func (w *world) state() string {
-	code, err := w.run("code", nil, "hello")
-	if err != nil {
-		code = "-"
-	}
-	lib, err := w.run("read lib", nil, "hello")
-	if err != nil {
-		lib = "-"
-	}
-	return code + "/" + lib
-}
-
 // try sends the Update and serves it until the machine goes down or the answer is there.
 func (w *world) try(raw []byte) (a attempt) {
 	ask, err := w.agent.RequestPolicyCheck(w.t.Context())
@@ -91,78 +46,127 @@ func TestCrashAtEveryStepOfAnUpdate(t *testing.T) {
 }
 
 func (s crashScenario) sweep(t *testing.T, survival crashfs.Survival, stride int) {
-	w := newWorld(t)
-	w.start()
-	w.mustInstall(w.one, w.hello(1, "app one"))
-	w.inventory(w.one) // the answer arrived
-	raw := w.protect(w.one, s.update(w))
-	w.device.now = w.device.now.AddDate(0, 1, 0)
-	w.agent.Close()
-	w.agent = nil
+	w, raw := s.ready(t)
 	before := w.device.disk
-	steps := 0
+	old, after, files := s.reference(w, before, raw)
+	if old == after {
+		t.Fatalf("the scenario changes nothing: %s", old)
+	}
+	steps, olds, news := 0, 0, 0
 	for step := 1; ; step += stride {
-		w.device.disk = before.Clone()
-		w.device.boot(t)
-		w.restart()
-		w.fetched = nil
+		w.boot(before.Clone())
 		w.device.disk.CrashAt(step)
-		done := w.try(raw)
+		w.try(raw)
 		if !w.device.disk.Crashed() {
-			if !done.answered {
-				t.Fatal("the scenario without a crash does not succeed")
-			}
 			break
 		}
 		steps = step
 		w.crash(survival)
-		s.check(w, step, raw)
+		w.restart()
+		switch got := w.state(); got {
+		case old:
+			olds++
+		case after:
+			news++
+		case s.between:
+		default:
+			t.Fatalf("step %d: found %s, neither %s nor %s", step, got, old, after)
+		}
+		w.complete(step, raw)
+		if got := w.state(); got != after {
+			t.Fatalf("step %d: completed to %s", step, got)
+		}
+		w.restart()
+		if got := len(w.device.disk.Files()); got != files {
+			t.Fatalf("step %d: %d files after all, without a crash %d", step, got, files)
+		}
 	}
-	if steps < 20 {
-		t.Errorf("only %d steps: the scenario does not do what it should", steps)
+	if steps < 20 || olds == 0 || news == 0 {
+		t.Errorf("%d steps, found the old generation %d times and the new one %d times", steps, olds, news)
 	}
 }
 
-// check finds one of the two generations whole, completes the work, and finds the later one.
-func (s crashScenario) check(w *world, step int, raw []byte) {
-	t := w.t
-	t.Helper()
-	w.restart()
-	if got := w.state(); got != s.before && got != s.after {
-		t.Fatalf("step %d: found %q", step, got)
+// ready is a device before the scenario, and the Update as its TAM protected it.
+func (s crashScenario) ready(t *testing.T) (w *world, raw []byte) {
+	w = newWorld(t)
+	w.start()
+	if s.before != nil {
+		w.mustInstall(w.one, s.before(w)...)
 	}
-	// The broker goes on as it always does. If the Update was not written down before the
-	// crash, it is lost, and its TAM sends it again.
-	answered := false
+	w.inventory(w.one) // the answer arrived
+	raw = w.protect(w.one, s.update(w))
+	w.device.now = w.device.now.AddDate(0, 1, 0)
+	return w, raw
+}
+
+// reference goes through the scenario without a crash. It returns what is there before and
+// afterwards, and how many files the store has in the end.
+func (s crashScenario) reference(w *world, before *crashfs.Disk, raw []byte) (old, after string, files int) {
+	w.t.Helper()
+	w.boot(before.Clone())
+	old = w.state()
+	if !w.try(raw).answered {
+		w.t.Fatal("the scenario without a crash does not succeed")
+	}
+	after = w.state()
+	w.restart()
+	return old, after, len(w.device.disk.Files())
+}
+
+// boot starts the machine with a disk, and the agent on it.
+func (w *world) boot(disk *crashfs.Disk) {
+	w.t.Helper()
+	if w.agent != nil {
+		w.agent.Close()
+		w.agent = nil
+	}
+	w.device.disk = disk
+	w.device.boot(w.t)
+	w.restart()
+	w.fetched = nil
+}
+
+// drain goes on as a broker does after a restart, and returns what the agent answers.
+func (w *world) drain(step int) (answers []teep.Message) {
+	w.t.Helper()
 	for range 4 {
-		ask, err := w.agent.RequestPolicyCheck(t.Context())
+		ask, err := w.agent.RequestPolicyCheck(w.t.Context())
 		if err == nil {
 			ask, err = w.serve(ask)
 		}
 		if err != nil {
-			t.Fatalf("step %d: %v", step, err)
+			w.t.Fatalf("step %d: %v", step, err)
 		}
 		if ask.Message != nil {
-			if m, ok := w.decode(ask).(*teep.Success); !ok {
-				t.Fatalf("step %d: resumed and then %#v", step, m)
-			}
-			answered = true
+			answers = append(answers, w.decode(ask))
 		}
 	}
-	if !answered {
-		ask, err := w.agent.ProcessTeepMessage(t.Context(), 0, raw)
-		if err == nil {
-			ask, err = w.serve(ask)
-		}
-		if err != nil {
-			t.Fatalf("step %d: sent again: %v", step, err)
-		}
-		if m, ok := w.decode(ask).(*teep.Success); !ok {
-			t.Fatalf("step %d: sent again and then %#v", step, m)
+	return answers
+}
+
+// complete goes on until the Update's answer is there.
+func (w *world) complete(step int, raw []byte) {
+	t := w.t
+	t.Helper()
+	answered := false
+	for _, m := range w.drain(step) {
+		if _, answered = m.(*teep.Success); !answered {
+			t.Fatalf("step %d: resumed and then %#v", step, m)
 		}
 	}
-	if got := w.state(); got != s.after {
-		t.Fatalf("step %d: completed to %q", step, got)
+	if answered {
+		return
+	}
+	// The Update was not written down before the crash, so it is lost, and its TAM sends it again.
+	ask, err := w.agent.ProcessTeepMessage(t.Context(), 0, raw)
+	if err == nil {
+		ask, err = w.serve(ask)
+	}
+	if err != nil {
+		t.Fatalf("step %d: sent again: %v", step, err)
+	}
+	if m, ok := w.decode(ask).(*teep.Success); !ok {
+		t.Fatalf("step %d: sent again and then %#v", step, m)
 	}
 }
 
@@ -179,6 +183,7 @@ func TestKilledAgentDoesNotFetchAgain(t *testing.T) {
 	w := newWorld(t)
 	w.start()
 	s := crashScenarios["application and library"]
+	w.mustInstall(w.one, s.before(w)...)
 	ask, err := w.agent.ProcessTeepMessage(t.Context(), w.connect(w.one).Session, w.protect(w.one, s.update(w)))
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +191,7 @@ func TestKilledAgentDoesNotFetchAgain(t *testing.T) {
 	if ask, err = w.agent.Deliver(t.Context(), w.chunk(ask)); err != nil || ask.Fetch == nil {
 		t.Fatalf("%+v, %v", ask, err)
 	}
-	first, second := w.fetched[0], ask.Fetch.URI
+	first, second := w.fetched[len(w.fetched)-1], ask.Fetch.URI
 	w.crash(crashfs.LoseUnsynced)
 	w.start()
 	w.fetched = nil
@@ -202,7 +207,7 @@ func TestKilledAgentDoesNotFetchAgain(t *testing.T) {
 	if len(w.fetched) != 1 || w.fetched[0] != second+"@0" {
 		t.Errorf("after %s was complete, fetched %v", first, w.fetched)
 	}
-	if got := w.state(); got != s.after {
+	if got := w.state(); got != "hello=app two lib=library" {
 		t.Errorf("state %q", got)
 	}
 }

@@ -62,9 +62,13 @@ func newDevice(t testing.TB) *device {
 func (d *device) boot(t testing.TB) {
 	t.Helper()
 	var err error
-	if d.store, err = seal.Open(seal.Config{Disk: d.disk, Secret: d.secret, Rand: rand.Reader}); err != nil {
+	if d.store, err = d.open(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (d *device) open() (*seal.Store, error) {
+	return seal.Open(seal.Config{Disk: d.disk, Secret: d.secret, Rand: rand.Reader})
 }
 
 func (d *device) Identity() tee.Identity {

@@ -77,16 +77,21 @@ func (r *run) adopt(k *call) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("adopt: %w", err)
 	}
-	content, err := r.tx.Content(k.c.id)
-	if err != nil {
-		return false, err
+	// The device has it under this name; whether it is still what the name says, reading it tells.
+	// Damaged content is fetched anew, and must not be committed if that fails.
+	r.origin.set(k.c.id, &origin{bad: true, size: -1})
+	have, size, err := r.digest(k.c.id, want)
+	if cause := r.ctx.Err(); cause != nil {
+		return false, fmt.Errorf("stopped: %w", cause)
 	}
-	size := content.Size()
-	_ = content.Close()
+	if err != nil || !have.Equal(want) {
+		return false, nil
+	}
 	if say, ok := k.args.Size(); ok && say != uint64(size) {
 		return false, fmt.Errorf("content %s has %d bytes, image-size says %d", want, size, say)
 	}
 	o := &origin{trusted: true, size: size}
+	o.remember(want.Algorithm, have.Bytes)
 	r.origin.set(k.c.id, o)
 	return true, nil
 }

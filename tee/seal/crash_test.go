@@ -3,6 +3,7 @@ package seal_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"syscall"
 	"testing"
 
@@ -171,6 +172,31 @@ func TestFailureAtEveryStep(t *testing.T) {
 			exactly(t, disk.Clone(), ack, step)
 			exactly(t, disk.Restart(crashfs.LoseUnsynced), ack, step)
 		}
+	}
+}
+
+// TestShortWriteAtEveryStep lets each write take half of its bytes without an error.
+func TestShortWriteAtEveryStep(t *testing.T) {
+	for n := 1; ; n++ {
+		disk, seen := crashfs.New(), 0
+		disk.Inject(func(_ int, op crashfs.Op, _ string) error {
+			if op != crashfs.OpWrite {
+				return nil
+			}
+			if seen++; seen == n {
+				return crashfs.ErrShortWrite
+			}
+			return nil
+		})
+		ack, err := installAndRun(disk)
+		if seen < n {
+			break
+		}
+		if !errors.Is(err, io.ErrShortWrite) {
+			t.Fatalf("write %d was short: %v", n, err)
+		}
+		disk.Inject(nil)
+		exactly(t, disk.Restart(crashfs.LoseUnsynced), ack, n)
 	}
 }
 
