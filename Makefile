@@ -26,6 +26,7 @@ build: prerequisites ## the four programs and the example applications, into bin
 	$(BUILD) -o $(BIN)/ $(PROGRAMS:%=./cmd/%)
 	$(HELLO) -ldflags='-s -w -buildid= -X main.version=1.0.0' -o $(BIN)/hello-1.wasm ./examples/hello
 	$(HELLO) -ldflags='-s -w -buildid= -X main.version=2.0.0' -o $(BIN)/hello-2.wasm ./examples/hello
+	$(HELLO) -ldflags='-s -w -buildid=' -o $(BIN)/interpreter.wasm ./examples/interpreter
 
 .PHONY: demo
 demo: build ## the main job: author, publish, attest, install, run, update, refuse, leave

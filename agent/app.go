@@ -25,6 +25,9 @@ type application struct {
 	id      uint64
 	app     suit.ComponentID
 	content [32]byte
+	// program is what the runtime executes: app itself, or what interprets it; code its content.
+	program suit.ComponentID
+	code    [32]byte
 	session tee.Session
 	blobs   []tee.Blob
 	// ctx ends when the application is closed, and with it a call in progress.
@@ -68,7 +71,7 @@ func (a *Agent) openReserved(ctx context.Context, record *state.Record, id suit.
 	a.mu.Lock()
 	a.opening--
 	if err == nil {
-		if err = a.usableLocked(id, app.content); err == nil {
+		if err = a.currentLocked(app); err == nil {
 			a.apps[app.id] = app
 		}
 	}
@@ -100,6 +103,11 @@ func (a *Agent) reserve(id suit.ComponentID) (*state.Record, error) {
 	return a.record, nil
 }
 
+// currentLocked tells whether an application may go on: it and what interprets it are what they were.
+func (a *Agent) currentLocked(app *application) error {
+	return errors.Join(a.usableLocked(app.app, app.content), a.usableLocked(app.program, app.code))
+}
+
 // usableLocked tells whether the component holds the content and may be run.
 func (a *Agent) usableLocked(id suit.ComponentID, content [32]byte) error {
 	c, ok := a.record.Components[id.Key()]
@@ -120,12 +128,19 @@ func (a *Agent) open(ctx context.Context, record *state.Record, id suit.Componen
 		return nil, fmt.Errorf("%w: no manifest installed %s", ErrNotRunnable, id)
 	}
 	group := personalizers(record, m)
-	for _, manifest := range append([]state.Manifest{m}, group...) {
-		if err := a.validate(ctx, manifest, id, manifest.ID.Equal(m.ID)); err != nil {
+	for _, manifest := range group {
+		if _, err := a.validate(ctx, manifest, id, false); err != nil {
 			return nil, err
 		}
 	}
+	started, err := a.validate(ctx, m, id, true)
+	if err != nil {
+		return nil, err
+	}
 	app := &application{app: id, content: record.Components[id.Key()].Content.SHA256}
+	if app.program, app.code, err = programOf(record, m, id, started); err != nil {
+		return nil, err
+	}
 	app.ctx, app.cancel = context.WithCancel(a.life)
 	if err := a.launch(ctx, app, record, m, group); err != nil {
 		return nil, errors.Join(err, app.close())
@@ -134,17 +149,17 @@ func (a *Agent) open(ctx context.Context, record *state.Record, id suit.Componen
 }
 
 // validate runs the manifest's suit-validate section, and for the application's own manifest
-// suit-load and suit-invoke too, where it has them: then it must be this component that they
-// start. A signer who lost the right to a component cannot get it run any longer (RFC 9397 §5.2).
-func (a *Agent) validate(ctx context.Context, m state.Manifest, id suit.ComponentID, invoke bool) error {
+// suit-load and suit-invoke too, where it has them. It returns the components that those started.
+// A signer who lost the right to a component cannot get it run any longer (RFC 9397 §5.2).
+func (a *Agent) validate(ctx context.Context, m state.Manifest, id suit.ComponentID, invoke bool) ([]suit.ComponentID, error) {
 	tam, ok := a.trust().TAM(m.Owner)
 	if !ok {
-		return fmt.Errorf("%w: its TAM %q is not trusted any longer", ErrNotRunnable, m.Owner)
+		return nil, fmt.Errorf("%w: its TAM %q is not trusted any longer", ErrNotRunnable, m.Owner)
 	}
 	device := &platform{agent: a, tam: tam}
 	p, err := a.newProcessor(device)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	run := p.Validate
 	if invoke && invokes(m) {
@@ -158,14 +173,11 @@ func (a *Agent) validate(ctx context.Context, m state.Manifest, id suit.Componen
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
-		return fmt.Errorf("%w: %s: %w", ErrNotRunnable, id, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrNotRunnable, id, err)
 	}
-	if invoke && invokes(m) && !slices.ContainsFunc(device.invoked, id.Equal) {
-		return fmt.Errorf("%w: the manifest of %s starts another component", ErrNotRunnable, id)
-	}
-	return nil
+	return device.invoked, nil
 }
 
 // invokes tells whether a manifest has a suit-invoke section. The envelope is from sealed state.
@@ -199,7 +211,7 @@ func (a *Agent) launch(ctx context.Context, app *application, record *state.Reco
 		}
 		return blob, err
 	}
-	code, err := open(app.content)
+	code, err := open(app.code)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrNotRunnable, app.app, err)
 	}
@@ -208,11 +220,15 @@ func (a *Agent) launch(ctx context.Context, app *application, record *state.Reco
 		return fmt.Errorf("%w: %s: %w", ErrNotRunnable, app.app, err)
 	}
 	// Check read the code; the runtime gets it from the start.
-	if code, err = open(app.content); err != nil {
+	if code, err = open(app.code); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrNotRunnable, app.app, err)
 	}
 	data := map[string]tee.Blob{}
-	for name, sum := range personalization(record, app.app, m.Owner, group) {
+	files := personalization(record, app.app, m.Owner, group)
+	if !app.program.Equal(app.app) {
+		files[interpreted] = app.content
+	}
+	for name, sum := range files {
 		if data[name], err = open(sum); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrNotRunnable, app.app, err)
 		}
@@ -336,7 +352,7 @@ func (a *Agent) CloseSession(_ context.Context, app uint64) error {
 // closeReplaced closes applications whose component left, is unneeded, or has other code now.
 func (a *Agent) closeReplaced() {
 	a.mu.Lock()
-	gone := a.takeApps(func(app *application) bool { return a.usableLocked(app.app, app.content) != nil })
+	gone := a.takeApps(func(app *application) bool { return a.currentLocked(app) != nil })
 	a.mu.Unlock()
 	for _, app := range gone {
 		if err := app.close(); err != nil {

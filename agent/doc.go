@@ -43,4 +43,13 @@
 // data the installed components of the same owner whose identifier begins with X's (named by the
 // rest of it), and those of manifests that depend on the manifest that installed X (named by
 // their whole identifier). Names join the parts with "/", parts that are not text in hexadecimal.
+//
+// # Applications that are interpreted
+//
+// An application X need not be a program itself: its manifest may depend on the one of a runtime, and
+// leave it to that, by suit-directive-process-dependency in suit-invoke, to start the runtime's
+// component (trust domains §template-dependency). Opening X then starts that program, with X's
+// sealed storage and X's personalization data, among which X's content is called "application".
+// Several applications share a runtime and nothing else. The runtime stays as long as one of them
+// needs it, and is updated together with them.
 package agent

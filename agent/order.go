@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/go-teep/teep/agent/state"
 	"github.com/go-teep/teep/suit"
 )
 
@@ -18,6 +19,9 @@ type candidate struct {
 	// id is how others refer to it, needs what it refers to.
 	id    suit.ComponentID
 	needs []suit.ComponentID
+	// named tells that id is the manifest's own word; digest is that of the manifest.
+	named  bool
+	digest suit.Digest
 }
 
 // inOrder sorts the manifests of an Update so that dependencies come before what depends on them.
@@ -34,6 +38,7 @@ func (a *Agent) inOrder(envelopes [][]byte) []candidate {
 			continue
 		}
 		if verified, err := e.Verify(authority, suit.VerifyOptions{}); err == nil {
+			c.digest = e.Digest
 			c.describe(verified.Manifest)
 		}
 	}
@@ -48,7 +53,7 @@ func (c *candidate) describe(m *suit.Manifest) {
 			c.fallback = id
 		}
 	}
-	c.id = m.ComponentID
+	c.id, c.named = m.ComponentID, m.ComponentID != nil
 	if c.id == nil {
 		c.id = c.fallback
 	}
@@ -93,4 +98,49 @@ func waits(c candidate, self int, in []candidate, placed []bool) bool {
 		}
 	}
 	return false
+}
+
+// together splits what is in order into what is installed in one step. Manifests go one by one, so
+// that one that fails keeps no other away; but a dependency that is installed cannot be replaced
+// under its dependents, so where these are to be replaced as well, all of them go together: a
+// runtime and the applications that it loads, say.
+func together(in []candidate, record *state.Record) [][]candidate {
+	group := make([]int, len(in))
+	for i := range in {
+		group[i] = i
+	}
+	for i, c := range in {
+		old, installed := record.Manifests[c.id.Key()]
+		if !c.named || !installed || old.Digest.Equal(c.digest) {
+			continue
+		}
+		for j, other := range in {
+			if j != i && other.named && slices.ContainsFunc(old.Dependents, other.id.Equal) {
+				join(group, i, j)
+			}
+		}
+	}
+	var out [][]candidate
+	for i := range in {
+		var members []candidate
+		for j := range in {
+			if group[j] == i {
+				members = append(members, in[j])
+			}
+		}
+		if members != nil {
+			out = append(out, members)
+		}
+	}
+	return out
+}
+
+// join makes two groups one, under the number of the one that comes first.
+func join(group []int, i, j int) {
+	a, b := min(group[i], group[j]), max(group[i], group[j])
+	for k := range group {
+		if group[k] == b {
+			group[k] = a
+		}
+	}
 }

@@ -87,17 +87,37 @@ func (r *run) apply() (reply teep.Message, failed bool) {
 			return r.conclude(o), true
 		}
 	}
-	for _, c := range r.agent.inOrder(r.update.Manifests) {
-		report, err := p.Update(r.ctx, c.envelope, processor.UpdateOptions{
-			Nonce: r.update.Token, ManifestID: c.fallback, Available: r.update.Manifests,
-		})
-		o.add(c.name, report, err)
-		r.log(c.name, err)
+	for _, group := range together(r.agent.inOrder(r.update.Manifests), r.agent.snapshot()) {
+		r.install(p, group, &o)
 		if r.ctx.Err() != nil {
 			return nil, true
 		}
 	}
 	return r.conclude(o), len(o.failures) > 0
+}
+
+// install installs manifests in one step, all or none, and adds what became of each.
+func (r *run) install(p *processor.Processor, group []candidate, o *outcome) {
+	options := processor.UpdateOptions{Nonce: r.update.Token, Available: r.update.Manifests}
+	if len(group) == 1 {
+		options.ManifestID = group[0].fallback
+	}
+	envelopes := make([][]byte, len(group))
+	for i, c := range group {
+		envelopes[i] = c.envelope
+	}
+	reports, failure := p.UpdateAll(r.ctx, envelopes, options)
+	for i, c := range group {
+		err := failure
+		if failure != nil && len(group) > 1 && reports[i].Failure.Code == processor.CodeRolledBack {
+			err = processor.ErrRolledBack
+		}
+		o.add(c.name, reports[i], err)
+		r.log(c.name, err)
+	}
+	if failure != nil && len(group) > 1 {
+		r.agent.log.Warn("manifests that belong together were undone", "tam", r.tam.Name, "error", failure)
+	}
 }
 
 func (r *run) log(name string, err error) {

@@ -44,8 +44,8 @@ var outcomes = map[string]outcome{
 	"integrated": {map[string]string{"app": "application"}, nil},
 	"library":    {map[string]string{"library": "library"}, nil},
 	"mirrors":    {map[string]string{"app": "application"}, nil},
-	"runtime":    {map[string]string{"runtime": "interpreter"}, nil},
-	"script":     {map[string]string{"runtime": "interpreter", "script": "print hello"}, []string{"script main"}},
+	"runtime":    {map[string]string{"runtime": "interpreter"}, []string{"runtime"}},
+	"script":     {map[string]string{"runtime": "interpreter", "script": "print hello"}, []string{"runtime"}},
 	"separate":   {map[string]string{"app": "application"}, nil},
 	"several":    {map[string]string{"app": "application", "app/data": "AAAA", "library": "library"}, nil},
 	"slots":      {map[string]string{"firmware": "BBBB"}, []string{"firmware"}},
@@ -355,13 +355,13 @@ func TestRuntimeAndScript(t *testing.T) {
 	if _, err := l.p.Invoke(t.Context(), script, processor.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	l.check(outcome{started: []string{"script main"}})
+	l.check(outcome{started: []string{"runtime"}})
 
 	// The runtime was asked for by itself in the last update, so it stays; and then it may go.
 	if _, err := l.p.Uninstall(t.Context(), script, processor.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	l.check(outcome{content: map[string]string{"runtime": "interpreter 2", "script": ""}, started: []string{"script main"}})
+	l.check(outcome{content: map[string]string{"runtime": "interpreter 2", "script": ""}, started: []string{"runtime"}})
 	if _, err := l.p.Uninstall(t.Context(), runtime, processor.Options{}); err != nil {
 		t.Fatal(err)
 	}

@@ -100,6 +100,49 @@ func TestExampleCounter(t *testing.T) {
 	}
 }
 
+func TestExampleInterpreter(t *testing.T) {
+	r := newRuntime(t, func(c *wasm.Config) { c.Defaults.CallDuration = time.Minute })
+	script, err := os.ReadFile("../../examples/interpreter/visitors.script")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := build(t, "interpreter", "-ldflags=-s -w")
+	start := func(script string) tee.Session {
+		return open(t, r, tee.Application{Name: "visitors", Data: &appData{}, Code: newBlob(code), Personalization: map[string]tee.Blob{
+			"application": newBlob([]byte(script)), "motto": newBlob([]byte("be kind"))}})
+	}
+	s := start(string(script))
+	for i, name := range []string{"Ada", "Grace"} {
+		want := fmt.Sprintf("Hello, %s. You are number %d; be kind", name, i+1)
+		if out, err := s.Invoke(t.Context(), "greet", []byte(name)); err != nil || string(out) != want {
+			t.Fatalf("%q, %v", out, err)
+		}
+	}
+	for script, want := range map[string]string{
+		": w 1 2 + 3 * ;":                        "9",
+		": w 7 2 / 1 - ;":                        "2",
+		`: w "a" "b" swap cat dup len ;`:         "ba\n2",
+		`: w 1 2 < if "less" else "not" then ;`:  "less",
+		`: w 1 2 > if "more" else "not" then ;`:  "not",
+		`: w "" if 1 if 2 then else 3 then ;`:    "3",
+		`: w "x" "y" over drop drop ; # comment`: "x",
+		": w x x ; : x 1 ;":                      "1\n1",
+		`: w "none" load len "none" data len ;`:  "0\n0",
+		`: w "kept" "k" store "k" load ;`:        "kept",
+	} {
+		if out, err := start(script).Invoke(t.Context(), "w", nil); err != nil || string(out) != want {
+			t.Errorf("%s: %q, %v", script, out, err)
+		}
+	}
+	for _, script := range []string{"", "w", ": w", ": w 1", ": v ;", ": w + ;", ": w 1 0 / ;", `: w "a" 1 + ;`, ": w w ;", `: w "x`,
+		`: w "" if 2 ;`, ": w no ;", `: w "sorry" fail ;`, ": w x x ; : x y y ; : y z z ; : z 1 1 1 1 1 1 1 1 x ;"} {
+		var exit *tee.ExitError
+		if out, err := start(script).Invoke(t.Context(), "w", nil); !errors.As(err, &exit) || exit.Stderr == "" {
+			t.Errorf("%s: %q, %v", script, out, err)
+		}
+	}
+}
+
 func BenchmarkInvoke(b *testing.B) {
 	r := newRuntime(b, nil)
 	for _, bc := range []struct {
