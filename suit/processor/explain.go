@@ -18,9 +18,9 @@ var ErrMismatch = errors.New("processor: the report does not match the manifest"
 // manifests of dependencies are found by the digests that the dependents want; give their
 // envelopes in any order. Nothing is verified but the digests: verify report and envelopes first.
 //
-// A condition without a record succeeded. Dependencies that were installed already when the
-// procedure ran look as if they had been processed. If the report and the manifest contradict
-// each other, the trail up to there comes with ErrMismatch.
+// A condition without a record succeeded. What is [Step.Aside] is in no report. An Update that found
+// its manifest installed only validated it: explain that as ProcedureValidate. If the report and the
+// manifest contradict each other, the trail up to there comes with ErrMismatch.
 func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependencies ...*suit.Envelope) ([]Step, error) {
 	m, err := replayable(root)
 	if err != nil {
@@ -34,7 +34,7 @@ func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependenc
 		return nil, err
 	}
 	n.digest = root.Digest
-	r := &replay{failure: report.Failure, dependencies: dependencies}
+	r := &replay{failure: report.Failure, dependencies: dependencies, unlinked: map[string]bool{}}
 	for _, e := range report.Records {
 		if e.Record != nil {
 			r.records = append(r.records, e.Record)
@@ -46,10 +46,14 @@ func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependenc
 	var trail []Step
 	r.x = newInterpreter(context.Background(), r, DefaultLimits())
 	r.x.trail = func(s Step) { trail = append(trail, s) }
+	r.x.halt = r.halt
 	r.x.record = func(k *call, _ suit.Parameters, err error) {
 		// A dependency is recorded when it is done; and what the interpreter refuses by itself,
 		// it refuses here as there.
-		if k.cmd.Code == suit.DirProcessDependency || err != nil && r.asked != k {
+		if steers(k.cmd.Code) {
+			return // halt did
+		}
+		if r.asked != k || k.cmd.Code == suit.DirProcessDependency && !r.taken {
 			r.next(k)
 		}
 	}
@@ -80,6 +84,10 @@ type replay struct {
 	failure      *suit.Failure
 	dependencies []*suit.Envelope
 	asked        *call
+	// taken tells that the record of the dependency that was asked for last is used up.
+	taken bool
+	// unlinked are the dependencies that were, by manifest and component.
+	unlinked map[string]bool
 }
 
 var errStopped = errors.New("the procedure ended here")
@@ -88,6 +96,10 @@ func (r *replay) run(n *node, proc Procedure) error {
 	for _, phase := range proc.phases() {
 		if err := r.x.section(n, phase); err != nil {
 			return err
+		}
+		// It failed between two sections.
+		if f := r.failure; f != nil && f.Record.Offset == 0 && f.Record.Section == phase && len(r.records) == 0 {
+			return errStopped
 		}
 	}
 	return nil
@@ -109,7 +121,7 @@ func (r *replay) verdict(err error) error {
 
 func at(rec *suit.Record, k *call) bool {
 	return slices.Equal(rec.ManifestID, k.n.path) && rec.Section == k.f.label &&
-		rec.Offset == uint64(k.cmd.Offset) && rec.ComponentIndex == uint64(k.c.index)
+		rec.Offset == uint64(k.cmd.Offset) && rec.ComponentIndex == uint64(k.index())
 }
 
 // next takes the record of a command, if it has one. Records are in the order of events.
@@ -122,18 +134,29 @@ func (r *replay) next(k *call) *suit.Record {
 	return rec
 }
 
-// ends tells whether the procedure ended at this command.
-func (r *replay) ends(k *call) bool {
-	return r.failure != nil && len(r.records) == 0 && at(&r.failure.Record, k)
+// ends tells whether the procedure ended at this command, whose record is always the last one.
+func (r *replay) ends(k *call, rec *suit.Record) bool {
+	return r.failure != nil && len(r.records) == 0 && rec != nil && at(&r.failure.Record, k)
+}
+
+// halt ends the procedure at a command that steers the interpreter, if that is where it ended; the
+// record of that is the last one.
+func (r *replay) halt(f *frame, cmd *suit.Command, c *component) error {
+	k := &call{f: f, n: f.n, c: c, cmd: cmd}
+	if rec := r.next(k); !r.ends(k, rec) {
+		return nil
+	}
+	return &Failure{Reason: r.failure.Reason, Err: errStopped}
 }
 
 // apply implements machine.
 func (r *replay) apply(k *call) (suit.Parameters, error) {
 	r.asked = k
 	rec := r.next(k)
-	if r.ends(k) {
+	r.void(k)
+	if r.ends(k, rec) {
 		// What failed softly in the last sequence of a try-each failed that as well.
-		soft := k.cmd.Code == suit.DirFetch && rec != nil ||
+		soft := k.cmd.Code == suit.DirFetch && r.failure.Code == CodeUnavailable ||
 			k.cmd.Code.IsCondition() && k.cmd.Code != suit.CondDependencyIntegrity && r.failure.Reason == suit.ReasonConditionFailed
 		return suit.Parameters{}, &Failure{Reason: r.failure.Reason, Err: errStopped, soft: soft}
 	}
@@ -146,15 +169,35 @@ func (r *replay) apply(k *call) (suit.Parameters, error) {
 	return suit.Parameters{}, unmet("the condition did not hold")
 }
 
+// void forgets what was checked of a dependency, once another envelope comes or none is left.
+func (r *replay) void(k *call) {
+	key := k.n.id.Key() + k.c.key()
+	if !k.c.dependency || k.cmd.Code != suit.DirFetch && (k.cmd.Code != suit.DirUnlink || r.unlinked[key]) {
+		return
+	}
+	delete(k.n.children, k.c.index)
+	if k.cmd.Code == suit.DirUnlink {
+		r.unlinked[key] = true
+	}
+}
+
 // enter implements machine.
 func (r *replay) enter(k *call) (*node, bool, error) {
-	r.asked = k
-	alone := len(r.records) == 0 || len(r.records) == 1 && at(r.records[0], k)
-	if r.failure != nil && alone && at(&r.failure.Record, k) {
-		return nil, false, &Failure{Reason: r.failure.Reason, Err: errStopped}
+	r.asked, r.taken = k, false
+	if len(r.records) > 0 && at(r.records[0], k) {
+		// What was done inside is recorded before the dependency itself; here nothing was.
+		last := len(r.records) == 1 && r.failure != nil && at(&r.failure.Record, k)
+		if last || r.records[0].Properties.Has(suit.ParamImageDigest) {
+			r.next(k)
+			r.taken = true
+		}
+		if last {
+			return nil, false, &Failure{Reason: r.failure.Reason, Err: errStopped}
+		}
 	}
+	skip := r.taken
 	if child := k.n.children[k.c.index]; child != nil {
-		return child, false, nil
+		return child, skip, nil
 	}
 	want, ok := k.args.Digest()
 	if !ok {
@@ -177,8 +220,9 @@ func (r *replay) enter(k *call) (*node, bool, error) {
 			return nil, false, err
 		}
 		child.digest = e.Digest
+		child.settled = skip
 		k.n.attach(k.c, child)
-		return child, false, nil
+		return child, skip, nil
 	}
 	return nil, true, nil
 }

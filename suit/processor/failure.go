@@ -71,6 +71,19 @@ func fail(reason suit.Reason, format string, args ...any) *Failure {
 	return &Failure{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
 
+// after says that a failure without a place came when a section had ended. In a report its offset is
+// 0, where no command can stand.
+func after(section suit.Label, err error) error {
+	if err == nil {
+		return nil
+	}
+	f := *asFailure(err)
+	if f.Section == 0 {
+		f.Section = section
+	}
+	return &f
+}
+
 // unmet is the failure of a condition.
 func unmet(format string, args ...any) *Failure {
 	f := fail(suit.ReasonConditionFailed, format, args...)

@@ -48,8 +48,11 @@ func (r *run) fetch(k *call) (m suit.Parameters, err error) {
 // or has something of another size. Nothing was stored then.
 func (r *run) soften(err error) error {
 	source := errors.Is(err, errUnavailable) || errors.Is(err, errSize)
-	if !source || r.ctx.Err() != nil {
+	if !source {
 		return err
+	}
+	if cause := r.ctx.Err(); cause != nil {
+		return fmt.Errorf("stopped: %w", cause)
 	}
 	f := *asFailure(err)
 	f.soft = true

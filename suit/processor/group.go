@@ -14,6 +14,8 @@ type job struct {
 	node *node
 	rep  *reporter
 	err  error
+	// ran tells that all of it was done.
+	ran bool
 }
 
 // UpdateAll installs several manifests in one transaction: all of them or none. They are ordered
@@ -44,6 +46,9 @@ func (p *Processor) UpdateAll(ctx context.Context, envelopes [][]byte, o UpdateO
 			j.err = &Failure{Reason: suit.ReasonOperationFailed, Err: ErrRolledBack}
 			if len(jobs) == 1 {
 				j.err = failed
+			}
+			if j.ran {
+				j.err = after(suit.LabelValidate, j.err)
 			}
 		}
 		reports[i] = j.rep.report(j.err, p.Capabilities)
@@ -116,6 +121,7 @@ func (p *Processor) runJobs(ctx context.Context, jobs []*job, o UpdateOptions) e
 			if j.err = r.update(j.node); j.err != nil {
 				return tx, false, j.err
 			}
+			j.ran = true
 			last, changed = r, changed || r.changed
 		}
 		return tx, changed && !o.DryRun, last.consistent()

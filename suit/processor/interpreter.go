@@ -26,6 +26,14 @@ type call struct {
 	args suit.Parameters // the component's parameters
 }
 
+// index is that of the component, and 0 for a command that is for none.
+func (k *call) index() int {
+	if k.c == nil {
+		return 0
+	}
+	return k.c.index
+}
+
 // frame is where one manifest stands in one section.
 type frame struct {
 	n *node
@@ -64,7 +72,11 @@ type interpreter struct {
 	// processed once.
 	executed map[string]map[suit.Label]bool
 	trail    func(Step)
-	// record is told of every condition and directive that was applied.
+	// halt may end the procedure at a command that steers the interpreter; nil never does. c is
+	// nil where the command is for no component.
+	halt func(f *frame, cmd *suit.Command, c *component) error
+	// record is told of every condition and directive, as it ends; try-each and run-sequence, as they
+	// begin.
 	record func(k *call, measured suit.Parameters, err error)
 }
 
@@ -167,26 +179,30 @@ func (x *interpreter) locate(f *frame, cmd *suit.Command, c *component, err erro
 }
 
 func (x *interpreter) command(f *frame, cmd *suit.Command) error {
-	if err := x.charge(); err != nil {
-		return err
-	}
+	err := x.charge()
 	switch cmd.Code {
 	case suit.DirSetComponentIndex:
-		return x.note(f, cmd, x.selectComponents(f, cmd.Index))
+		if err == nil {
+			err = x.selectComponents(f, cmd.Index)
+		}
+		return x.note(f, cmd, nil, err)
 	case suit.DirOverrideMultiple:
-		return x.note(f, cmd, x.overrideMultiple(f, cmd))
+		if err == nil {
+			err = x.overrideMultiple(f, cmd)
+		}
+		return x.note(f, cmd, nil, err)
 	case suit.DirTryEach, suit.DirRunSequence:
-		return x.nested(f, cmd)
+		return x.nested(f, cmd, err)
 	}
 	for _, c := range f.selected {
 		if cmd.Code == suit.DirProcessDependency && f.all && !c.dependency {
 			continue
 		}
-		if err := x.one(f, cmd, c); err != nil {
+		if err := x.one(f, cmd, c, err); err != nil {
 			return x.locate(f, cmd, c, err)
 		}
 	}
-	return nil
+	return err
 }
 
 // charge counts a command against the limits.
@@ -200,27 +216,52 @@ func (x *interpreter) charge() error {
 	return nil
 }
 
-// note reports a command that concerns the interpreter alone.
-func (x *interpreter) note(f *frame, cmd *suit.Command, err error) error {
-	x.step(f, cmd, nil, err)
+// note reports a command that concerns the interpreter alone; c is nil where it is for no component.
+func (x *interpreter) note(f *frame, cmd *suit.Command, c *component, err error) error {
+	if x.halt != nil {
+		if h := x.halt(f, cmd, c); err == nil {
+			err = h
+		}
+	}
+	if err != nil {
+		err = x.locate(f, cmd, c, err)
+	}
+	x.record(&call{f: f, n: f.n, c: c, cmd: cmd}, suit.Parameters{}, err)
+	x.step(f, cmd, c, err)
 	return err
 }
 
-// one executes a command for one component.
-func (x *interpreter) one(f *frame, cmd *suit.Command, c *component) error {
+// steers tells the commands that the interpreter does from those that the machine applies.
+func steers(code suit.CommandCode) bool {
+	switch code {
+	case suit.DirSetComponentIndex, suit.DirOverrideMultiple, suit.DirTryEach, suit.DirRunSequence,
+		suit.DirOverrideParameters, suit.DirSetParameters, suit.DirCopyParams:
+		return true
+	}
+	return false
+}
+
+// one executes a command for one component, unless err says that it must not.
+func (x *interpreter) one(f *frame, cmd *suit.Command, c *component, err error) error {
 	switch cmd.Code {
-	case suit.DirOverrideParameters:
-		return x.noteFor(f, cmd, c, x.assign(f, c, cmd.Parameters, true))
-	case suit.DirSetParameters:
-		return x.noteFor(f, cmd, c, x.assign(f, c, cmd.Parameters, false))
+	case suit.DirOverrideParameters, suit.DirSetParameters:
+		if err == nil {
+			err = x.assign(f, c, cmd.Parameters, cmd.Code == suit.DirOverrideParameters)
+		}
+		return x.note(f, cmd, c, err)
 	case suit.DirCopyParams:
-		return x.noteFor(f, cmd, c, x.copyParameters(f, c, cmd.Copies))
+		if err == nil {
+			err = x.copyParameters(f, c, cmd.Copies)
+		}
+		return x.note(f, cmd, c, err)
 	}
 	k := &call{f: f, n: f.n, c: c, cmd: cmd, args: x.params[c.key()]}
 	if cmd.Code == suit.DirProcessDependency {
-		return x.processDependency(k)
+		return x.processDependency(k, err)
 	}
-	err := x.order(k)
+	if err == nil {
+		err = x.order(k)
+	}
 	var measured suit.Parameters
 	if err == nil {
 		measured, err = x.m.apply(k)
@@ -229,11 +270,6 @@ func (x *interpreter) one(f *frame, cmd *suit.Command, c *component) error {
 		err = x.locate(f, cmd, c, err)
 	}
 	x.record(k, measured, err)
-	x.step(f, cmd, c, err)
-	return err
-}
-
-func (x *interpreter) noteFor(f *frame, cmd *suit.Command, c *component, err error) error {
 	x.step(f, cmd, c, err)
 	return err
 }
@@ -265,10 +301,23 @@ func (x *interpreter) selectComponents(f *frame, arg suit.IndexArg) error {
 
 // nested runs try-each and run-sequence: once for the selected component, whose selection may
 // change inside and stays changed, or once for each of several (SUIT §6.5.1).
-func (x *interpreter) nested(f *frame, cmd *suit.Command) error {
+func (x *interpreter) nested(f *frame, cmd *suit.Command, err error) error {
 	x.step(f, cmd, nil, nil)
-	if f.depth+1 >= x.limits.Nesting {
-		return fmt.Errorf("%w: command sequences nest deeper than %d", ErrLimit, x.limits.Nesting)
+	if err == nil && f.depth+1 >= x.limits.Nesting {
+		err = fmt.Errorf("%w: command sequences nest deeper than %d", ErrLimit, x.limits.Nesting)
+	}
+	if x.halt != nil {
+		if h := x.halt(f, cmd, nil); err == nil {
+			err = h
+		}
+	}
+	if err != nil {
+		err = x.locate(f, cmd, nil, err)
+	}
+	x.record(&call{f: f, n: f.n, cmd: cmd}, suit.Parameters{}, err)
+	if err != nil {
+		x.step(f, cmd, nil, err)
+		return err
 	}
 	if !f.loop {
 		return x.nestedOnce(f, cmd, f)
@@ -342,8 +391,10 @@ func (x *interpreter) runSequence(f *frame, cmd *suit.Command, issuer *frame) er
 		inner.selections = 0
 		if !issuer.loop {
 			if len(seq) == 0 || seq[0].Code != suit.DirSetComponentIndex {
-				return fail(suit.ReasonOperationFailed,
+				err := fail(suit.ReasonOperationFailed,
 					"without strict order, the sequence must begin with set-component-index (SUIT §6.6)")
+				x.step(f, cmd, nil, err)
+				return err
 			}
 			inner.selections = 1
 		}
@@ -359,8 +410,12 @@ func (x *interpreter) runSequence(f *frame, cmd *suit.Command, issuer *frame) er
 	return err
 }
 
-func (x *interpreter) processDependency(k *call) error {
-	child, skip, err := x.resolve(k)
+func (x *interpreter) processDependency(k *call, err error) error {
+	var child *node
+	var skip bool
+	if err == nil {
+		child, skip, err = x.resolve(k)
+	}
 	if err != nil {
 		err = x.locate(k.f, k.cmd, k.c, err)
 		x.record(k, suit.Parameters{}, err)
@@ -369,12 +424,16 @@ func (x *interpreter) processDependency(k *call) error {
 	}
 	x.step(k.f, k.cmd, k.c, nil)
 	k.n.markRan(k.c.index, k.f.phase)
+	var measured suit.Parameters
+	if skip && child != nil {
+		measured.SetDigest(child.digest) // a record with it says that nothing was done
+	}
 	if !skip && !x.executed[child.id.Key()][k.f.phase] {
 		if err := x.section(child, k.f.phase); err != nil {
 			return err // and the records say where, inside
 		}
 	}
-	x.record(k, suit.Parameters{}, nil)
+	x.record(k, measured, nil)
 	return nil
 }
 

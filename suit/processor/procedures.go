@@ -70,6 +70,7 @@ func (p *Processor) installed(ctx context.Context, id suit.ComponentID, proc Pro
 	defer cancel()
 	rep := newReporter(o.Nonce, p.cfg.Limits.Records)
 	rep.reference.Digest = suit.NewDigest(nil) // until the manifest is found
+	ran := false
 	err := p.transact(ctx, func(tx Tx) (Tx, bool, error) {
 		r := p.newRun(ctx, tx, proc, rep, o.Trail)
 		r.dryRun = o.DryRun
@@ -77,10 +78,16 @@ func (p *Processor) installed(ctx context.Context, id suit.ComponentID, proc Pro
 			r.pending = func(k *call) error { return o.Pending(rep.pendingReport(k)) }
 		}
 		err := r.onInstalled(id)
+		ran = err == nil
 		return r.tx, r.changed && !o.DryRun && proc != ProcedureValidate, err
 	})
+	if ran {
+		err = after(lastOf(proc), err)
+	}
 	return rep.report(err, p.Capabilities), wrapFailure(err)
 }
+
+func lastOf(proc Procedure) suit.Label { phases := proc.phases(); return phases[len(phases)-1] }
 
 // wrapFailure keeps a nil error nil.
 func wrapFailure(err error) error {
@@ -134,7 +141,7 @@ func (r *run) onInstalled(id suit.ComponentID) error {
 			return err
 		}
 	}
-	return r.checked()
+	return after(lastOf(r.proc), r.checked())
 }
 
 // begin takes the root of the tree.
@@ -168,10 +175,15 @@ func (r *run) uninstall(record ManifestRecord) error {
 	}
 	record.Root = false
 	r.group[record.ID.Key()] = true
-	if err := r.removeManifest(record); err != nil {
+	own, err := r.retire(record)
+	if err != nil {
 		return err
 	}
-	return r.consistent()
+	err = r.forget(record, own)
+	if err == nil {
+		err = r.consistent()
+	}
+	return after(suit.LabelUninstall, err)
 }
 
 // update installs the tree under root.
@@ -194,10 +206,11 @@ func (r *run) update(n *node) error {
 	if err := r.x.section(n, suit.LabelValidate); err != nil {
 		return err
 	}
-	if err := r.checked(); err != nil {
-		return err
+	err = r.checked()
+	if err == nil {
+		err = r.register(n)
 	}
-	return r.register(n)
+	return after(suit.LabelValidate, err)
 }
 
 func (r *run) install(n *node) error {
@@ -207,7 +220,7 @@ func (r *run) install(n *node) error {
 		}
 		if phase == suit.LabelDependencyResolution {
 			if err := r.resolved(n); err != nil {
-				return err
+				return after(phase, err)
 			}
 		}
 	}
@@ -220,7 +233,7 @@ func (r *run) again(n *node) (done bool, err error) {
 	trial := r.p.newRun(r.ctx, r.tx, ProcedureValidate, r.rep, r.x.trail)
 	trial.origin = r.origin
 	trial.begin(n)
-	before := len(r.rep.entries)
+	before, shown := r.rep.mark()
 	if trial.x.section(n, suit.LabelValidate) == nil && !trial.changed && r.complete(n) {
 		record, err := r.tx.Manifest(n.id)
 		if err != nil || record.Root {
@@ -233,7 +246,7 @@ func (r *run) again(n *node) (done bool, err error) {
 		return false, fmt.Errorf("stopped: %w", err)
 	}
 	// It does not hold any more: apply it again.
-	r.rep.entries = r.rep.entries[:before]
+	r.rep.backTo(before, shown)
 	fresh, err := newNode(nil, n.manifest, n.id, n.prefix)
 	if err != nil {
 		return false, err

@@ -16,31 +16,56 @@ const (
 	CodeLimit      = 3 // ErrLimit
 	CodeUnverified = 4 // ErrUnverified
 	CodeRolledBack = 5 // ErrRolledBack
+	// CodeUnavailable: a payload could not be fetched, or had another size. Try-each gets over
+	// this failure of a fetch and over no other.
+	CodeUnavailable = 6
 )
 
 func codeOf(err error) int64 {
-	for code, sentinel := range map[int64]error{CodeDowngrade: ErrDowngrade, CodeReferenced: ErrReferenced,
-		CodeLimit: ErrLimit, CodeUnverified: ErrUnverified, CodeRolledBack: ErrRolledBack} {
-		if errors.Is(err, sentinel) {
-			return code
+	for _, c := range []struct {
+		sentinel error
+		code     int64
+	}{
+		{errUnavailable, CodeUnavailable}, {errSize, CodeUnavailable}, {ErrDowngrade, CodeDowngrade}, {ErrReferenced, CodeReferenced},
+		{ErrLimit, CodeLimit}, {ErrUnverified, CodeUnverified}, {ErrRolledBack, CodeRolledBack},
+	} {
+		if errors.Is(err, c.sentinel) {
+			return c.code
 		}
 	}
 	return CodeOther
+}
+
+// entry is what may become an entry of the report. A silent one does not, unless something fails
+// later at its place.
+type entry struct {
+	suit.ReportEntry
+	silent bool
+}
+
+// place is where a command stands, for one component.
+type place struct {
+	n             *node
+	section       suit.Label
+	offset, index int
 }
 
 // reporter collects what becomes a SUIT report.
 type reporter struct {
 	reference suit.Reference
 	nonce     []byte
-	entries   []suit.ReportEntry
+	entries   []entry
 	limit     int
+	// shown counts the entries that are not silent; silent finds, by place, those that are.
+	shown  int
+	silent map[place][]int
 	// last is what the command measured that failed last.
 	last   suit.Parameters
 	claims map[string]bool
 }
 
 func newReporter(nonce []byte, limit int) *reporter {
-	return &reporter{nonce: nonce, limit: min(limit, suit.MaxRecords), claims: map[string]bool{}}
+	return &reporter{nonce: nonce, limit: min(limit, suit.MaxRecords), claims: map[string]bool{}, silent: map[place][]int{}}
 }
 
 func (rep *reporter) refer(e *suit.Envelope, m *suit.Manifest) {
@@ -50,51 +75,85 @@ func (rep *reporter) refer(e *suit.Envelope, m *suit.Manifest) {
 	}
 }
 
-// record follows the reporting policy of a command (SUIT §8.4.7). The failure of a condition is
-// recorded whatever the policy says: without it nobody could tell which way the manifest took
-// (SUIT report §3). The same holds for a fetch that try-each got over.
+// record follows the reporting policy of a command (SUIT §8.4.7). A failure is recorded whatever the
+// policy says, and so is a dependency that had nothing to be done: without them nobody could tell
+// which way the manifest took (SUIT report §3). The shared sequence runs before each section, and a
+// nested one may run for each of several components, and a record does not say which time it is about;
+// so where a command of these fails, the times are recorded too at which it did not.
 func (rep *reporter) record(k *call, measured suit.Parameters, err error) {
 	policy, want, sysinfo := k.cmd.Policy, suit.ReportRecordOnSuccess, suit.ReportSysinfoOnSuccess
-	always := false
+	at := place{k.n, k.f.label, k.cmd.Offset, k.index()}
+	always := k.cmd.Code == suit.DirProcessDependency && measured.Len() > 0
 	if err != nil {
-		want, sysinfo = suit.ReportRecordOnFailure, suit.ReportSysinfoOnFailure
-		always = k.cmd.Code.IsCondition() || asFailure(err).soft
+		want, sysinfo, always = suit.ReportRecordOnFailure, suit.ReportSysinfoOnFailure, true
 		rep.last = measured
+		for _, i := range rep.silent[at] {
+			rep.entries[i].silent = false
+			rep.shown++
+		}
+		delete(rep.silent, at)
 	}
-	if (always || policy&want != 0) && len(rep.entries) < rep.limit {
-		r := place(k.n.path, k.f.label, k.cmd.Offset, k.c.index)
+	shown := always || policy&want != 0
+	repeats := k.f.label == suit.LabelCommon || k.f.depth > 0
+	if (shown || repeats) && rep.shown < rep.limit {
+		r := recordAt(k.n.path, k.f.label, k.cmd.Offset, k.index())
 		r.Properties = measured
-		rep.entries = append(rep.entries, suit.ReportEntry{Record: &r})
+		rep.entries = append(rep.entries, entry{suit.ReportEntry{Record: &r}, !shown})
+		if shown {
+			rep.shown++
+		} else {
+			rep.silent[at] = append(rep.silent[at], len(rep.entries)-1)
+		}
 	}
 	if policy&sysinfo != 0 && measured.Len() > 0 {
 		rep.claim(k.c.id, measured)
 	}
 }
 
+// mark and backTo forget what was recorded in between.
+func (rep *reporter) mark() (entries, shown int) { return len(rep.entries), rep.shown }
+
+func (rep *reporter) backTo(entries, shown int) {
+	rep.entries, rep.shown = rep.entries[:entries], shown
+	clear(rep.silent)
+}
+
+// list is what goes into the report.
+func (rep *reporter) list() []suit.ReportEntry {
+	var list []suit.ReportEntry
+	for _, e := range rep.entries {
+		if !e.silent && len(list) < rep.limit {
+			list = append(list, e.ReportEntry)
+		}
+	}
+	return list
+}
+
 // claim adds properties of a component, once.
 func (rep *reporter) claim(id suit.ComponentID, p suit.Parameters) {
 	encoded, err := p.MarshalCBOR()
 	key := id.Key() + string(encoded)
-	if err != nil || rep.claims[key] || len(rep.entries) >= rep.limit {
+	if err != nil || rep.claims[key] || rep.shown >= rep.limit {
 		return
 	}
 	rep.claims[key] = true
-	rep.entries = append(rep.entries, suit.ReportEntry{Claims: &suit.SystemPropertyClaims{Component: id, Parameters: p}})
+	rep.shown++
+	rep.entries = append(rep.entries, entry{ReportEntry: suit.ReportEntry{Claims: &suit.SystemPropertyClaims{Component: id, Parameters: p}}})
 }
 
-func place(path []uint64, section suit.Label, offset, index int) suit.Record {
+func recordAt(path []uint64, section suit.Label, offset, index int) suit.Record {
 	return suit.Record{ManifestID: append([]uint64{}, path...), Section: section,
 		Offset: uint64(offset), ComponentIndex: uint64(index)}
 }
 
 // report makes the report of a procedure that ended with err.
 func (rep *reporter) report(err error, capabilities func() *suit.CapabilityReport) *suit.Report {
-	out := &suit.Report{Reference: rep.reference, Nonce: rep.nonce, Records: rep.entries}
+	out := &suit.Report{Reference: rep.reference, Nonce: rep.nonce, Records: rep.list()}
 	if err == nil {
 		return out
 	}
 	f := asFailure(err)
-	r := place(f.Manifest, f.Section, f.Offset, f.ComponentIndex)
+	r := recordAt(f.Manifest, f.Section, f.Offset, f.ComponentIndex)
 	if f.Command != 0 {
 		r.Properties = rep.last
 	}
@@ -109,8 +168,8 @@ func (rep *reporter) report(err error, capabilities func() *suit.CapabilityRepor
 
 // pendingReport says that a component is about to be started.
 func (rep *reporter) pendingReport(k *call) *suit.Report {
-	return &suit.Report{Reference: rep.reference, Nonce: rep.nonce, Records: append([]suit.ReportEntry(nil), rep.entries...),
-		Failure: &suit.Failure{Reason: suit.ReasonInvokePending, Record: place(k.n.path, k.f.label, k.cmd.Offset, k.c.index)}}
+	return &suit.Report{Reference: rep.reference, Nonce: rep.nonce, Records: rep.list(),
+		Failure: &suit.Failure{Reason: suit.ReasonInvokePending, Record: recordAt(k.n.path, k.f.label, k.cmd.Offset, k.c.index)}}
 }
 
 // Capabilities says what this processor supports on its platform (SUIT report §6).

@@ -24,6 +24,9 @@ type Step struct {
 	// Component is what the command was for; nil for commands that steer the processor.
 	Component suit.ComponentID
 	Index     int
+	// Aside tells that the manifest is removed because nobody needs it any more. What is done for
+	// that is not in the report, and Manifest does not lead to it.
+	Aside bool
 	// Failed tells the outcome, Why its cause. Explain does not know causes.
 	Failed bool
 	Why    error
@@ -34,6 +37,9 @@ func (s Step) String() string {
 	var b strings.Builder
 	for _, p := range s.Manifest {
 		fmt.Fprintf(&b, "[%d]", p)
+	}
+	if s.Aside {
+		fmt.Fprintf(&b, "(%s) ", s.ManifestID)
 	}
 	section := s.Procedure.String()
 	if s.Section != s.Procedure {

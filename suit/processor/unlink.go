@@ -53,32 +53,54 @@ func (r *run) unlinkDependency(k *call, record ManifestRecord) error {
 
 // removeOrphan removes a dependency that lost its last dependent. Its commands do not go into the
 // report: seen from the root manifest they have no place, because whether they run depends on
-// what else is installed.
+// what else is installed. A failure in them is one of what made it an orphan.
 func (r *run) removeOrphan(record ManifestRecord) error {
-	before := r.x.record
+	record0, trail := r.x.record, r.x.trail
 	r.x.record = func(*call, suit.Parameters, error) {}
+	r.x.trail = func(s Step) { s.Aside = true; trail(s) }
 	err := r.removeManifest(record)
-	r.x.record = before
-	return err
+	r.x.record, r.x.trail = record0, trail
+	if err == nil {
+		return nil
+	}
+	f := asFailure(err)
+	return &Failure{Reason: f.Reason, Err: fmt.Errorf("remove %s, which nobody needs any more: %w", record.ID, f)}
 }
 
 // removeManifest runs the suit-uninstall section of a manifest that nobody needs any more, if it
 // did not run yet, and removes what is left of it. Its sequence number stays.
 func (r *run) removeManifest(record ManifestRecord) error {
-	if !r.x.executed[record.ID.Key()][suit.LabelUninstall] {
-		n, err := r.reopen(record)
-		if err != nil {
-			return err
-		}
-		if n != nil {
-			r.group[n.id.Key()] = true
-			// A dependency whose signer lost its rights must not keep its dependents installed.
-			if err := r.uninstallSection(n); err != nil && !distrusted(err) {
-				return err
-			}
-		}
+	own, err := r.retire(record)
+	if err != nil {
+		return err
 	}
-	// The section may have unlinked some of it.
+	return r.forget(record, own)
+}
+
+// retire runs the suit-uninstall section. It returns the components that the manifest may have
+// touched, whatever its record says.
+func (r *run) retire(record ManifestRecord) ([]suit.ComponentID, error) {
+	if key := record.ID.Key(); r.x.executed[key][suit.LabelUninstall] {
+		if n := r.nodes[key]; n != nil {
+			return n.own(), nil
+		}
+		return record.Components, nil
+	}
+	n, err := r.reopen(record)
+	if err != nil || n == nil {
+		return record.Components, err
+	}
+	r.group[n.id.Key()] = true
+	// A dependency whose signer lost its rights must not keep its dependents installed.
+	if err := r.uninstallSection(n); err != nil && !distrusted(err) {
+		return nil, err
+	}
+	return n.own(), nil
+}
+
+// forget removes what is left of a manifest. Its section may have unlinked some of it, and filled
+// it again; what nobody refers to does not stay.
+func (r *run) forget(record ManifestRecord, own []suit.ComponentID) error {
 	left, err := r.tx.Manifest(record.ID)
 	if errors.Is(err, ErrNotExist) {
 		return nil
@@ -90,6 +112,7 @@ func (r *run) removeManifest(record ManifestRecord) error {
 	if err := r.tx.RemoveManifest(record.ID); err != nil {
 		return fmt.Errorf("remove manifest %s: %w", record.ID, err)
 	}
+	left.Components = own
 	return r.release(left, ManifestRecord{ID: record.ID})
 }
 

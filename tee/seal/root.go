@@ -191,6 +191,7 @@ func (s *Store) writeFile(name string, p purpose, rand io.Reader, content []byte
 		if err != nil {
 			return err
 		}
+		defer w.settle() // nothing is written to a closed file
 		if _, err := w.Write(content); err != nil {
 			return err
 		}

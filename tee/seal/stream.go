@@ -22,7 +22,7 @@ const (
 	saltSize    = 32
 	headerSize  = len(magic) + saltSize
 	chunkSize   = 64 << 10
-	batchSize   = 8 * chunkSize
+	batchSize   = 16 * chunkSize
 	tagSize     = 16
 	sealedChunk = chunkSize + tagSize
 	trailerSize = sha256.Size + 8 + tagSize
@@ -63,8 +63,9 @@ func nonce(index uint64, flag byte) []byte {
 }
 
 // sealer encrypts one file. It works on batches of chunks: one write for each, because small
-// writes at odd offsets cost twice as much. While one batch is filled, the one before is hashed and,
-// beside that, encrypted and written: for a large payload each of these costs about the same.
+// writes at odd offsets cost twice as much. While one batch is filled, those before are hashed in
+// one lane and encrypted and written in another: for a large payload each of these costs about
+// the same, and neither waits for the other.
 type sealer struct {
 	w     io.Writer
 	aead  cipher.AEAD
@@ -74,13 +75,24 @@ type sealer struct {
 	size  int64
 	err   error // sticky: a file with a gap is never finished
 
-	// What belongs to the batch that is being sealed until busy is done.
-	busy     sync.WaitGroup
-	sealing  []byte // its plaintext
-	out      []byte // what is to be written next
-	index    uint64 // of the next chunk
-	batchErr error
+	// flight are the batches before it, the oldest first; spare is what came back of them.
+	flight []*batch
+	spare  []byte
+
+	// What belongs to the lane that encrypts.
+	out   []byte // what is to be written next
+	index uint64 // of the next chunk
 }
+
+// batch is full and on its way.
+type batch struct {
+	plain          []byte
+	hashed, sealed chan struct{} // closed when done
+	err            error         // of this batch or one before it, once sealed
+}
+
+// inFlight is how many batches may be on their way, so that the lanes need not keep in step.
+const inFlight = 2
 
 func newSealer(w io.Writer, rand io.Reader, secret []byte, p purpose) (*sealer, error) {
 	salt := make([]byte, saltSize)
@@ -111,24 +123,55 @@ func (s *sealer) Write(p []byte) (int, error) {
 	return written, s.err
 }
 
-// begin seals the batch in the background, and makes room for the next one.
+// begin sends the batch on its way, and makes room for the next one.
 func (s *sealer) begin() {
-	if s.settle(); s.err != nil {
-		return
+	b := &batch{plain: s.plain, hashed: make(chan struct{}), sealed: make(chan struct{})}
+	var before *batch
+	if n := len(s.flight); n > 0 {
+		before = s.flight[n-1]
 	}
-	s.plain, s.sealing = s.sealing[:0], s.plain
-	s.busy.Go(func() { s.hash.Write(s.sealing) })
-	s.busy.Go(func() {
-		s.encrypt(s.sealing, flagMore)
-		s.batchErr = s.emit()
-	})
+	go func() {
+		defer close(b.hashed)
+		if before != nil {
+			<-before.hashed
+		}
+		s.hash.Write(b.plain)
+	}()
+	go func() {
+		defer close(b.sealed)
+		if before != nil {
+			<-before.sealed
+			b.err = before.err
+		}
+		if b.err == nil {
+			s.encrypt(b.plain, flagMore)
+			b.err = s.emit()
+		}
+	}()
+	s.flight = append(s.flight, b)
+	if len(s.flight) > inFlight {
+		s.land()
+	}
+	if s.plain, s.spare = s.spare, nil; s.plain == nil {
+		s.plain = make([]byte, 0, batchSize)
+	}
 }
 
-// settle waits until the batch in the background is written.
-func (s *sealer) settle() {
-	s.busy.Wait()
+// land waits for the oldest batch.
+func (s *sealer) land() {
+	b := s.flight[0]
+	<-b.hashed
+	<-b.sealed
+	s.flight, s.spare = s.flight[1:], b.plain[:0]
 	if s.err == nil {
-		s.err = s.batchErr
+		s.err = b.err
+	}
+}
+
+// settle waits until all batches are written.
+func (s *sealer) settle() {
+	for len(s.flight) > 0 {
+		s.land()
 	}
 }
 
@@ -163,9 +206,13 @@ func (s *sealer) finish() (digest [32]byte, err error) {
 	if s.settle(); s.err != nil {
 		return digest, s.err
 	}
-	s.busy.Go(func() { s.hash.Write(s.plain) })
+	hashed := make(chan struct{})
+	go func() {
+		defer close(hashed)
+		s.hash.Write(s.plain)
+	}()
 	s.encrypt(s.plain, flagLast)
-	s.busy.Wait()
+	<-hashed
 	s.hash.Sum(digest[:0])
 	trailer := binary.BigEndian.AppendUint64(digest[:], uint64(s.size))
 	s.out = s.aead.Seal(s.out, nonce(s.index, flagTrailer), trailer, nil)
