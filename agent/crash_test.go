@@ -32,8 +32,8 @@ func (w *world) try(raw []byte) (a attempt) {
 func TestCrashAtEveryStepOfAnUpdate(t *testing.T) {
 	for name, s := range crashScenarios {
 		for _, survival := range []crashfs.Survival{crashfs.LoseUnsynced, crashfs.KeepUnsynced, crashfs.KeepSome} {
-			// What the disk loses at worst is tried at every step; the kinder disks at every fifth.
-			stride := 5
+			// What the disk loses at worst is tried at every step; the kinder disks at every tenth.
+			stride := 10
 			if survival == crashfs.LoseUnsynced {
 				stride = 1
 			}

@@ -41,7 +41,7 @@ func TestDiskFaultsInAnUpdate(t *testing.T) {
 			old, after, _ := s.reference(w, before, raw)
 			for fault, f := range diskFaults {
 				failures := 0
-				for n := 1; ; n += 3 {
+				for n := 1; ; n += 5 {
 					w.boot(before.Clone())
 					seen := 0
 					w.device.disk.Inject(func(_ int, op crashfs.Op, _ string) error {
