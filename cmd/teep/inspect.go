@@ -42,7 +42,7 @@ if the command was called wrongly. Warnings and notes do not change it.
   bytes       size of the decoded input
   kind        teep-message, suit-envelope, suit-manifest, suit-report, eat-claims, eat-bundle,
               cose-key, cose-key-set, cose-sign1, cose-sign, cose-mac0, cose-mac, cose-encrypt0,
-              cose-encrypt, cbor or unreadable
+              cose-encrypt, x509-certificate (in parts only), cbor or unreadable
   summary     one line about it
   notation    annotated diagnostic notation; absent for what is not CBOR
   parts       list of {path, kind, summary, bytes, decrypted, notation}: the structures found

@@ -10,22 +10,24 @@ type Kind string
 
 // The kinds. KindCBOR is any other data item.
 const (
-	KindTEEP       Kind = "teep-message"
-	KindEnvelope   Kind = "suit-envelope"
-	KindManifest   Kind = "suit-manifest"
-	KindReport     Kind = "suit-report"
-	KindClaims     Kind = "eat-claims"
-	KindBundle     Kind = "eat-bundle"
-	KindKey        Kind = "cose-key"
-	KindKeySet     Kind = "cose-key-set"
-	KindSign1      Kind = "cose-sign1"
-	KindSign       Kind = "cose-sign"
-	KindMac0       Kind = "cose-mac0"
-	KindMac        Kind = "cose-mac"
-	KindEncrypt0   Kind = "cose-encrypt0"
-	KindEncrypt    Kind = "cose-encrypt"
-	KindCBOR       Kind = "cbor"
-	KindUnreadable Kind = "unreadable"
+	KindTEEP     Kind = "teep-message"
+	KindEnvelope Kind = "suit-envelope"
+	KindManifest Kind = "suit-manifest"
+	KindReport   Kind = "suit-report"
+	KindClaims   Kind = "eat-claims"
+	KindBundle   Kind = "eat-bundle"
+	KindKey      Kind = "cose-key"
+	KindKeySet   Kind = "cose-key-set"
+	KindSign1    Kind = "cose-sign1"
+	KindSign     Kind = "cose-sign"
+	KindMac0     Kind = "cose-mac0"
+	KindMac      Kind = "cose-mac"
+	KindEncrypt0 Kind = "cose-encrypt0"
+	KindEncrypt  Kind = "cose-encrypt"
+	// KindCertificate is an X.509 certificate in a COSE header.
+	KindCertificate Kind = "x509-certificate"
+	KindCBOR        Kind = "cbor"
+	KindUnreadable  Kind = "unreadable"
 )
 
 // Title names the kind in a sentence.
@@ -59,6 +61,8 @@ func (k Kind) Title() string {
 		return "COSE_Encrypt0"
 	case KindEncrypt:
 		return "COSE_Encrypt"
+	case KindCertificate:
+		return "X.509 certificate"
 	case KindUnreadable:
 		return "not CBOR"
 	}

@@ -99,6 +99,7 @@ func (n *inspector) headers(layer *item, path string, wantAlgorithm bool) {
 			n.error("RFC 9052 §3", path, "header parameter %d is in both buckets", label)
 		}
 	}
+	n.chain(layer, path)
 	n.critical(&protected, &layer.kids[1], path)
 	if wantAlgorithm {
 		n.algorithm(&protected, &layer.kids[1], path)
