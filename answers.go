@@ -2,6 +2,7 @@ package teep
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 )
 
@@ -25,7 +26,9 @@ func CheckQueryResponse(q *QueryRequest, r *QueryResponse) error {
 	}
 	switch {
 	case !slices.Contains(offered, version):
-		return permanent("selected-version %d was not offered", version)
+		e := NewProtocolError(ErrUnsupportedMsgVersion, fmt.Sprintf("selected-version %d was not offered", version), nil)
+		e.Versions = slices.Clone(offered)
+		return e
 	case q.DataItems.Has(DataAttestation) && r.AttestationPayload == nil:
 		return permanent("attestation-payload is missing; it was requested")
 	case q.DataItems.Has(DataTrustedComponents) && r.TrustedComponents == nil:

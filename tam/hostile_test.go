@@ -338,6 +338,8 @@ func seal(t testing.TB, data []byte, to *cose.Key, context string) []byte {
 
 // TestErrorsForUpdates goes through what an Error does to what is offered next.
 func TestErrorsForUpdates(t *testing.T) {
+	covered := make(map[teep.ErrorCode]bool)
+	defer func() { coversAssigned(t, covered, teep.ErrAttestationRequired) }() // see TestAttestationRequiredForAnUpdate
 	for _, test := range []struct {
 		code  teep.ErrorCode
 		after time.Duration // when the version is offered again
@@ -355,6 +357,7 @@ func TestErrorsForUpdates(t *testing.T) {
 		{teep.ErrorCode(22), time.Hour},  // not assigned
 		{teep.ErrorCode(999), time.Hour}, // beyond the range: handled all the same
 	} {
+		covered[test.code] = true
 		t.Run(test.code.String(), func(t *testing.T) {
 			w := newWorld(t)
 			w.publish(release{name: "app", sequence: 1, payload: "one"})

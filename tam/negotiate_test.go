@@ -29,6 +29,8 @@ func TestErrorsForQueryRequests(t *testing.T) {
 			t.Fatalf("answered with %+v", q)
 		}
 	}
+	covered := make(map[teep.ErrorCode]bool)
+	defer func() { coversAssigned(t, covered, teep.ErrManifestProcessingFailed) }() // which answers an Update only
 	for _, test := range []struct {
 		name  string
 		alg   cose.Algorithm
@@ -84,6 +86,7 @@ func TestErrorsForQueryRequests(t *testing.T) {
 			}
 		}},
 	} {
+		covered[test.err.Code] = true
 		for _, known := range []bool{true, false} {
 			name := test.name + ", unknown agent"
 			if known {

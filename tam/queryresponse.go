@@ -36,7 +36,11 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 		_, err = t.readReports(s, m.SUITReports, a.token)
 	}
 	if err != nil {
-		return t.refuse(ctx, s, teep.ErrPermanentError, err.Error(), err)
+		u := teep.AsUpdate(err)
+		if protocol := (*teep.ProtocolError)(nil); !errors.As(err, &protocol) {
+			u.ErrorCode, u.ErrorMessage = teep.ErrPermanentError, err.Error()
+		}
+		return t.refuse(ctx, s, u.ErrorCode, u.ErrorMessage, err)
 	}
 	t.logFormats(ctx, s, m)
 	// Two messages of one device may race. The loser looks at the device anew; if what it lost
