@@ -31,6 +31,50 @@ func (w *World) FetchedComponent(name string, sequence uint64, text string) []by
 	return w.component(name, sequence, text, "uri: "+uri)
 }
 
+// Dependent is like Component with a manifest that needs that of another component, in the version that
+// the TAM has published last.
+func (w *World) Dependent(name string, sequence uint64, text, needs string) []byte {
+	w.t.Helper()
+	needed := w.Published(needs)
+	return w.Envelope(fmt.Sprintf(`
+manifest-component-id: [%[1]s, manifest]
+sequence-number: %[2]d
+vendor: {domain: %[3]s}
+class: {name: %[4]s}
+components:
+  - id: [%[1]s]
+    payload: {file: program, integrated: true}
+dependencies: [{id: [%[5]s, manifest], file: needed.suit, uri: "%[6]s"}]
+`, name, sequence, VendorDomain, ClassName, needs, w.ServePayload(needs+".suit", needed)),
+		map[string][]byte{"program": Program(text), "needed.suit": needed})
+}
+
+// Published is the newest envelope that was published under the component's name.
+func (w *World) Published(name string) []byte {
+	w.t.Helper()
+	ctx := context.Background()
+	var newest *tam.Version
+	for after := (tam.VersionCursor{}); ; {
+		list, err := w.Store.ListVersions(ctx, after, 100)
+		w.must(err)
+		for i, v := range list {
+			if v.Manifest.Equal(ManifestID(name)) {
+				newest = &list[i]
+			}
+			after = tam.VersionCursor{Manifest: v.Manifest, Sequence: v.Sequence}
+		}
+		if len(list) < 100 {
+			break
+		}
+	}
+	if newest == nil {
+		w.t.Fatalf("teeptest: nothing is published of %s", name)
+	}
+	data, err := w.blobs.Get(ctx, newest.Envelope)
+	w.must(err)
+	return data
+}
+
 func (w *World) component(name string, sequence uint64, text, source string) []byte {
 	w.t.Helper()
 	return w.Envelope(fmt.Sprintf(`

@@ -35,7 +35,7 @@ type Device struct {
 
 	world *World
 	disk  *crashfs.Disk
-	held  map[string]bool // manifests seen installed
+	held  map[string]string // manifests seen installed, and the TAM that they belonged to
 	high  map[string]uint64
 
 	mu      sync.Mutex
@@ -53,10 +53,12 @@ func (w *World) AddDevice(name string) *Device {
 	w.t.Helper()
 	d := &Device{
 		Name: name, world: w, disk: crashfs.NewSeeded(w.options.Seed),
-		held: make(map[string]bool), high: make(map[string]uint64),
+		held: make(map[string]string), high: make(map[string]uint64),
 	}
 	d.start()
-	w.endorseClass(d.tee.Identity(), d.public(tee.KeyAttestation))
+	for _, t := range w.tams() {
+		t.endorseClass(d.tee.Identity(), d.public(tee.KeyAttestation))
+	}
 	d.Link = &link.Redialer{Dial: d.dial}
 	var err error
 	d.Broker, err = broker.New(broker.Options{

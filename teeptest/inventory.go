@@ -24,17 +24,36 @@ type Installed struct {
 // Installed lists what the agent has installed, by its own sealed state, ordered by manifest.
 func (d *Device) Installed() []Installed {
 	d.world.t.Helper()
+	return d.installed(func(string) bool { return true })
+}
+
+// InstalledBy lists what belongs to one TAM, as [Device.Installed] does.
+func (d *Device) InstalledBy(t *World) []Installed {
+	d.world.t.Helper()
+	return d.installed(func(owner string) bool { return owner == t.name })
+}
+
+func (d *Device) installed(count func(owner string) bool) []Installed {
+	d.world.t.Helper()
 	var all []Installed
 	for _, m := range d.record().Manifests {
-		all = append(all, Installed{m.ID, m.Sequence})
+		if count(m.Owner) {
+			all = append(all, Installed{m.ID, m.Sequence})
+		}
 	}
 	return sorted(all)
 }
 
-// Believed lists what the TAM believes that the device has, ordered by manifest.
+// Believed lists what the first TAM believes that the device has, ordered by manifest.
 func (d *Device) Believed() []Installed {
 	d.world.t.Helper()
-	device, err := d.world.Store.DeviceByKey(context.Background(), d.AgentKey().Thumbprint())
+	return d.BelievedBy(d.world)
+}
+
+// BelievedBy lists what a TAM believes that the device has, ordered by manifest.
+func (d *Device) BelievedBy(t *World) []Installed {
+	d.world.t.Helper()
+	device, err := t.Store.DeviceByKey(context.Background(), d.AgentKey().Thumbprint())
 	if errors.Is(err, tam.ErrNotFound) {
 		return nil
 	}
@@ -165,22 +184,22 @@ func (d *Device) checkAsked() {
 	w := d.world
 	w.t.Helper()
 	r := d.record()
-	a := &w.asked
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for key, m := range r.Manifests {
-		if !a.installs[key][m.Sequence] {
-			w.t.Errorf("device %s has %v with sequence number %d installed, which the TAM never asked for", d.Name, m.ID, m.Sequence)
+		if !w.tamAsked(m.Owner, func(a *asked) bool { return a.installs[key][m.Sequence] }) {
+			w.t.Errorf("device %s has %v with sequence number %d installed, which %s never asked for", d.Name, m.ID, m.Sequence, m.Owner)
 		}
 	}
-	for key := range d.held {
-		if _, has := r.Manifests[key]; !has && !a.removals[key] {
-			w.t.Errorf("device %s lost manifest %q, which the TAM never asked for", d.Name, key)
+	for key, owner := range d.held {
+		if m, has := r.Manifests[key]; has && m.Owner == owner {
+			continue
+		}
+		if !w.tamAsked(owner, func(a *asked) bool { return a.removals[key] }) {
+			w.t.Errorf("device %s lost manifest %q, which %s never asked for", d.Name, key, owner)
 		}
 	}
 	clear(d.held)
-	for key := range r.Manifests {
-		d.held[key] = true
+	for key, m := range r.Manifests {
+		d.held[key] = m.Owner
 	}
 	for key, s := range r.Sequences {
 		if s.Highest < d.high[key] {
@@ -190,13 +209,25 @@ func (d *Device) checkAsked() {
 	}
 }
 
+// tamAsked looks into what one TAM told devices to do.
+func (w *World) tamAsked(name string, did func(*asked) bool) bool {
+	for _, t := range w.tams() {
+		if t.name == name {
+			t.asked.mu.Lock()
+			defer t.asked.mu.Unlock()
+			return did(&t.asked)
+		}
+	}
+	return false
+}
+
 const (
 	settleStep   = 25 * time.Hour
 	settleRounds = 64
 )
 
 // Settle ends the faults, restarts what is down, and lets time pass, policy check after policy
-// check, until neither the device nor what the TAM believes of it changes any more. It fails the test
+// check, until neither the device nor what the TAMs believe of it changes any more. It fails the test
 // if that does not come to an end, or if the two differ then.
 func (w *World) Settle(ctx context.Context, d *Device) {
 	w.t.Helper()
@@ -210,9 +241,12 @@ func (w *World) Settle(ctx context.Context, d *Device) {
 		before := d.Installed()
 		w.Clock.Advance(settleStep)
 		err := d.PolicyCheck(ctx)
-		after, believed := d.Installed(), d.Believed()
+		after, agreed := d.Installed(), true
+		for _, t := range w.tams() {
+			agreed = agreed && same(d.InstalledBy(t), d.BelievedBy(t))
+		}
 		w.CheckAsked()
-		if err == nil && same(before, after) && same(after, believed) && d.record().Pending == nil {
+		if err == nil && same(before, after) && agreed && d.record().Pending == nil {
 			quiet++
 		} else {
 			quiet = 0

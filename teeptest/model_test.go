@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-teep/teep/broker"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tee/seal/crashfs"
@@ -33,10 +34,14 @@ type model struct {
 	d          *teeptest.Device
 	components map[string]*wish
 	names      []string
+	// repair takes back what is wrong with payloads.
+	repair []func()
 }
 
-// wish is what the TAM and an app want of one component.
+// wish is what the component's TAM and an app want of it.
 type wish struct {
+	tam       *teeptest.World
+	needs     string // another component
 	published uint64
 	mode      tam.Mode
 	wanted    bool // by the app
@@ -58,23 +63,60 @@ func (m *model) content(name string, sequence uint64) string {
 	return fmt.Sprintf("%s version %d", name, sequence)
 }
 
-// publish publishes the next version. Every other one has to be fetched.
+// publish publishes the next version. Every other one has to be fetched, and of those some cannot be
+// installed until the payload is repaired. A component names the digest of what it needs, so that neither
+// gets a new version without the other.
 func (m *model) publish() {
 	name, c := m.pick()
-	c.published++
-	make := m.w.Component
-	if c.published%2 == 0 {
-		make = m.w.FetchedComponent
+	for dependent, by := range m.components {
+		if by.needs == name {
+			name, c = dependent, by
+		}
 	}
-	m.w.Publish(make(name, c.published, m.content(name, c.published)))
+	if c.needs != "" {
+		m.publishNext(c.needs, m.components[c.needs])
+	}
+	m.publishNext(name, c)
+}
+
+func (m *model) publishNext(name string, c *wish) {
+	c.published++
+	text := m.content(name, c.published)
+	switch {
+	case c.needs != "":
+		c.tam.Publish(c.tam.Dependent(name, c.published, text, c.needs))
+	case c.published%2 == 0:
+		c.tam.Publish(c.tam.FetchedComponent(name, c.published, text))
+		if m.draw("payload", 3) == 0 {
+			file := fmt.Sprintf("%s-%d", name, c.published)
+			c.tam.ServePayload(file, []byte("not what the manifest says"))
+			m.repair = append(m.repair, func() { c.tam.ServePayload(file, teeptest.Program(text)) })
+		}
+	default:
+		c.tam.Publish(c.tam.Component(name, c.published, text))
+	}
 }
 
 func (m *model) assign() {
 	name, c := m.pick()
-	c.mode = []tam.Mode{tam.ModeAvailable, tam.ModeRequired, tam.ModeForbidden}[m.draw("mode", 3)]
+	modes := []tam.Mode{tam.ModeAvailable, tam.ModeRequired, tam.ModeForbidden}
+	if m.neededBy(name) != nil {
+		modes = modes[:2] // to forbid what something installed needs is a contradiction
+	}
+	c.mode = modes[m.draw("mode", len(modes))]
 	// What the TAM takes away, the agent does not ask for by itself again.
 	c.again = c.again || c.mode == tam.ModeForbidden
-	m.w.Assign(name, c.mode)
+	c.tam.Assign(name, c.mode)
+}
+
+// neededBy is the component that needs another one; nil if none does.
+func (m *model) neededBy(name string) *wish {
+	for _, c := range m.components {
+		if c.needs == name {
+			return c
+		}
+	}
+	return nil
 }
 
 // limited bounds a call in real time: nothing here may hang.
@@ -86,9 +128,14 @@ func (m *model) request() {
 	name, c := m.pick()
 	ctx, cancel := limited()
 	defer cancel()
-	err := m.d.Request(ctx, name)
+	err := m.ask(ctx, name, c)
 	c.wanted, c.again = true, c.again || errors.Is(err, broker.ErrAgent)
 	m.notHung(ctx, "request")
+}
+
+// ask has the component requested by an app whose metadata names the TAM.
+func (m *model) ask(ctx context.Context, name string, c *wish) error {
+	return m.d.Broker.Request(ctx, broker.Request{Component: link.ComponentID(suit.NewComponentID(name)), TAMURI: c.tam.URI}, nil)
 }
 
 func (m *model) unrequest() {
@@ -134,13 +181,17 @@ func (m *model) crash() {
 
 func (m *model) step() {
 	actions := []func(){
-		m.publish, m.assign, m.request, m.request, m.unrequest, m.policyCheck, m.policyCheck, m.faults, m.crash, m.w.RestartTAM,
+		m.publish, m.assign, m.request, m.request, m.unrequest, m.policyCheck, m.policyCheck, m.faults, m.crash, m.restart,
 	}
 	actions[m.draw("action", len(actions))]()
 	if m.d.Crashed() {
 		m.d.Restart(survivals[m.draw("survival", len(survivals))])
 	}
 	m.w.CheckAsked()
+}
+
+func (m *model) restart() {
+	m.components[m.names[m.draw("TAM of", len(m.names))]].tam.RestartTAM()
 }
 
 // want is the sequence number that a component must end with; 0 for not installed.
@@ -155,6 +206,9 @@ func (c *wish) want() uint64 {
 func (m *model) finish() {
 	m.d.CrashAt(0)
 	m.w.Relay.SetFaults(teeptest.Faults{})
+	for _, repair := range m.repair {
+		repair()
+	}
 	m.w.Settle(context.Background(), m.d)
 	for _, name := range m.names {
 		c := m.components[name]
@@ -163,7 +217,7 @@ func (m *model) finish() {
 		case !c.wanted:
 			m.d.Unrequest(ctx, name) //nolint:errcheck // what counts is what is installed at the end
 		case c.again:
-			m.d.Request(ctx, name) //nolint:errcheck // as above
+			m.ask(ctx, name, c) //nolint:errcheck // as above
 		}
 		m.notHung(ctx, "the last word")
 		cancel()
@@ -171,6 +225,11 @@ func (m *model) finish() {
 	m.w.Settle(context.Background(), m.d)
 	for _, name := range m.names {
 		c := m.components[name]
+		if by := m.neededBy(name); by != nil && by.want() > 0 {
+			c.mode = tam.ModeRequired // as good as
+		} else if by != nil && c.want() == 0 {
+			continue // whether it stays when nothing needs it any longer is the apps' to say
+		}
 		if has := m.d.Sequence(name); has != c.want() {
 			m.t.Errorf("%s: sequence number %d is installed, and %d is wanted (mode %q, wanted by an app: %v, published: %d)",
 				name, has, c.want(), c.mode, c.wanted, c.published)
@@ -196,6 +255,7 @@ func TestFaultsEndInTheDesiredState(t *testing.T) {
 			TAMPolicy:      tam.Policy{Query: rapid.SampledFrom([]tam.Query{tam.QueryAttested, tam.QueryToken}).Draw(rt, "query")},
 			AgentAlgorithm: rapid.SampledFrom([]cose.Algorithm{cose.AlgESP256, cose.AlgEd25519}).Draw(rt, "algorithm"),
 		}
+		o.FurtherTAMs = 1
 		o.MustAttest = rapid.Bool().Draw(rt, "must attest")
 		// Attestation Results that come back are presented again while they are young.
 		if rapid.Bool().Draw(rt, "passports") {
@@ -205,10 +265,11 @@ func TestFaultsEndInTheDesiredState(t *testing.T) {
 			o.TAMPolicy.AcceptTimestamps, o.AgentPolicy.Timestamps = true, true
 		}
 		w := teeptest.New(inCheck{rt, t}, o)
-		m := &model{t: rt, w: w, d: w.Device, names: []string{"a", "b", "c"}, components: map[string]*wish{}}
+		m := &model{t: rt, w: w, d: w.Device, names: []string{"a", "app", "lib", "x"}, components: map[string]*wish{}}
 		for _, name := range m.names {
-			m.components[name] = &wish{mode: tam.ModeAvailable}
+			m.components[name] = &wish{tam: w, mode: tam.ModeAvailable}
 		}
+		m.components["app"].needs, m.components["x"].tam = "lib", w.Further[0]
 		m.publish()
 		for range rapid.IntRange(4, 24).Draw(rt, "steps") {
 			m.step()

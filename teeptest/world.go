@@ -42,6 +42,9 @@ type Options struct {
 	AgentLimits agent.Limits
 	// AgentAlgorithm is that of the key with which agents sign messages; 0 means ESP256.
 	AgentAlgorithm cose.Algorithm
+	// FurtherTAMs is how many TAMs there are beside the first; devices trust them all. See
+	// [World.Further].
+	FurtherTAMs int
 	// MustAttest lets agents demand that the TAM attests itself first.
 	MustAttest bool
 	// TAMConfig and AgentConfig, if not nil, change the configuration of the TAM and of every agent
@@ -77,7 +80,12 @@ type World struct {
 	// Distributor signs the TAM's own manifests; agents trust it for [DistributionPrefix] alone.
 	Distributor *cose.Key
 
+	// Further are the other TAMs: each a World with keys, a store, a server and a verifier of its
+	// own, that shares clock, developer and devices with this one. Their Device and Relay are nil.
+	Further []*World
+
 	t       TB
+	name    string // of the trust anchor
 	options Options
 	dir     string
 	blobs   *blobfs.Store
@@ -99,8 +107,23 @@ func New(t TB, o Options) *World {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	w := newTAM(t, o, "tam", &Clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, nil)
+	for i := range o.FurtherTAMs {
+		w.Further = append(w.Further, newTAM(t, o, fmt.Sprintf("tam%d", i+2), w.Clock, w.Developer))
+	}
+	w.Relay = newRelay(w.client, w.client, o.Seed)
+	w.Device = w.AddDevice("device")
+	return w
+}
+
+// tams are all TAMs.
+func (w *World) tams() []*World { return append([]*World{w}, w.Further...) }
+
+// newTAM makes a TAM with what belongs to it. developer nil makes one.
+func newTAM(t TB, o Options, name string, clock *Clock, developer *cose.Key) *World {
+	t.Helper()
 	w := &World{
-		Clock: &Clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, t: t, options: o, dir: t.TempDir(),
+		Clock: clock, t: t, name: name, options: o, dir: t.TempDir(),
 		payloads: make(map[string][]byte), classes: make(map[string]bool),
 	}
 	for alg, k := range map[cose.Algorithm][]**cose.Key{
@@ -109,6 +132,9 @@ func New(t TB, o Options) *World {
 		for _, key := range k {
 			*key = w.generate(alg)
 		}
+	}
+	if developer != nil {
+		w.Developer = developer
 	}
 	var err error
 	w.known, err = appraisal.NewStore()
@@ -125,11 +151,9 @@ func New(t TB, o Options) *World {
 	w.client, err = transport.NewClient(transport.ClientOptions{})
 	w.must(err)
 	t.Cleanup(w.client.CloseIdleConnections)
-	w.Relay = newRelay(w.client, w.client, o.Seed)
 
 	_, err = w.TAM().AddPublisher(context.Background(), "developer", []*cose.Key{w.Developer.Public()}, []suit.ComponentID{{}})
 	w.must(err)
-	w.Device = w.AddDevice("device")
 	return w
 }
 
@@ -253,10 +277,18 @@ func (w *World) trust() []byte {
 		w.must(err)
 		return strings.ReplaceAll("|\n"+strings.TrimSpace(string(pem)), "\n", "\n        ")
 	}
-	fmt.Fprintf(&b, "version: 1\ntams:\n  - name: tam\n    uris: [%s]\n    encryption-key: %s\n    must-attest: %v\n    keys:\n      - %s\n      - %s\n",
-		w.URI, block(w.Encryption), w.options.MustAttest, block(w.ESP256), block(w.Ed25519))
+	b.WriteString("version: 1\ntams:\n")
+	for _, t := range w.tams() {
+		fmt.Fprintf(&b, "  - name: %s\n    uris: [%s]\n    encryption-key: %s\n    must-attest: %v\n    keys:\n      - %s\n      - %s\n",
+			t.name, t.URI, block(t.Encryption), t.options.MustAttest, block(t.ESP256), block(t.Ed25519))
+	}
 	fmt.Fprintf(&b, "signers:\n  - name: developer\n    keys:\n      - %s\n    components: [\"*\"]\n", block(w.Developer))
-	fmt.Fprintf(&b, "  - name: tam\n    keys:\n      - %s\n    components: [%s]\n", block(w.Distributor), DistributionPrefix()[0])
-	fmt.Fprintf(&b, "verifiers:\n  - name: verifier\n    keys:\n      - %s\n", block(w.Verifier))
+	for _, t := range w.tams() {
+		fmt.Fprintf(&b, "  - name: %s\n    keys:\n      - %s\n    components: [%s]\n", t.name, block(t.Distributor), DistributionPrefix()[0])
+	}
+	b.WriteString("verifiers:\n")
+	for _, t := range w.tams() {
+		fmt.Fprintf(&b, "  - name: verifier of %s\n    keys:\n      - %s\n", t.name, block(t.Verifier))
+	}
 	return []byte(b.String())
 }
