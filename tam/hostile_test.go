@@ -246,8 +246,7 @@ func TestIncompleteQueryResponse(t *testing.T) {
 	w := newWorld(t)
 	a := w.agent(cose.AlgESP256)
 	for name, change := range map[string]func(m *teep.QueryResponse){
-		"tc-list missing":     func(m *teep.QueryResponse) { m.TrustedComponents = nil },
-		"version not offered": func(m *teep.QueryResponse) { v := teep.Version(1); m.SelectedVersion = &v },
+		"tc-list missing": func(m *teep.QueryResponse) { m.TrustedComponents = nil },
 		"tc-list not understood": func(m *teep.QueryResponse) {
 			m.TrustedComponents = []teep.RawMessage{{0xa2, 0x00, 0x81, 0x41, 0x01, 0x03, 0x41, 0x01}}
 		},
