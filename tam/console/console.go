@@ -7,8 +7,9 @@
 // The console has no rights of its own. It calls the operator API, in the same process, with the API
 // token that somebody logged in with; what the token does not allow is refused there.
 //
-// It is plain HTML: no scripts, and no request to anywhere else. Its Content-Security-Policy allows its
-// own style sheet and forms to itself, and nothing more.
+// It is plain HTML, and works without scripts. One small script of its own keeps progress up to date and
+// shows previews while somebody types. There is no request to anywhere else: its Content-Security-Policy
+// allows its own script, style sheet and pages, and nothing more.
 package console
 
 import (
@@ -114,7 +115,7 @@ func NewHandler(c Config) (http.Handler, error) {
 func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -141,9 +142,21 @@ func routes() []route {
 		{"GET " + Prefix + "devices/{id}/messages/{message}", (*console).message},
 		{"GET " + Prefix + "components", (*console).components},
 		{"GET " + Prefix + "components/{manifest}", (*console).component},
+		{"GET " + Prefix + "components/{manifest}/{sequence}/devices", (*console).holders},
 		{"POST " + Prefix + "components/{manifest}/{sequence}/withdraw", (*console).withdraw},
 		{"GET " + Prefix + "policies", (*console).policies},
 		{"POST " + Prefix + "policies", (*console).setPolicy},
+		{"GET " + Prefix + "rollouts", (*console).rollouts},
+		{"POST " + Prefix + "rollouts", (*console).createRollout},
+		{"GET " + Prefix + "new-rollout", (*console).newRollout},
+		{"GET " + Prefix + "rollouts/{name}", (*console).rollout},
+		{"POST " + Prefix + "rollouts/{name}", (*console).actOnRollout},
+		{"GET " + Prefix + "groups", (*console).groups},
+		{"POST " + Prefix + "groups", (*console).setGroup},
+		{"GET " + Prefix + "new-group", (*console).newGroup},
+		{"GET " + Prefix + "groups/{name}", (*console).group},
+		{"GET " + Prefix + "removals", (*console).removals},
+		{"POST " + Prefix + "removals", (*console).setRemoval},
 		{"GET " + Prefix + "publishers", (*console).publishers},
 		{"GET " + Prefix + "audit", (*console).audit},
 		{"POST " + Prefix + "logout", (*console).logout},

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-teep/teep/tam"
@@ -21,6 +22,8 @@ type deviceData struct {
 	// MayChange says whether to show the form; Changes are the statuses that it offers.
 	MayChange bool
 	Changes   []statusChange
+	// Policy is what it should have, and why.
+	Policy *api.DevicePolicy
 }
 
 // statusChange is a button.
@@ -43,11 +46,15 @@ func (s *console) device(v *visit) error {
 	if err != nil {
 		return err
 	}
+	policy, err := v.api.DevicePolicy(v.r.Context(), id)
+	if err != nil {
+		return err
+	}
 	messages, err := v.api.Messages(v.r.Context(), id, "")
 	if err != nil {
 		return err
 	}
-	data := deviceData{Device: *d, Timeline: timeline(events.Items, messages.Items, events.Next), Next: events.Next, MayChange: v.may(api.ScopeOperator)}
+	data := deviceData{Device: *d, Timeline: timeline(events.Items, messages.Items, events.Next), Next: events.Next, Policy: policy, MayChange: v.may(api.ScopeOperator)}
 	for _, c := range statusChanges {
 		if c.Status != d.Status {
 			data.Changes = append(data.Changes, c)
@@ -62,6 +69,13 @@ func (s *console) changeDevice(v *visit) error {
 	revision, err := strconv.ParseInt(v.r.PostFormValue("revision"), 10, 64)
 	if err != nil {
 		return &api.Problem{Status: http.StatusBadRequest, Detail: "The form is incomplete.", Next: "Reload the page."}
+	}
+	if label := strings.TrimSpace(v.r.PostFormValue("label")); label != "" {
+		change := api.DeviceChange{Labels: map[string]string{label: strings.TrimSpace(v.r.PostFormValue("value"))}}
+		if _, err := v.api.ChangeDeviceAt(v.r.Context(), id, revision, change); err != nil {
+			return err
+		}
+		return v.back("devices/" + url.PathEscape(id))
 	}
 	change := api.DeviceChange{Status: tam.DeviceStatus(v.r.PostFormValue("status"))}
 	if _, err := v.api.ChangeDeviceAt(v.r.Context(), id, revision, change); err != nil {

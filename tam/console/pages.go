@@ -12,6 +12,7 @@ import (
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/audit"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // may tells whether the visitor has one of the scopes; the API decides, this only keeps forms from being
@@ -31,6 +32,9 @@ type fleetPage struct {
 	Attestations []string
 	Total        int64
 	Plots        []plot
+	// Rollouts are those that are under way; Installed is what the fleet has.
+	Rollouts  []rolloutData
+	Installed []api.InstalledCount
 }
 
 // statusRow is one row of the table of counts.
@@ -73,26 +77,49 @@ func (s *console) fleet(v *visit) error {
 		newPlot("Failures", "failed attestations and failed updates per hour", now, o.Activity, tam.EventAttestationFailed, tam.EventFailed),
 		newPlot("Updates", "updates that succeeded per hour", now, o.Activity, tam.EventSucceeded),
 	}
+	rollouts, err := v.api.Rollouts(v.r.Context(), "")
+	if err != nil {
+		return err
+	}
+	for _, r := range rollouts.Items {
+		if r.State.Active() || r.State == policy.StateProposed {
+			p.Rollouts = append(p.Rollouts, viewRollout(r, false))
+		}
+	}
+	installed, err := v.api.Installed(v.r.Context())
+	if err != nil {
+		return err
+	}
+	p.Installed = installed.Items
 	s.render(v, http.StatusOK, "fleet", "Fleet", p)
 	return nil
 }
 
 // devicesData is a page of the list of devices.
 type devicesData struct {
-	Status, Attestation, Next string
-	Devices                   []api.Device
+	Status, Attestation, Match, Next string
+	Devices                          []api.Device
+	// Short says that the page may be short of devices that match and come later.
+	Short bool
 }
 
 func (s *console) devices(v *visit) error {
 	q := v.r.URL.Query()
-	d := devicesData{Status: q.Get("status"), Attestation: q.Get("attestation")}
-	page, err := v.api.FindDevices(v.r.Context(), d.Status, d.Attestation, q.Get("after"), devicesPage)
+	d := devicesData{Status: q.Get("status"), Attestation: q.Get("attestation"), Match: strings.TrimSpace(q.Get("match"))}
+	var page *api.Page[api.Device]
+	var err error
+	if d.Match != "" {
+		page, err = v.api.MatchingDevices(v.r.Context(), d.Match, q.Get("after"))
+		d.Short = true
+	} else {
+		page, err = v.api.FindDevices(v.r.Context(), d.Status, d.Attestation, q.Get("after"), devicesPage)
+	}
 	if err != nil {
 		return err
 	}
 	d.Devices = page.Items
 	if page.Next != "" {
-		d.Next = url.Values{"status": {d.Status}, "attestation": {d.Attestation}, "after": {page.Next}}.Encode()
+		d.Next = url.Values{"status": {d.Status}, "attestation": {d.Attestation}, "match": {d.Match}, "after": {page.Next}}.Encode()
 	}
 	s.render(v, http.StatusOK, "devices", "Devices", d)
 	return nil
@@ -107,25 +134,18 @@ func (s *console) components(v *visit) error {
 	return nil
 }
 
-// holdersScan bounds how many devices one page of a component looks through: the store has no index by
-// what is installed. The page says where it stopped and goes on from there.
-const holdersScan = 1000
-
 // componentData is a manifest with its versions and a part of its holders.
 type componentData struct {
 	Manifest string
-	Versions []api.Version
-	Holders  []holder
-	Scanned  int
-	Next     string
-	// MayWithdraw says whether to show the form.
-	MayWithdraw bool
+	Versions []heldVersion
+	// MaySee says whether to show who has them, MayWithdraw whether to show the form.
+	MaySee, MayWithdraw bool
 }
 
-// holder is a device that has the manifest installed.
-type holder struct {
-	Device   api.Device
-	Sequence uint64
+// heldVersion is a version with how many devices have it.
+type heldVersion struct {
+	api.Version
+	Devices int64
 }
 
 func (s *console) component(v *visit) error {
@@ -137,7 +157,7 @@ func (s *console) component(v *visit) error {
 		}
 		for _, version := range page.Items {
 			if version.Manifest == data.Manifest {
-				data.Versions = append(data.Versions, version)
+				data.Versions = append(data.Versions, heldVersion{Version: version})
 			}
 		}
 		if after = page.Next; after == "" {
@@ -149,20 +169,41 @@ func (s *console) component(v *visit) error {
 		return &api.Problem{Status: http.StatusNotFound, Detail: "Nothing was published under this identifier.", Next: "See the list of components."}
 	}
 	if v.may(api.ScopeOperator, api.ScopeAuditor) {
-		page, err := v.api.FindDevices(v.r.Context(), "", "", v.r.URL.Query().Get("after"), holdersScan)
+		installed, err := v.api.Installed(v.r.Context())
 		if err != nil {
 			return err
 		}
-		data.Scanned, data.Next = len(page.Items), page.Next
-		for _, d := range page.Items {
-			for _, i := range d.Inventory {
-				if i.Manifest == data.Manifest {
-					data.Holders = append(data.Holders, holder{d, i.Sequence})
+		for _, count := range installed.Items {
+			for i := range data.Versions {
+				if held := &data.Versions[i]; count.Manifest == data.Manifest && count.Sequence == held.Sequence {
+					held.Devices = count.Devices
 				}
 			}
 		}
+		data.MaySee = true
 	}
 	s.render(v, http.StatusOK, "component", "Component "+visible(data.Manifest), data)
+	return nil
+}
+
+// holdersData is a page of the devices that have a version.
+type holdersData struct {
+	Manifest string
+	Sequence uint64
+	*api.Page[api.Device]
+}
+
+func (s *console) holders(v *visit) error {
+	sequence, err := strconv.ParseUint(v.r.PathValue("sequence"), 10, 64)
+	if err != nil {
+		return &api.Problem{Status: http.StatusBadRequest, Detail: "That is no sequence number.", Next: "Choose a version on the page of the component."}
+	}
+	manifest := v.r.PathValue("manifest")
+	page, err := v.api.DevicesWith(v.r.Context(), manifest, sequence, v.r.URL.Query().Get("after"))
+	if err != nil {
+		return err
+	}
+	s.render(v, http.StatusOK, "holders", fmt.Sprintf("Devices with version %d of %s", sequence, visible(manifest)), holdersData{manifest, sequence, page})
 	return nil
 }
 

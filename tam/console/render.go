@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // page is what every template gets.
@@ -50,8 +52,14 @@ func parsePages(base string) (map[string]*template.Template, error) {
 }
 
 var functions = template.FuncMap{
-	"text":    visible,
-	"lines":   lines,
+	"text":  visible,
+	"lines": lines,
+	"duration": func(d policy.Duration) string {
+		if d == 0 {
+			return ""
+		}
+		return time.Duration(d).String()
+	},
 	"short":   short,
 	"time":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 	"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
