@@ -26,6 +26,8 @@ import (
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
+	"github.com/go-teep/teep/tam/blobfs"
+	"github.com/go-teep/teep/tam/policy"
 	"github.com/go-teep/teep/tam/sqlite"
 )
 
@@ -36,17 +38,14 @@ const hostile = `</td><script>alert(1)</script><img src=x onerror=alert(2)>" onm
 type service struct {
 	t      *testing.T
 	store  *sqlite.Store
+	tam    *tam.TAM
 	server *httptest.Server
 	now    time.Time
 	log    bytes.Buffer
 }
 
-// publishing does nothing: the console does not publish, and there is nothing that a policy could contradict.
-type publishing struct{ api.Managing }
-
-func (publishing) CheckAssignment(context.Context, suit.ComponentID, *tam.Assignment) error {
-	return nil
-}
+// nobody appraises nothing: no device comes here.
+type nobody struct{ attest.Verifier }
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -64,7 +63,8 @@ func newService(t *testing.T, change ...func(*Config)) *service {
 	must(t, err)
 	must(t, s.store.AddTokenKey(t.Context(), tam.TokenKey{Generation: 1, Secret: bytes.Repeat([]byte{7}, 32), Created: s.now}))
 	logger := slog.New(slog.NewTextHandler(&s.log, nil))
-	operators, err := api.NewHandler(api.Config{TAM: publishing{}, Store: s.store, Clock: clock, Logger: logger})
+	s.tam = newTAM(t, s.store, clock, logger)
+	operators, err := api.NewHandler(api.Config{TAM: s.tam, Store: s.store, Clock: clock, Logger: logger})
 	must(t, err)
 	c := Config{API: operators, Store: s.store, Clock: clock, Logger: logger}
 	for _, f := range change {
@@ -75,6 +75,26 @@ func newService(t *testing.T, change ...func(*Config)) *service {
 	s.server = httptest.NewServer(h)
 	t.Cleanup(func() { s.server.Close(); s.store.Close() })
 	return s
+}
+
+func newTAM(t *testing.T, store *sqlite.Store, clock func() time.Time, logger *slog.Logger) *tam.TAM {
+	t.Helper()
+	blobs, err := blobfs.Open(t.TempDir())
+	must(t, err)
+	t.Cleanup(func() { blobs.Close() })
+	var signers []cose.Signer
+	for _, alg := range []cose.Algorithm{cose.AlgESP256, cose.AlgEd25519} {
+		key, err := cose.GenerateKey(rand.Reader, alg)
+		must(t, err)
+		signer, err := key.Signer()
+		must(t, err)
+		signers = append(signers, signer)
+	}
+	core, err := tam.New(t.Context(), tam.Config{
+		Signers: signers, Verifier: nobody{}, Store: store, Blobs: blobs, Clock: clock, Logger: logger,
+	})
+	must(t, err)
+	return core
 }
 
 // fill puts a fleet into the store in which every text is hostile.
@@ -113,12 +133,32 @@ func (s *service) fillWith(ctx context.Context, hostile string) {
 			Event: &tam.Event{DeviceID: d.ID, At: s.now, Kind: tam.EventFailed, Detail: hostile}}))
 	}
 	s.record(ctx, key, hostile)
+	s.govern(ctx, id.String(), hostile)
 	for h := range 40 {
 		must(s.t, s.store.AddActivity(ctx, []tam.Activity{
 			{Hour: s.now.Add(-time.Duration(h) * time.Hour), Kind: tam.EventAttested, Count: int64(20 + h*h%37)},
 			{Hour: s.now.Add(-time.Duration(h) * time.Hour), Kind: tam.EventFailed, Count: int64(h % 5)},
 		}))
 	}
+}
+
+// govern puts a group, a rollout and a removal into the store, which speak of a manifest and a text.
+func (s *service) govern(ctx context.Context, manifest, text string) {
+	s.t.Helper()
+	match := "hwversion != " + strconv.QuoteToASCII(text+"!")
+	person := policy.Person{ID: "0", Name: text}
+	_, err := s.tam.SetGroup(ctx, policy.Group{Name: "edge", Match: match, Priority: 3,
+		Components: []policy.Component{{Manifest: "'acme'/'other'", Mode: policy.ModeAvailable}}}, tam.ExpectNew)
+	must(s.t, err)
+	_, err = s.tam.CreateRollout(ctx, policy.Rollout{
+		Name: "spring", Manifest: manifest, Sequence: 3, Match: match, Require: true,
+		Stages:  []policy.Stage{{Percent: 10, Soak: policy.Duration(time.Hour)}, {Group: "edge"}, {Percent: 100}},
+		Windows: []policy.Window{{Days: []string{"mon", "sun"}, From: "12:00", To: "13:00"}},
+	}, person)
+	must(s.t, err)
+	must(s.t, s.tam.AdvanceRollouts(ctx))
+	_, err = s.tam.SetRemoval(ctx, policy.Removal{Name: "leak", Manifest: "'acme'/'leaks'", Match: match, Reason: "it leaks " + text}, person, tam.ExpectNew)
+	must(s.t, err)
 }
 
 // recordedMessage is the message of device 0123 that fillWith puts into the store.
@@ -169,7 +209,7 @@ func (s *service) do(c *http.Client, req *http.Request) reply {
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	must(s.t, err)
-	if csp := res.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") || strings.Contains(csp, "script-src") {
+	if csp := res.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") || !strings.Contains(csp, "script-src 'self';") {
 		s.t.Errorf("%s %s has the policy %q", req.Method, req.URL.Path, csp)
 	}
 	return reply{res.StatusCode, res.Header, string(body)}
@@ -221,7 +261,15 @@ func paths() (list [][2]string) {
 func concretePath(pattern, text string) string {
 	path := strings.TrimPrefix(strings.TrimSuffix(pattern, "{$}"), Prefix)
 	return strings.NewReplacer("{id}", "0123", "{manifest}", url.PathEscape(suit.NewComponentID("acme", text).String()),
-		"{sequence}", "2", "{message}", recordedMessage).Replace(path)
+		"{sequence}", "2", "{message}", recordedMessage, "{name}", nameIn(pattern)).Replace(path)
+}
+
+// nameIn is a name that fillWith gave to what a pattern is about.
+func nameIn(pattern string) string {
+	if strings.Contains(pattern, "rollouts") {
+		return "spring"
+	}
+	return "edge"
 }
 
 func TestEveryPageNeedsASession(t *testing.T) {
@@ -314,7 +362,7 @@ func TestLogin(t *testing.T) {
 func TestPlainHTTPFromElsewhere(t *testing.T) {
 	var handler http.Handler
 	s := newService(t)
-	operators, err := api.NewHandler(api.Config{TAM: publishing{}, Store: s.store})
+	operators, err := api.NewHandler(api.Config{TAM: s.tam, Store: s.store})
 	must(t, err)
 	secret, _ := s.token(api.ScopeAdministrator)
 	try := func(front bool) *httptest.ResponseRecorder {
@@ -343,7 +391,7 @@ func TestFormsNeedTheSessionsToken(t *testing.T) {
 	before, err := s.store.AuditHead(t.Context())
 	must(t, err)
 	form := func(token string) url.Values {
-		return url.Values{"csrf": {token}, "status": {"blocked"}, "revision": {"1"}, "reason": {"x"}, "manifest": {"'a'"}, "mode": {"forbidden"}}
+		return url.Values{"csrf": {token}, "status": {"blocked"}, "revision": {"1"}, "reason": {"x"}, "manifest": {"'a'"}, "mode": {"forbidden"}, "name": {"edge"}, "action": {"pause"}}
 	}
 	for _, p := range paths() {
 		if p[0] != "POST" {
@@ -373,7 +421,7 @@ func TestScopes(t *testing.T) {
 	s := newService(t)
 	s.fill(t.Context())
 	c, csrf := s.login(api.ScopeAuditor)
-	form := url.Values{"csrf": {csrf}, "status": {"blocked"}, "revision": {"1"}, "reason": {"x"}, "manifest": {"'a'"}, "mode": {"forbidden"}}
+	form := url.Values{"csrf": {csrf}, "status": {"blocked"}, "revision": {"1"}, "reason": {"x"}, "manifest": {"'a'"}, "mode": {"forbidden"}, "name": {"edge"}, "action": {"pause"}}
 	for _, p := range paths() {
 		if p[0] == "POST" && p[1] != "logout" {
 			if r := s.post(c, p[1], form); r.status != http.StatusForbidden || !strings.Contains(r.body, "scopes") {
@@ -453,8 +501,8 @@ func TestTextsOfOthersAreTexts(t *testing.T) {
 	}
 }
 
-var allowedElements = strings.Fields(`html head meta title link body a header p nav ul li form input span button main h1 h2 h3 footer section div table
-	caption thead tbody tr th td svg line rect details summary time label select option dl dt dd code pre ol strong small br article fieldset legend`)
+var allowedElements = strings.Fields(`html head meta title link script body a header p nav ul li form input span button main h1 h2 h3 footer section div table
+	caption thead tbody tr th td svg line rect details summary time label select option dl dt dd code pre textarea progress ol strong small br article fieldset legend`)
 
 func inspect(t *testing.T, path, body string) {
 	t.Helper()
@@ -467,6 +515,12 @@ func inspect(t *testing.T, path, body string) {
 		}
 		if !slices.Contains(allowedElements, token.Data) {
 			t.Errorf("%s has a <%s>", path, token.Data)
+		}
+		if token.Data == "script" {
+			// The one of the console itself, and nothing between its tags.
+			if text := z.Next(); len(token.Attr) != 2 || token.Attr[0].Val != "/console/static/console.js" || text != html.EndTagToken {
+				t.Errorf("%s has a script: %v", path, token)
+			}
 		}
 		if token.Data == "h1" {
 			headings++
