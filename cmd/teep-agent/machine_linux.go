@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	"github.com/go-teep/teep/attest/hardware"
+	"github.com/go-teep/teep/attest/tpm"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee/sandbox"
 	"github.com/go-teep/teep/tee/sandbox/confine"
 	"github.com/go-teep/teep/tee/seal"
+	"github.com/go-teep/teep/tee/tpmseal"
 	"github.com/go-teep/teep/tee/vm"
 	"github.com/go-teep/teep/tee/vm/image"
 )
@@ -81,9 +83,18 @@ func (m *virtualMachine) open(ctx context.Context, c *configuration, s sandbox.C
 	})
 }
 
-// keySource is what the configuration says that the state is sealed under.
+// keySource is what the configuration says that the state is sealed under. What it opens stays open
+// as long as the machine runs.
 func keySource(c *configuration) (seal.KeySource, error) {
 	switch c.Sealing.Key {
+	case sealingTPM:
+		// The kernel gives each file objects and sessions of its own: this is not the one for quotes.
+		f, err := os.OpenFile(hardware.DefaultTPM, os.O_RDWR, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%s: sealing.key: %w: the machine has no TPM; the broker gives it one with tpm in its configuration", c.Path, err)
+		}
+		_ = f.Fd() // blocking mode: the device answers when the TPM is done
+		return &tpmseal.Source{TPM: tpm.Stream(f), PCRs: c.Sealing.PCRs}, nil
 	case sealingDeviceSecret:
 		return sandbox.DeviceSecret{}, nil
 	case "":
