@@ -106,7 +106,7 @@ func (e *exactReader) Read(p []byte) (int, error) {
 }
 
 func errBuffered(alg Algorithm) error {
-	return fmt.Errorf("%w: %w: %v encrypts up to %d bytes here; use ChaCha20-Poly1305, or a CTR algorithm with a digest", ErrMalformed, ErrTooLarge, alg, MaxBufferedContent)
+	return fmt.Errorf("%w: %w: %v encrypts up to %d bytes here, because its tag cannot be made as a stream (decrypting has no such limit); use ChaCha20-Poly1305, or a CTR algorithm with a digest", ErrMalformed, ErrTooLarge, alg, MaxBufferedContent)
 }
 
 // readFullAt fills p. io.ReaderAt may return io.EOF together with the last bytes.
