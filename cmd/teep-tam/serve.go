@@ -42,6 +42,18 @@ func serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Answer agents and operators until SIGTERM",
+		Long: `Answers TEEP Agents at teep.listen, and operators at api.listen.
+
+What the protocol leaves open is chosen in the configuration file, all of it off or the safe choice unless it is set:
+
+  policy.query               attestation (a challenge each time), token or timestamp
+  passports                  verifiers whose Attestation Results count
+  certificates, agents       certificate chains and revocation lists, for this TAM and for agents
+  self-attestation           for agents that demand that the TAM attests itself
+  connect                    agents that this TAM connects to, because they are HTTP servers
+  teep.limits                sizes and rates that agents may ask for
+
+docs/operations/protocol.md explains each.`,
 		Example: `  teep-tam serve --config tam/tam.yaml
   teep-tam serve --config tam/tam.yaml --log-format json --log-level debug`,
 		Args: program.NoArgs,

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// written is a configuration file with the parts that every broker needs, and more.
+func written(t *testing.T, more string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "broker.yaml")
+	text := "tees: [{name: sandbox, socket: agent.sock}]\napps: {socket: app.sock}\n" + more
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoad(t *testing.T) {
+	path := written(t, `http: {ca-file: ca.pem, timeout: 30s, idle-timeout: 5s, message-bytes: 1000, fetch-redirects: 2, retry: {attempts: 7, base: 2s, max: 9s}}
+endpoints:
+  - {listen: "127.0.0.1:0", tls: {certificate: d.pem, key: d.key}}
+  - {listen: "[::]:8443", path: /x, tee: sandbox, rate: 0.5}
+`)
+	c, err := load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := c.HTTP.options()
+	if o.CAFile != filepath.Join(filepath.Dir(path), "ca.pem") || o.Timeout != 30*time.Second || o.IdleTimeout != 5*time.Second ||
+		o.MaxResponse != 1000 || o.FetchRedirects != 2 || o.Retry.Attempts != 7 || o.Retry.Base != 2*time.Second || o.Retry.Max != 9*time.Second {
+		t.Errorf("%+v", o)
+	}
+	if len(c.Endpoints) != 2 || c.Endpoints[0].Path != "/teep" || !filepath.IsAbs(c.Endpoints[0].TLS.Key) || c.Endpoints[1].Path != "/x" {
+		t.Errorf("%+v", c.Endpoints)
+	}
+}
+
+// TestRetryDefaults: what is not set stays sensible beside what is.
+func TestRetryDefaults(t *testing.T) {
+	for more, want := range map[string][2]time.Duration{
+		"":                          {time.Second, 15 * time.Second},
+		"http: {retry: {base: 1m}}": {time.Minute, time.Minute},
+		"http: {retry: {max: 1ms}}": {time.Millisecond, time.Millisecond},
+	} {
+		c, err := load(written(t, more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := c.HTTP.options().Retry; r.Base != want[0] || r.Max != want[1] || r.Attempts < 2 {
+			t.Errorf("%s: %+v", more, r)
+		}
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for more, want := range map[string]string{
+		"endpoint: []":                                             "unknown key",
+		"endpoints: [{path: /teep}]":                               "no address",
+		"endpoints: [{listen: localhost}]":                         "no address",
+		"endpoints: [{listen: \"h:http\"}]":                        "no address",
+		"endpoints: [{listen: \":1\", path: teep}]":                "no plain path",
+		"endpoints: [{listen: \":1\", path: \"/{x\"}]":             "no plain path",
+		"endpoints: [{listen: \":1\", tee: other}]":                "none of tees",
+		"endpoints: [{listen: \":1\", rate: -1}]":                  "negative",
+		"endpoints: [{listen: \":1\", tls: {certificate: c.pem}}]": "both certificate and key",
+		"endpoints: [{listen: \":1\", insecure: true}]":            "unknown key",
+		"http: {timeout: -1s}":                                     "negative",
+		"http: {retry: {attempts: -1}}":                            "negative",
+		"http: {retry: {base: 2s, max: 1s}}":                       "base is larger than max",
+		"http: {retries: 3}":                                       "unknown key",
+		"http: {insecure-skip-verify: true}":                       "unknown key", // there is no such thing
+		"http: {timeout: soon}":                                    "a duration",
+		"policy-interval: -1s":                                     "negative",
+	} {
+		if _, err := load(written(t, more)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", more, err, want)
+		}
+	}
+}
