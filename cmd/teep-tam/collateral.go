@@ -72,7 +72,7 @@ func (c *collateral) follow(ctx context.Context) error {
 			c.log.Error("collateral and appraisal policy not changed, what was read before stays in force", "err", err)
 			continue
 		}
-		c.log.Info("collateral and appraisal policy read again")
+		c.log.Info("collateral read again", "appraisal-policy", c.policyFile != "")
 	}
 }
 
