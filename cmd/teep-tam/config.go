@@ -69,6 +69,8 @@ type configuration struct {
 	protocolOptions `yaml:",inline"`
 
 	path string
+	// allowed is the allow-list in force, once it was opened.
+	allowed *allowList
 	// tenant is the name of one; "" for the service itself.
 	tenant string
 }
@@ -91,6 +93,7 @@ type policy struct {
 	KeepHistory    time.Duration `yaml:"keep-history"`
 
 	protocolPolicy `yaml:",inline"`
+	fleetPolicy    `yaml:",inline"`
 }
 
 func defaults() configuration {
@@ -110,7 +113,7 @@ func load(path string) (*configuration, error) {
 	}
 	c.path = path
 	for _, p := range []*string{
-		&c.Blobs, &c.Distribution.Key, &c.Tenants, &c.TenantOf,
+		&c.Blobs, &c.Distribution.Key, &c.Policy.AllowList, &c.Tenants, &c.TenantOf,
 		&c.TEEP.TLS.Certificate, &c.TEEP.TLS.Key, &c.API.TLS.Certificate, &c.API.TLS.Key,
 	} {
 		*p = config.Relative(path, *p)
@@ -186,7 +189,7 @@ func (c *configuration) policy() (tam.Policy, error) {
 	default:
 		return p, fmt.Errorf("%s: policy.admission is %q: write attested or manual", c.path, c.Policy.Admission)
 	}
-	if err := c.Policy.protocolPolicy.apply(&p); err != nil {
+	if err := errors.Join(c.Policy.protocolPolicy.apply(&p), c.Policy.fleetPolicy.apply(&p)); err != nil {
 		return p, fmt.Errorf("%s: %w", c.path, err)
 	}
 	return p, nil

@@ -91,6 +91,7 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	}
 	i.agents = measured.Handler("teep", transport.NewHandler(t, limits))
 	i.tasks = append(i.tasks, measured.Run, known.follow, c.certificates.follow,
+		c.allowed.follow, c.Policy.advance(t, log),
 		func(ctx context.Context) error { return c.Connect.connect(ctx, t, log) },
 		func(ctx context.Context) error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
 	if recorded != nil {

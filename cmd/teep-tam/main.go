@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // maintenance windows have time zones, whatever the machine knows
 
 	"github.com/spf13/cobra"
 

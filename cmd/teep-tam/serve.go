@@ -154,7 +154,7 @@ func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, wh
 		return nil, err
 	}
 	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, DecryptionKeys: decryption, VerificationKeys: verification,
-		Authenticators: who.authenticators, Logger: log})
+		Authenticators: who.authenticators, RolloutApproval: c.Policy.RolloutApproval, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +208,10 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 		Signers: messages, DecryptionKeys: decryption, Verifier: verifier, EvidenceFormats: formats, Distribution: distribution,
 		Store: store, Blobs: blobs, Policy: policy, Logger: log,
 	}
+	if c.allowed, err = openAllowList(c.Policy.AllowList, log); err != nil {
+		return nil, err
+	}
+	config.AllowList = c.allowed.current
 	if recorded != nil {
 		config.Recorder = recorded
 	}

@@ -56,7 +56,8 @@ its newest events. The beginning of an ID is enough where only one device has it
 	}
 	c.AddCommand(deviceStatus("accept", tam.DeviceAccepted, "Serve a device"),
 		deviceStatus("block", tam.DeviceBlocked, "Answer a device no longer"),
-		deviceStatus("retire", tam.DeviceRetired, "Take a device out of the fleet"), deviceMessages())
+		deviceStatus("retire", tam.DeviceRetired, "Take a device out of the fleet"),
+		deviceLabel(), deviceReplace(), devicePolicy(), deviceMessages())
 	return at.registerOutput(c)
 }
 
@@ -102,9 +103,9 @@ func oneDevice(all []api.Device, prefix string) (*api.Device, error) {
 }
 
 func deviceTable(w *tabwriter.Writer, all []api.Device) {
-	fmt.Fprintln(w, "DEVICE\tSTATUS\tATTESTATION\tLAST SEEN\tINSTALLED")
+	fmt.Fprintln(w, "DEVICE\tSTATUS\tATTESTATION\tLAST SEEN\tINSTALLED\tLABELS")
 	for _, d := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.ID, d.Status, d.Attestation.Status, when(d.LastSeen), inventory(d))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Status, d.Attestation.Status, when(d.LastSeen), inventory(d), labelText(d.Labels))
 	}
 }
 

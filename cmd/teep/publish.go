@@ -60,7 +60,7 @@ func componentCommand() *cobra.Command {
 		Short:   "Published versions, and what devices should have of them",
 		Example: "  teep component list\n  teep component require hello/manifest\n  teep component withdraw hello/manifest 2 --reason 'leaks memory'",
 	}
-	c.AddCommand(componentList(), componentWithdraw(),
+	c.AddCommand(componentList(), componentWithdraw(), componentDevices(),
 		componentMode("require MANIFEST", tam.ModeRequired, "Have every device install a component without asking"),
 		componentMode("forbid MANIFEST", tam.ModeForbidden, "Have every device remove a component, and offer it to none"),
 		componentMode("allow MANIFEST", tam.ModeAvailable, "Have devices install a component when they ask for it (the default)"))
@@ -121,6 +121,7 @@ func componentWithdraw() *cobra.Command {
 func componentMode(use string, mode tam.Mode, short string) *cobra.Command {
 	var at tamFlags
 	var devices []string
+	var staged bool
 	verb, _, _ := strings.Cut(use, " ")
 	c := &cobra.Command{
 		Use: use, Short: short, Example: "  teep component " + verb + " hello/manifest",
@@ -130,11 +131,14 @@ func componentMode(use string, mode tam.Mode, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = client.SetPolicy(cmd.Context(), args[0], api.NewPolicy{Mode: mode, Devices: devices})
+			_, err = client.SetPolicy(cmd.Context(), args[0], api.NewPolicy{Mode: mode, Devices: devices, Staged: staged})
 			return err
 		},
 	}
 	c.Flags().StringSliceVar(&devices, "device", nil, "only these devices, by ID")
+	if mode != tam.ModeForbidden {
+		c.Flags().BoolVar(&staged, "staged", false, "versions that are published from now on reach devices by a rollout only")
+	}
 	return at.register(c)
 }
 
@@ -145,13 +149,14 @@ func publisherCommand() *cobra.Command {
 		Example: "  teep publisher add --name example --key dev.pub.pem --component hello\n  teep publisher list",
 	}
 	c.AddCommand(publisherAdd(), publisherList(), publisherRevoke())
+	c.AddCommand(publisherKeys()...)
 	return c
 }
 
 func publisherAdd() *cobra.Command {
 	var at tamFlags
 	var p api.NewPublisher
-	var keyFiles []string
+	var keyFiles, anchorFiles []string
 	c := &cobra.Command{
 		Use: "add --name NAME --key FILE --component ID", Short: "Add a publisher, with what it may sign",
 		Example: "  teep publisher add --name example --key dev.pub.pem --component hello", Args: program.NoArgs,
@@ -160,16 +165,11 @@ func publisherAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, f := range keyFiles {
-				key, err := readPublicKey(f)
-				if err != nil {
-					return err
-				}
-				data, err := key.MarshalPEM()
-				if err != nil {
-					return err
-				}
-				p.Keys = append(p.Keys, string(data))
+			if p.Keys, p.Anchors, err = readTrust(keyFiles, anchorFiles); err != nil {
+				return err
+			}
+			if len(p.Keys)+len(p.Anchors) == 0 {
+				return &program.Usage{Err: fmt.Errorf("--key is missing: name a public key that it signs with, or with --anchor the certificate of an authority")}
 			}
 			_, err = client.AddPublisher(cmd.Context(), p)
 			return err
@@ -178,7 +178,8 @@ func publisherAdd() *cobra.Command {
 	c.Flags().StringVar(&p.Name, "name", "", "name of the publisher")
 	c.Flags().StringArrayVar(&keyFiles, "key", nil, "public key that it signs with; may be repeated")
 	c.Flags().StringArrayVar(&p.Prefixes, "component", nil, "component identifier that it may sign, with everything below; may be repeated")
-	return require(at.register(c), "name", "key", "component")
+	c.Flags().StringArrayVar(&anchorFiles, "anchor", nil, "certificate of an authority that certifies its signers; may be repeated")
+	return require(at.register(c), "name", "component")
 }
 
 func publisherList() *cobra.Command {
