@@ -56,6 +56,30 @@ func TestEncryptionVectors(t *testing.T) {
 	}
 }
 
+// Each byte of each encryption info and ciphertext is changed in turn. Under AES-GCM that gives the plaintext or
+// nothing; under AES-CTR, which authenticates nothing, it must not crash, and the manifest's digest decides.
+func TestEncryptionVectorsWithEachByteFlipped(t *testing.T) {
+	kek := cose.NewSymmetricKey(bytes.Repeat([]byte("a"), 16))
+	for name, key := range map[string]*cose.Key{
+		"aes-kw-aes-ctr": kek, "aes-kw-aes-gcm": kek, "es-ecdh-aes-ctr": agentKey(t), "es-ecdh-aes-gcm": agentKey(t),
+	} {
+		info := vectors.Hex(t, "suit-encryption/suit-encryption-info-"+name+".hex")
+		ciphertext := vectors.Hex(t, "suit-encryption/encrypted-payload-"+name+".hex")
+		want, err := decrypt(info, cose.DecryptKeys{key}, ciphertext)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range len(info) + len(ciphertext) {
+			both := append(bytes.Clone(info), ciphertext...)
+			both[i] ^= 1 << (i % 8)
+			got, err := decrypt(both[:len(info)], cose.DecryptKeys{key}, both[len(info):])
+			if strings.HasSuffix(name, "gcm") && err == nil && !bytes.Equal(got, want) {
+				t.Fatalf("%s, byte %d: decrypts to %q", name, i, got)
+			}
+		}
+	}
+}
+
 func TestEncryptedManifestVector(t *testing.T) {
 	e, err := suit.ParseEnvelope(vectors.Read(t, "suit-encryption/aes-kw-write.suit"))
 	if err != nil {

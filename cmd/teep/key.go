@@ -32,8 +32,9 @@ func keyGenerate() *cobra.Command {
 		Short: "Make a private key",
 		Long: `Makes a private key and writes it to a new file that only its owner can read.
 
-Algorithms: ESP256 (the default), ESP384 and Ed25519 sign; ECDH-ES+A128KW makes a P-256 key that
-content keys are wrapped to; A128KW and A256KW make a shared key, which is written as a COSE_Key.`,
+Algorithms: ESP256 (the default), ESP384, Ed25519 and ML-DSA-65 sign; ECDH-ES+A128KW makes a P-256 key that
+content keys are wrapped to; A128KW and A256KW (to wrap content keys) and "HMAC 256/256" make a shared key, which is
+written as a COSE_Key.`,
 		Example: `  teep key generate -o dev.pem
   teep key generate --alg Ed25519 -o tam-ed25519.pem`,
 		Args: program.NoArgs,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,6 +96,29 @@ func TestVectors(t *testing.T) {
 		}
 	}
 	golden(t, "vectors.txt", all.String())
+}
+
+// TestVectorsWithEachByteFlipped: whatever byte of a vector is changed, what is found is told, or that it cannot
+// be read; nothing crashes. What a change does to signatures is for the tests of suit, teep and cose.
+func TestVectorsWithEachByteFlipped(t *testing.T) {
+	for _, set := range [][2]string{
+		{"teep", ".hex.txt"}, {"teep-es256", ".cbor"}, {"suit", ".suit"}, {"suit-trust-domains", ".suit"},
+		{"suit-encryption", ".hex"}, {"suit-encryption", ".suit"},
+	} {
+		for _, name := range vectors.Names(t, set[0], set[1]) {
+			data := vectors.Read(t, name)
+			if strings.Contains(set[1], ".hex") {
+				data = vectors.Hex(t, name)
+			}
+			for i := range data {
+				flipped := slices.Clone(data)
+				flipped[i] ^= 1 << (i % 8)
+				if r, err := Inspect(flipped, Options{}); err == nil && r.Summary == "" {
+					t.Errorf("%s, byte %d: nothing is told", name, i)
+				}
+			}
+		}
+	}
 }
 
 // TestNotationOfVectors keeps two whole notations, a TEEP message and an encrypted manifest, and

@@ -62,7 +62,12 @@ type Device struct {
 	HWModel     string      `json:"hwmodel,omitempty"`
 	HWVersion   string      `json:"hwversion,omitempty"`
 	Attestation Attestation `json:"attestation"`
-	Inventory   []Installed `json:"inventory"`
+	// EncryptionKey is the SHA-256 thumbprint (RFC 9679), hexadecimal, of the attested key that content keys
+	// and data are wrapped to; absent if the device's Evidence names none.
+	EncryptionKey string      `json:"encryptionKey,omitempty"`
+	Inventory     []Installed `json:"inventory"`
+	// Deliveries are the TAM's own manifests, which bring the device its keys and data.
+	Deliveries []Delivery `json:"deliveries"`
 	// Pending counts the Updates that were not answered yet.
 	Pending  int               `json:"pending"`
 	Failures []Failure         `json:"failures"`
@@ -106,6 +111,13 @@ type Installed struct {
 	Sequence uint64 `json:"sequence,string"`
 }
 
+// Delivery is a manifest of the TAM around one of a developer's.
+type Delivery struct {
+	Manifest string `json:"manifest"` // the developer's
+	Sequence uint64 `json:"sequence,string"`
+	Done     bool   `json:"done"` // the device has it
+}
+
 // Failure is a version that failed on the device and is held back until a time.
 type Failure struct {
 	Manifest string    `json:"manifest"`
@@ -119,7 +131,7 @@ func viewDevice(d *tam.Device) Device {
 	view := Device{
 		ID: d.ID, Status: d.Status, Revision: d.Revision, FirstSeen: d.FirstSeen.UTC(), LastSeen: d.LastSeen.UTC(),
 		UEID: hex.EncodeToString(d.UEID), OEMID: hex.EncodeToString(d.OEMID), HWModel: hex.EncodeToString(d.HWModel),
-		HWVersion: d.HWVersion, Inventory: []Installed{}, Pending: len(d.Pending), Failures: []Failure{},
+		HWVersion: d.HWVersion, Inventory: []Installed{}, Deliveries: []Delivery{}, Pending: len(d.Pending), Failures: []Failure{},
 		Attestation: Attestation{
 			Status: d.Attestation.Status.String(), At: timePointer(d.Attestation.At),
 			Measurement: hex.EncodeToString(d.Attestation.Measurement), Claims: []Claim{},
@@ -130,6 +142,12 @@ func viewDevice(d *tam.Device) Device {
 	}
 	for _, i := range d.Inventory {
 		view.Inventory = append(view.Inventory, Installed{i.Manifest.String(), i.Sequence})
+	}
+	for _, v := range d.Deliveries {
+		view.Deliveries = append(view.Deliveries, Delivery{v.Manifest.String(), v.Sequence, v.Done})
+	}
+	if key, err := cose.ParseKey(d.EncryptionKey); err == nil {
+		view.EncryptionKey = hex.EncodeToString(key.Thumbprint())
 	}
 	for _, f := range d.Failures {
 		view.Failures = append(view.Failures, Failure{f.Manifest.String(), f.Sequence, f.Count, f.Until.UTC(), f.Reason})

@@ -124,8 +124,15 @@ func (d *Device) stage(r *Run) (*stage, error) {
 	}
 	cfg := processor.Config{Platform: s.platform, Authority: authority, Components: d.Components, Limits: d.Limits,
 		ImplicitDependencyIntegrity: d.ImplicitDependencyIntegrity}
+	cfg.Algorithms = cose.DefaultSignatureAlgorithms()
+	for _, signer := range slices.Concat(d.Signers, r.Signers) {
+		// Who trusts such a key means its algorithm.
+		if alg := signer.Key.Alg(); alg == cose.AlgMLDSA65 || alg == cose.AlgHSSLMS {
+			cfg.Algorithms = append(cfg.Algorithms, alg)
+		}
+	}
 	if d.InsecureOlderAlgorithms {
-		cfg.Algorithms = append(cose.DefaultSignatureAlgorithms(), cose.AlgES256, cose.AlgES384, cose.AlgEdDSA)
+		cfg.Algorithms = append(cfg.Algorithms, cose.AlgES256, cose.AlgES384, cose.AlgEdDSA)
 	}
 	s.p, err = processor.New(cfg)
 	return s, err

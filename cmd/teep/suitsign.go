@@ -1,0 +1,196 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/cose/pkcs11"
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/suit"
+)
+
+func suitSign() *cobra.Command {
+	var keyFiles []string
+	var out string
+	c := &cobra.Command{
+		Use:   "sign --key KEY ENVELOPE",
+		Short: "Sign an envelope",
+		Long: `Adds a COSE_Sign1 over the digest of the manifest to the authentication wrapper. The envelope is
+replaced in one step, or written elsewhere with -o. Signing again with another key adds a signature; several keys
+at once make one COSE_Sign. A shared key (teep key generate --alg "HMAC 256/256") makes a COSE_Mac0, which only devices
+that have that key can check, and any of them could have made.`,
+		Example: `  teep suit sign --key dev.pem hello.suit
+  teep suit sign --key dev.pem --key release.pem hello.suit -o signed.suit
+  teep suit sign --key 'pkcs11:token=developer;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so' hello.suit`,
+		Args: program.ExactArgs("ENVELOPE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			envelope, err := readEnvelope(args[0])
+			if err != nil {
+				return err
+			}
+			if err := signEnvelope(envelope, keyFiles); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			if out == "" {
+				out = args[0]
+			}
+			return replaceFile(out, envelope.Encode())
+		},
+	}
+	c.Flags().StringArrayVar(&keyFiles, "key", nil, "private key of the signer: a file (PEM or COSE_Key), or a PKCS#11 URI; may be repeated")
+	c.Flags().StringVarP(&out, "output", "o", "", "write here instead of replacing ENVELOPE")
+	return require(c, "key")
+}
+
+// signEnvelope adds one block: a COSE_Sign1, a COSE_Sign of several keys, or a COSE_Mac0.
+func signEnvelope(envelope *suit.Envelope, names []string) error {
+	var signers []cose.Signer
+	for _, name := range names {
+		if !pkcs11.IsURI(name) {
+			key, err := readKey(name)
+			if err != nil {
+				return err
+			}
+			if key.Type() == cose.KeyTypeSymmetric {
+				if len(names) > 1 {
+					return &program.Usage{Err: fmt.Errorf("%s is a shared key, which makes a MAC by itself: use it alone", name)}
+				}
+				return envelope.Mac(key)
+			}
+		}
+		signer, done, err := openSigner(name)
+		if err != nil {
+			return err
+		}
+		defer done()
+		if signedBy(envelope, signer) {
+			return fmt.Errorf("it is signed with this key already: %s", name)
+		}
+		signers = append(signers, signer)
+	}
+	if len(signers) == 1 {
+		return envelope.Sign(rand.Reader, signers[0])
+	}
+	return envelope.SignMulti(rand.Reader, signers...)
+}
+
+func suitVerify() *cobra.Command {
+	var keyFiles []string
+	var older bool
+	c := &cobra.Command{
+		Use:   "verify --key KEY ENVELOPE",
+		Short: "Check the signature, the digests and the format of an envelope",
+		Long: `Checks that the manifest has the digest that was signed, that one of the keys signed it, that
+severed members have the digests in the manifest, and that the manifest is well-formed. The keys say which algorithms
+count: ESP256, ESP384 and Ed25519, and ML-DSA-65, HSS-LMS and HMAC where a key for them is given.`,
+		Example: `  teep suit verify --key dev.pub.pem hello.suit
+  teep suit verify --key shared.cosekey hello.suit`,
+		Args: program.ExactArgs("ENVELOPE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			keys, o, err := readTrusted(keyFiles)
+			if err != nil {
+				return err
+			}
+			envelope, err := readEnvelope(args[0])
+			if err != nil {
+				return err
+			}
+			if older {
+				o.Algorithms = append(o.Algorithms, cose.AlgES256, cose.AlgES384, cose.AlgEdDSA)
+			}
+			verified, err := envelope.Verify(keys, o)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			m := verified.Manifest
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: manifest %v, sequence number %d, signed with %v by %x\n",
+				args[0], m.ComponentID, m.SequenceNumber, verified.Algorithm, verified.Signer.Thumbprint())
+			return err
+		},
+	}
+	c.Flags().StringArrayVar(&keyFiles, "key", nil, "public key to trust (PEM or COSE_Key), or a shared one; may be repeated")
+	c.Flags().BoolVar(&older, "insecure-older-algorithms", false, "also accept ES256, ES384 and EdDSA, whose identifiers leave the curve open")
+	return require(c, "key")
+}
+
+// readTrusted reads public and shared keys. Algorithms beyond the default count if a key is for them.
+func readTrusted(files []string) (keys cose.KeySet, o suit.VerifyOptions, err error) {
+	o.Algorithms = cose.DefaultSignatureAlgorithms()
+	var public, shared []*cose.Key
+	for _, name := range files {
+		key, err := readKey(name)
+		if err != nil {
+			return nil, o, err
+		}
+		switch {
+		case key.Type() == cose.KeyTypeSymmetric && key.Alg() != cose.AlgHMAC256:
+			return nil, o, fmt.Errorf("%s is a symmetric key for %v: signatures are checked with a public key, MACs with one for HMAC 256/256", name, key.Alg())
+		case key.Type() == cose.KeyTypeSymmetric:
+			shared = append(shared, key)
+			continue
+		case key.Alg() == cose.AlgMLDSA65, key.Alg() == cose.AlgHSSLMS:
+			o.Algorithms = append(o.Algorithms, key.Alg())
+		}
+		public = append(public, key.Public())
+	}
+	if len(shared) > 0 {
+		set, err := cose.NewKeySet(shared...)
+		if err != nil {
+			return nil, o, err
+		}
+		o.MACKeys = set
+	}
+	keys, err = cose.NewKeySet(public...)
+	return keys, o, err
+}
+
+// signedBy tells whether a key has signed an envelope before. A second signature says nothing new.
+func signedBy(envelope *suit.Envelope, signer cose.Signer) bool {
+	keys, err := cose.NewKeySet(signer.Public())
+	if err != nil {
+		return false
+	}
+	_, err = envelope.Verify(keys, suit.VerifyOptions{Algorithms: []cose.Algorithm{signer.Algorithm()}})
+	return err == nil
+}
+
+// openSigner opens a private key from a file, or the key in a token that a PKCS#11 URI names.
+func openSigner(name string) (signer cose.Signer, done func(), err error) {
+	if pkcs11.IsURI(name) {
+		return openTokenSigner(name)
+	}
+	key, err := readKey(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !key.IsPrivate() {
+		return nil, nil, fmt.Errorf("%s is a public key: signing takes the private one", name)
+	}
+	if signer, err = key.Signer(); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return signer, func() {}, nil
+}
+
+func openTokenSigner(name string) (signer cose.Signer, done func(), err error) {
+	where, err := pkcs11.ParseURI(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := pkcs11.Open(where)
+	if err != nil {
+		return nil, nil, err
+	}
+	public, err := cose.NewPublicKey(key.Public())
+	if err == nil {
+		signer, err = cose.NewSigner(public.Alg(), key)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, errors.Join(err, key.Close()))
+	}
+	return signer, func() { _ = key.Close() }, nil // nothing is left to lose when a token is let go
+}
