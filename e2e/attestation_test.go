@@ -43,7 +43,7 @@ func TestAttestation(t *testing.T) {
 			return os.MkdirAll(filepath.Join(env.WorkDir, "tmp"), 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"freeaddr": freeAddress, "await": await, "eventually": eventually, "expand": expand, "measure": measure,
+			"freeaddr": freeAddress, "await": await, "eventually": eventually, "expand": expand, "measure": measure, "certify": certifyDevice,
 		},
 	})
 }
