@@ -34,6 +34,22 @@ type Overview interface {
 	AddActivity(ctx context.Context, counts []Activity) error
 	// ActivitySince lists the counts of the hours from since on, by hour and kind, ascending.
 	ActivitySince(ctx context.Context, since time.Time) ([]Activity, error)
+	// AddField keeps how many devices had each version in an hour, unless somebody did so for that hour
+	// before, and forgets what is older than [FieldKept]. Like activity, it is statistics: two replicas that
+	// do it at the same moment may both count.
+	AddField(ctx context.Context, hour time.Time, counts []InstalledCount) error
+	// FieldSince lists the counts of the hours from since on, by hour, manifest and sequence number,
+	// ascending.
+	FieldSince(ctx context.Context, since time.Time) ([]FieldCount, error)
+}
+
+// FieldKept is how long it is known which versions were in the field.
+const FieldKept = 90 * 24 * time.Hour
+
+// FieldCount is how many devices had a version in an hour.
+type FieldCount struct {
+	Hour time.Time // its beginning, UTC
+	InstalledCount
 }
 
 // DeviceCount is how many devices have a status and an attestation.

@@ -48,6 +48,11 @@ func (c *Client) Installed(ctx context.Context) (*Page[InstalledCount], error) {
 	return list[InstalledCount](ctx, c, "/v1/installed", "")
 }
 
+// Field counts the devices that had each version in the last seven days, by the hour.
+func (c *Client) Field(ctx context.Context) (*Page[FieldCount], error) {
+	return list[FieldCount](ctx, c, "/v1/installed/history", "")
+}
+
 // AddKeys adds keys and certificates, in PEM, to a publisher.
 func (c *Client) AddKeys(ctx context.Context, publisher string, k NewKeys) (*Publisher, error) {
 	var p Publisher

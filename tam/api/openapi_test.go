@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam"
 	"io"
 	"maps"
 	"net/http"
@@ -175,6 +177,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	auth := "Bearer " + s.token(ScopeAdministrator)
 	s.device(t.Context())
 	s.recorded(t.Context())
+	must(t, s.config.Store.AddField(t.Context(), s.now, []tam.InstalledCount{{Manifest: suit.NewComponentID("acme"), Sequence: 1, Devices: 2}}))
 	pem, err := s.author.Public().MarshalPEM()
 	must(t, err)
 	text := func(v any) string { data, err := json.Marshal(v); must(t, err); return string(data) }

@@ -20,6 +20,8 @@ func (c Config) policyRoutes() []route {
 		{pattern: "GET /v1/components/{manifest}/{sequence}/devices", summary: "Devices that have a version", scopes: readers, query: pages,
 			out: Page[Device]{}, handle: (*handler).devicesWith},
 		{pattern: "GET /v1/installed", summary: "How many devices have each version", scopes: readers, out: Page[InstalledCount]{}, handle: (*handler).installed},
+		{pattern: "GET /v1/installed/history", summary: "How many devices had each version in the last seven days, by the hour", scopes: readers,
+			out: Page[FieldCount]{}, handle: (*handler).field},
 
 		{pattern: "POST /v1/publishers/{name}/keys", summary: "Trust further keys or certificates of a publisher", maxBody: maxJSON,
 			in: NewKeys{}, out: Publisher{}, handle: (*handler).addKeys},

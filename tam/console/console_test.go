@@ -135,6 +135,10 @@ func (s *service) fillWith(ctx context.Context, hostile string) {
 	s.record(ctx, key, hostile)
 	s.govern(ctx, id.String(), hostile)
 	for h := range 40 {
+		must(s.t, s.store.AddField(ctx, s.now.Add(time.Duration(h-39)*time.Hour), []tam.InstalledCount{
+			{Manifest: id, Sequence: 1, Devices: int64(1000 - 20*h)}, {Manifest: id, Sequence: 2, Devices: int64(20 * h)},
+			{Manifest: id, Sequence: 0, Devices: 3},
+		}))
 		must(s.t, s.store.AddActivity(ctx, []tam.Activity{
 			{Hour: s.now.Add(-time.Duration(h) * time.Hour), Kind: tam.EventAttested, Count: int64(20 + h*h%37)},
 			{Hour: s.now.Add(-time.Duration(h) * time.Hour), Kind: tam.EventFailed, Count: int64(h % 5)},

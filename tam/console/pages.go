@@ -35,6 +35,7 @@ type fleetPage struct {
 	// Rollouts are those that are under way; Installed is what the fleet has.
 	Rollouts  []rolloutData
 	Installed []api.InstalledCount
+	Field     []fieldPlot
 }
 
 // statusRow is one row of the table of counts.
@@ -91,6 +92,11 @@ func (s *console) fleet(v *visit) error {
 		return err
 	}
 	p.Installed = installed.Items
+	field, err := v.api.Field(v.r.Context())
+	if err != nil {
+		return err
+	}
+	p.Field = newFieldPlots(now, field.Items)
 	s.render(v, http.StatusOK, "fleet", "Fleet", p)
 	return nil
 }

@@ -52,8 +52,9 @@ func parsePages(base string) (map[string]*template.Template, error) {
 }
 
 var functions = template.FuncMap{
-	"text":  visible,
-	"lines": lines,
+	"text":    visible,
+	"lines":   lines,
+	"version": versionName,
 	"duration": func(d policy.Duration) string {
 		if d == 0 {
 			return ""

@@ -43,6 +43,8 @@ type Metrics struct {
 
 	mu       sync.Mutex
 	activity map[activityKey]int64
+	// fieldCounted is the newest hour for which the versions in the field are known.
+	fieldCounted time.Time
 }
 
 type activityKey struct {
@@ -152,6 +154,7 @@ func (m *Metrics) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			m.Flush(ctx)
+			m.countField(ctx)
 		}
 	}
 }

@@ -41,6 +41,7 @@ func RunOperations(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Requests", testRequests},
 		{"RequestReservedOnce", testRequestOnce},
 		{"Recordings", testRecordings},
+		{"Field", testField},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := fresh(t)
