@@ -28,11 +28,16 @@ that have that key can check, and any of them could have made.`,
   teep suit sign --key 'pkcs11:token=developer;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so' hello.suit`,
 		Args: program.ExactArgs("ENVELOPE"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			by, done, err := openSigners(keyFiles)
+			if err != nil {
+				return err
+			}
+			defer done()
 			envelope, err := readEnvelope(args[0])
 			if err != nil {
 				return err
 			}
-			if err := signEnvelope(envelope, keyFiles); err != nil {
+			if err := by.sign(envelope); err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			if out == "" {
@@ -46,36 +51,62 @@ that have that key can check, and any of them could have made.`,
 	return require(c, "key")
 }
 
-// signEnvelope adds one block: a COSE_Sign1, a COSE_Sign of several keys, or a COSE_Mac0.
-func signEnvelope(envelope *suit.Envelope, names []string) error {
-	var signers []cose.Signer
+// authenticators are what one block is made with: signers, or a shared key.
+type authenticators struct {
+	signers []cose.Signer
+	shared  *cose.Key
+}
+
+// openSigners opens keys from files and tokens. done lets go of them.
+func openSigners(names []string) (a authenticators, done func(), err error) {
+	var open []func()
+	closeAll := func() {
+		for _, f := range open {
+			f()
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
 	for _, name := range names {
 		if !pkcs11.IsURI(name) {
 			key, err := readKey(name)
 			if err != nil {
-				return err
+				return a, nil, err
 			}
 			if key.Type() == cose.KeyTypeSymmetric {
 				if len(names) > 1 {
-					return &program.Usage{Err: fmt.Errorf("%s is a shared key, which makes a MAC by itself: use it alone", name)}
+					return a, nil, &program.Usage{Err: fmt.Errorf("%s is a shared key, which makes a MAC by itself: use it alone", name)}
 				}
-				return envelope.Mac(key)
+				a.shared = key
+				continue
 			}
 		}
-		signer, done, err := openSigner(name)
+		signer, closeSigner, err := openSigner(name)
 		if err != nil {
-			return err
+			return a, nil, err
 		}
-		defer done()
+		open, a.signers = append(open, closeSigner), append(a.signers, signer)
+	}
+	return a, closeAll, nil
+}
+
+// sign adds one block: a COSE_Sign1, a COSE_Sign of several keys, or a COSE_Mac0.
+func (a authenticators) sign(envelope *suit.Envelope) error {
+	for _, signer := range a.signers {
 		if signedBy(envelope, signer) {
-			return fmt.Errorf("it is signed with this key already: %s", name)
+			return fmt.Errorf("it is signed with this key already: %x", signer.Public().Thumbprint())
 		}
-		signers = append(signers, signer)
 	}
-	if len(signers) == 1 {
-		return envelope.Sign(rand.Reader, signers[0])
+	switch {
+	case a.shared != nil:
+		return envelope.Mac(a.shared)
+	case len(a.signers) == 1:
+		return envelope.Sign(rand.Reader, a.signers[0])
 	}
-	return envelope.SignMulti(rand.Reader, signers...)
+	return envelope.SignMulti(rand.Reader, a.signers...)
 }
 
 func suitVerify() *cobra.Command {
