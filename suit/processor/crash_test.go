@@ -236,8 +236,9 @@ func TestEveryStepMayFail(t *testing.T) {
 	}
 }
 
-// FuzzProcess runs arbitrary install and validate sections on a device that fails at random: the
-// state is always the old or the new generation, never a mixture, and nothing panics.
+// FuzzProcess runs arbitrary install and fetch sections on a device that fails at random: the state is
+// always the old or the new generation, never a mixture, the report expands to the trail, and nothing
+// panics.
 func FuzzProcess(f *testing.F) {
 	l := newLab(f)
 	for _, d := range []draft{three(1)(l), swapped(1)(l), version(1, idA, appA)(l)} {
@@ -265,7 +266,7 @@ func FuzzProcess(f *testing.F) {
 				s.section.Commands = seq
 			}
 		}
-		l := newLab(t, func(l *lab) { l.author = author; l.trust(processor.AllComponents()); l.cfg.Limits.Commands = 2000 })
+		l := newLab(t, func(l *lab) { l.author = author; l.trust(processor.AllComponents()); l.cfg.Limits.Commands = 300 })
 		l.device.Serve("u", []byte("payload"))
 		l.device.Put(appA, []byte("old a"))
 		e, err := suit.Builder{Manifest: d.Manifest}.Build()
@@ -288,8 +289,8 @@ func FuzzProcess(f *testing.F) {
 			}
 			return nil
 		})
-		report, err := l.p.Update(t.Context(), e.Encode(), processor.UpdateOptions{})
-		l.checkReport(report, err)
+		report, err := l.p.Update(t.Context(), e.Encode(), l.options())
+		l.explains(report, err, processor.ProcedureUpdate, e.Encode())
 		got := l.device.State()
 		if err != nil {
 			if !sameState(old, got) {

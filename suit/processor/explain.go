@@ -40,8 +40,10 @@ func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependenc
 			r.records = append(r.records, e.Record)
 		}
 	}
-	if report.Failure != nil && report.Failure.Record.Section == 0 {
-		return nil, nil // nothing ran
+	// Nothing ran if the failure has no place, or is of a command that the required checks refused: one
+	// that failed when it ran has a record.
+	if f := report.Failure; f != nil && (f.Record.Section == 0 || f.Record.Offset != 0 && len(r.records) == 0) {
+		return nil, nil
 	}
 	var trail []Step
 	r.x = newInterpreter(context.Background(), r, DefaultLimits())

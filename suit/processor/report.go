@@ -94,7 +94,7 @@ func (rep *reporter) record(k *call, measured suit.Parameters, err error) {
 		delete(rep.silent, at)
 	}
 	shown := always || policy&want != 0
-	repeats := k.f.label == suit.LabelCommon || k.f.depth > 0
+	repeats := k.f.label == suit.LabelCommon || k.f.depth > 0 || k.f.loop
 	if (shown || repeats) && rep.shown < rep.limit {
 		r := recordAt(k.n.path, k.f.label, k.cmd.Offset, k.index())
 		r.Properties = measured

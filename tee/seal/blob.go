@@ -27,7 +27,7 @@ type blobWriter struct {
 	done bool
 }
 
-// CreateBlob implements tee.Store. The writer holds about 4 MiB of memory for a large blob.
+// CreateBlob implements tee.Store. The writer holds about 2 MiB of memory for a large blob.
 func (s *Store) CreateBlob() (tee.BlobWriter, error) {
 	id := make([]byte, 16)
 	if _, err := io.ReadFull(s.rand, id); err != nil {

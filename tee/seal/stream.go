@@ -22,7 +22,7 @@ const (
 	saltSize    = 32
 	headerSize  = len(magic) + saltSize
 	chunkSize   = 64 << 10
-	batchSize   = 16 * chunkSize
+	batchSize   = 8 * chunkSize
 	tagSize     = 16
 	sealedChunk = chunkSize + tagSize
 	trailerSize = sha256.Size + 8 + tagSize
