@@ -3,6 +3,7 @@ package teeptest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"strings"
@@ -93,15 +94,17 @@ func (d *Device) Sequence(name string) uint64 {
 
 // asked is what the TAM ever told anybody to install and to remove.
 type asked struct {
-	mu       sync.Mutex
+	mu sync.Mutex
+	// answered counts the Updates that one and the same message got.
+	answered map[[32]byte]int
 	installs map[string]map[uint64]bool
 	removals map[string]bool
 	// last are the manifests of the last Update that had any.
 	last [][]byte
 }
 
-// note reads a message as it left the TAM.
-func (a *asked) note(message []byte, keys ...*cose.Key) {
+// note reads a message as it left the TAM, and what it answers.
+func (a *asked) note(question, message []byte, keys ...*cose.Key) {
 	set, err := cose.NewKeySet(keys...)
 	if err != nil || len(message) == 0 {
 		return
@@ -116,6 +119,12 @@ func (a *asked) note(message []byte, keys ...*cose.Key) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.answered == nil {
+		a.answered = make(map[[32]byte]int)
+	}
+	if u.ErrorCode == 0 {
+		a.answered[sha256.Sum256(question)]++
+	}
 	if a.installs == nil {
 		a.installs, a.removals = make(map[string]map[uint64]bool), make(map[string]bool)
 	}
@@ -165,8 +174,19 @@ func (a *asked) noteEnvelope(data []byte) {
 // CheckAsked fails the test if a device that is up has something installed that the TAM never told
 // anybody to install, lost something that the TAM never told anybody to remove, or went back to a
 // lower sequence number. It compares with what it saw when it was last called: call it often.
+//
+// It also fails the test if a TAM answered one message with two Updates: a token or challenge counts once.
 func (w *World) CheckAsked() {
 	w.t.Helper()
+	for _, t := range w.tams() {
+		t.asked.mu.Lock()
+		for _, n := range t.asked.answered {
+			if n > 1 {
+				w.t.Errorf("%s answered one message with %d Updates", t.name, n)
+			}
+		}
+		t.asked.mu.Unlock()
+	}
 	for _, d := range w.devices {
 		if d.up() {
 			d.checkAsked()

@@ -34,6 +34,8 @@ type model struct {
 	d          *teeptest.Device
 	components map[string]*wish
 	names      []string
+	// contested is the newest sequence number of the component that two TAMs want.
+	contested uint64
 	// repair takes back what is wrong with payloads.
 	repair []func()
 }
@@ -57,6 +59,49 @@ func (m *model) draw(label string, limit int) int {
 func (m *model) pick() (string, *wish) {
 	name := m.names[m.draw("component", len(m.names))]
 	return name, m.components[name]
+}
+
+// contest has both TAMs want the same component, under manifests of their own: whoever is first has it, and
+// the other one never gets at it.
+func (m *model) contest() {
+	m.contested++
+	for i, t := range []*teeptest.World{m.w, m.w.Further[0]} {
+		name := contestants[i]
+		t.Publish(t.Envelope(fmt.Sprintf(`
+manifest-component-id: [%s, manifest]
+sequence-number: %d
+vendor: {domain: %s}
+class: {name: %s}
+components:
+  - id: [contested]
+    payload: {file: program, integrated: true}
+`, name, m.contested, teeptest.VendorDomain, teeptest.ClassName), map[string][]byte{"program": teeptest.Program(m.content(name, m.contested))}))
+		t.Assign(name, tam.ModeRequired)
+	}
+}
+
+var contestants = []string{"contested-1", "contested-2"}
+
+// checkContested compares what runs with whose it is.
+func (m *model) checkContested() {
+	if m.contested == 0 {
+		return
+	}
+	var owners []string
+	for _, name := range contestants {
+		if has := m.d.Sequence(name); has == m.contested {
+			owners = append(owners, name)
+		} else if has != 0 {
+			m.t.Errorf("%s is installed with sequence number %d, and %d is wanted", name, has, m.contested)
+		}
+	}
+	if len(owners) != 1 {
+		m.t.Fatalf("the contested component belongs to %q", owners)
+	}
+	out, err := m.d.Invoke(context.Background(), "contested", "greet", nil)
+	if err != nil || string(out) != m.content(owners[0], m.contested) {
+		m.t.Errorf("the contested component of %s answers %q, %v", owners[0], out, err)
+	}
 }
 
 func (m *model) content(name string, sequence uint64) string {
@@ -181,7 +226,7 @@ func (m *model) crash() {
 
 func (m *model) step() {
 	actions := []func(){
-		m.publish, m.assign, m.request, m.request, m.unrequest, m.policyCheck, m.policyCheck, m.faults, m.crash, m.restart,
+		m.publish, m.assign, m.request, m.request, m.unrequest, m.policyCheck, m.policyCheck, m.faults, m.crash, m.restart, m.contest,
 	}
 	actions[m.draw("action", len(actions))]()
 	if m.d.Crashed() {
@@ -223,6 +268,7 @@ func (m *model) finish() {
 		cancel()
 	}
 	m.w.Settle(context.Background(), m.d)
+	m.checkContested()
 	for _, name := range m.names {
 		c := m.components[name]
 		if by := m.neededBy(name); by != nil && by.want() > 0 {

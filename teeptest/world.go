@@ -245,7 +245,7 @@ func (e endpoint) ProcessConnect(ctx context.Context) ([]byte, error) {
 func (e endpoint) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error) {
 	reply, err := e.w.TAM().ProcessTeepMessage(ctx, msg)
 	if err == nil {
-		e.w.asked.note(reply, e.w.ESP256.Public(), e.w.Ed25519.Public())
+		e.w.asked.note(msg, reply, e.w.ESP256.Public(), e.w.Ed25519.Public())
 	}
 	return reply, err
 }
