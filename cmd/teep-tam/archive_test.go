@@ -104,7 +104,7 @@ func TestOperatorSide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := operatorHandler(c, core, m, recognized{}, log)
+	h, err := operatorHandler(t.Context(), c, core, m, recognized{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,10 @@ type configuration struct {
 		// Listen is the address of /metrics, without authentication; empty: there is none.
 		Listen string `yaml:"listen"`
 	} `yaml:"metrics"`
+	Webhooks struct {
+		// InsecurePrivate lets them go to loopback and private addresses, and over plain HTTP.
+		InsecurePrivate bool `yaml:"insecure-private-addresses"`
+	} `yaml:"webhooks"`
 	// Store is the path of a SQLite file, or the URL of a PostgreSQL database.
 	Store string `yaml:"store"`
 	// InsecureStore lets the connection to PostgreSQL cross a network unprotected.

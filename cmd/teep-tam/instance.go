@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/metrics"
+	"github.com/go-teep/teep/tam/webhook"
 	"github.com/go-teep/teep/transport"
 )
 
@@ -78,11 +79,15 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if err != nil {
 		return nil, err
 	}
+	if c.Webhooks.InsecurePrivate {
+		log.Warn("insecure: whoever may make webhooks can have requests sent to services inside of this network")
+	}
+	hooks := webhook.NewSender(webhook.Config{Store: store, InsecurePrivateAddresses: c.Webhooks.InsecurePrivate, Logger: log})
 	i := &instance{config: c, tam: t, measured: measured}
 	if i.who, err = c.API.Operators.open(log); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.path, err)
 	}
-	if i.operators, err = operatorHandler(c, t, measured, i.who, log); err != nil {
+	if i.operators, err = operatorHandler(ctx, c, t, measured, i.who, log); err != nil {
 		return nil, err
 	}
 	limits, err := c.TEEP.Limits.handlerOptions(log)
@@ -90,7 +95,7 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 		return nil, err
 	}
 	i.agents = measured.Handler("teep", transport.NewHandler(t, limits))
-	i.tasks = append(i.tasks, measured.Run, known.follow, c.certificates.follow,
+	i.tasks = append(i.tasks, measured.Run, hooks.Run, known.follow, c.certificates.follow,
 		c.allowed.follow, c.Policy.advance(t, log),
 		func(ctx context.Context) error { return c.Connect.connect(ctx, t, log) },
 		func(ctx context.Context) error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })

@@ -143,7 +143,7 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 
 // operatorHandler serves the operator API and the console that works through it. A tenant's prefix is off the
 // paths already.
-func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, who recognized, log *slog.Logger) (http.Handler, error) {
+func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, measured *metrics.Metrics, who recognized, log *slog.Logger) (http.Handler, error) {
 	store := measured.Store()
 	decryption, err := c.decryptionKeys()
 	if err != nil {
@@ -154,7 +154,8 @@ func operatorHandler(c *configuration, t *tam.TAM, measured *metrics.Metrics, wh
 		return nil, err
 	}
 	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, DecryptionKeys: decryption, VerificationKeys: verification,
-		Authenticators: who.authenticators, RolloutApproval: c.Policy.RolloutApproval, Logger: log})
+		Authenticators: who.authenticators, RolloutApproval: c.Policy.RolloutApproval,
+		InsecureWebhooks: c.Webhooks.InsecurePrivate, Ending: ctx.Done(), Logger: log})
 	if err != nil {
 		return nil, err
 	}

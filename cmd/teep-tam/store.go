@@ -17,6 +17,8 @@ type store interface {
 	tam.Assigning
 	tam.Overview
 	tam.Idempotency
+	tam.Feed
+	tam.Webhooks
 	tam.Recordings
 	audit.Log
 	io.Closer

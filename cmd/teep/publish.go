@@ -61,6 +61,7 @@ func componentCommand() *cobra.Command {
 		Example: "  teep component list\n  teep component require hello/manifest\n  teep component withdraw hello/manifest 2 --reason 'leaks memory'",
 	}
 	c.AddCommand(componentList(), componentWithdraw(), componentDevices(),
+		componentPolicy(), tamAction("reset MANIFEST", "Say nothing of a component any more: it is available", "teep component reset hello/manifest", (*api.Client).DeletePolicy),
 		componentMode("require MANIFEST", tam.ModeRequired, "Have every device install a component without asking"),
 		componentMode("forbid MANIFEST", tam.ModeForbidden, "Have every device remove a component, and offer it to none"),
 		componentMode("allow MANIFEST", tam.ModeAvailable, "Have devices install a component when they ask for it (the default)"))
@@ -116,6 +117,30 @@ func componentWithdraw() *cobra.Command {
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the record")
 	return require(at.register(c), "reason")
+}
+
+func componentPolicy() *cobra.Command {
+	var at tamFlags
+	c := &cobra.Command{
+		Use: "policy", Short: "List what devices should have", Example: "  teep component policy", Args: program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := at.client()
+			if err != nil {
+				return err
+			}
+			p, err := client.Policies(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return at.print(cmd.OutOrStdout(), p.Items, func(w *tabwriter.Writer) {
+				fmt.Fprintln(w, "MANIFEST\tMODE\tDEVICES")
+				for _, a := range p.Items {
+					fmt.Fprintf(w, "%s\t%s\t%s\n", a.Manifest, a.Mode, choose(len(a.Devices) == 0, "all", strings.Join(a.Devices, " ")))
+				}
+			})
+		},
+	}
+	return at.registerOutput(c)
 }
 
 func componentMode(use string, mode tam.Mode, short string) *cobra.Command {

@@ -77,11 +77,28 @@ func newService(t *testing.T) *service {
 		Distribution:   &tam.Distribution{Signer: distributor, Prefix: suit.NewComponentID("keys")},
 	})
 	must(t, err)
-	s.config = Config{TAM: core, Store: store, Clock: clock, Logger: logger, MaxEnvelope: 4096}
+	s.config = Config{TAM: core, Store: store, Clock: clock, Logger: logger, MaxEnvelope: 4096, Ending: over()}
 	handler, err := NewHandler(s.config)
 	must(t, err)
 	s.server = httptest.NewServer(handler)
 	t.Cleanup(func() { s.server.Close(); store.Close(); blobs.Close() })
+	return s
+}
+
+// over is a service about to end, whose streams do so when they have said what there is.
+func over() <-chan struct{} {
+	ending := make(chan struct{})
+	close(ending)
+	return ending
+}
+
+// goesOn is a service whose streams go on.
+func (s *service) goesOn() *service {
+	s.t.Helper()
+	s.config.Ending = nil
+	h, err := NewHandler(s.config)
+	must(s.t, err)
+	s.server.Config.Handler = h
 	return s
 }
 

@@ -184,7 +184,7 @@ func (c *Client) sendIf(ctx context.Context, condition map[string]string, method
 		return errors.New("api: the answer is too large")
 	case res.StatusCode < 200 || res.StatusCode > 299:
 		return problemOf(res.StatusCode, data)
-	case out == nil:
+	case out == nil, res.StatusCode == http.StatusNoContent:
 		return nil
 	}
 	if err := json.Unmarshal(data, out); err != nil {
@@ -212,4 +212,24 @@ func (c *Client) client() *http.Client {
 	// A redirect would take the token elsewhere.
 	copied.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &copied
+}
+
+// Raw makes any request with JSON in (nil: none) and out (nil: none).
+func (c *Client) Raw(ctx context.Context, method, path string, in json.RawMessage) (json.RawMessage, error) {
+	var out json.RawMessage
+	mediaType := ""
+	if in != nil {
+		mediaType = "application/json"
+	}
+	err := c.send(ctx, method, path, mediaType, in, rawAnswer{&out})
+	return out, err
+}
+
+// rawAnswer takes any JSON, and nothing.
+type rawAnswer struct{ into *json.RawMessage }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r rawAnswer) UnmarshalJSON(data []byte) error {
+	*r.into = append((*r.into)[:0], data...)
+	return nil
 }

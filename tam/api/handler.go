@@ -22,6 +22,11 @@ type Config struct {
 	Authenticators []Authenticator
 	// RolloutApproval has a second person approve each rollout before it begins.
 	RolloutApproval bool
+	// InsecureWebhooks lets webhooks go to private addresses and over plain HTTP, if the sender does too.
+	InsecureWebhooks bool
+	// Ending is closed when the service is about to stop: streams, which do not end by themselves, end
+	// then. nil: never.
+	Ending <-chan struct{}
 	// MaxEnvelope bounds an upload in bytes; 0 means 64 MiB.
 	MaxEnvelope int64
 	// Clock defaults to time.Now, Logger to slog.Default().
@@ -54,6 +59,7 @@ const (
 type handler struct {
 	Config
 	document []byte // OpenAPI
+	streams  chan struct{}
 }
 
 // NewHandler makes the API's handler, for paths below /v1/.
@@ -74,7 +80,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handler{c, document}
+	h := &handler{c, document, make(chan struct{}, maxStreams)}
 	mux := http.NewServeMux()
 	for _, r := range c.routes() {
 		mux.Handle(r.pattern, h.serve(r))

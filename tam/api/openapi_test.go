@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"github.com/go-teep/teep/suit"
-	"github.com/go-teep/teep/tam"
 	"io"
 	"maps"
 	"net/http"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-teep/teep/tam"
 )
 
 // served is the document as the service serves it.
@@ -181,6 +182,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	pem, err := s.author.Public().MarshalPEM()
 	must(t, err)
 	text := func(v any) string { data, err := json.Marshal(v); must(t, err); return string(data) }
+	hook := tam.Webhook{ID: "hook", URL: "https://example.com", Created: s.now}
+	must(t, s.config.Store.AddWebhook(t.Context(), hook))
 	token := func() string {
 		_, tok, err := IssueToken(t.Context(), s.config.Store, TokenRequest{Name: "other", Scopes: []Scope{ScopeAuditor}, Lifetime: time.Hour}, s.now, strings.NewReader(strings.Repeat("x", 40)))
 		must(t, err)
@@ -190,6 +193,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		"POST /v1/publishers":                                text(NewPublisher{Name: "acme", Keys: []string{string(pem)}, Prefixes: []string{"'acme'"}}),
 		"POST /v1/components":                                string(s.envelope(1, s.author)),
 		"PUT /v1/policy/{manifest}":                          text(NewPolicy{Mode: "required", Devices: []string{"0123"}}),
+		"POST /v1/webhooks":                                  text(NewWebhook{URL: "https://example.com/hook", Kinds: []tam.EventKind{tam.EventFailed}}),
 		"POST /v1/tokens":                                    text(NewToken{Name: "ci", Scopes: []Scope{ScopeAuditor}, Lifetime: Duration(time.Hour)}),
 		"PATCH /v1/devices/{id}":                             text(DeviceChange{Status: "blocked"}),
 		"POST /v1/content-keys":                              text(s.contentKey("'acme'/'app'/'suit'", 2)),
@@ -226,6 +230,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			list, err := s.client(ScopeAuditor).Deposits(t.Context(), "")
 			must(t, err)
 			path = "/v1/deposits/" + list.Items[0].ID
+		}
+		if strings.Contains(r.pattern, "/webhooks/{id}") {
+			path = "/v1/webhooks/hook"
 		}
 		if strings.HasSuffix(r.pattern, "/withdraw") {
 			path = "/v1/components/%27acme%27%2F%27app%27%2F%27suit%27/1/withdraw"

@@ -93,6 +93,13 @@ func (c Config) routes() []route {
 		{pattern: "GET /v1/tokens", summary: "Tokens, without their secrets", scopes: auditors, query: pages, out: Page[Token]{}, handle: (*handler).listTokens},
 		{pattern: "POST /v1/tokens/{id}/revoke", summary: "Revoke a token, for good", status: http.StatusNoContent, handle: (*handler).revokeToken},
 
+		{pattern: "GET /v1/events", summary: "What happened with all devices, oldest first", scopes: readers, query: pages, out: Page[FeedEvent]{}, handle: (*handler).listFeed},
+		{pattern: "GET /v1/events/stream", summary: "What happens from now on, or after the event in Last-Event-ID, as it happens", scopes: readers,
+			query: []string{queryAfter}, outMedia: streamMediaType, handle: (*handler).streamFeed},
+		{pattern: "POST /v1/webhooks", summary: "Have events posted to a URL", maxBody: maxJSON, in: NewWebhook{}, out: Webhook{}, status: http.StatusCreated, handle: (*handler).addWebhook},
+		{pattern: "GET /v1/webhooks", summary: "Webhooks, without their secrets", scopes: auditors, query: pages, out: Page[Webhook]{}, handle: (*handler).listWebhooks},
+		{pattern: "DELETE /v1/webhooks/{id}", summary: "Post events to a URL no longer", status: http.StatusNoContent, handle: (*handler).deleteWebhook},
+
 		{pattern: "GET /v1/audit", summary: "Who changed what, oldest first", scopes: auditors, query: pages, out: Page[audit.Entry]{}, handle: (*handler).listAudit},
 		{pattern: "GET /v1/audit/head", summary: "The end of the audit log, to keep elsewhere", scopes: auditors, out: audit.Head{}, handle: (*handler).auditHead},
 		{pattern: "GET /v1/audit/export", summary: "The audit log, one entry a line, for teep audit verify", scopes: auditors, query: []string{queryAfter},
@@ -106,6 +113,8 @@ type Store interface {
 	tam.Assigning
 	tam.Overview
 	tam.Idempotency
+	tam.Feed
+	tam.Webhooks
 	tam.Recordings
 	audit.Log
 }

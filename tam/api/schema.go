@@ -26,6 +26,7 @@ var special = map[reflect.Type]object{
 	reflect.TypeFor[tam.Mode]():         enum(tam.ModeAvailable, tam.ModeRequired, tam.ModeForbidden),
 	reflect.TypeFor[tam.DepositKind]():  enum(tam.DepositContentKey, tam.DepositData),
 	reflect.TypeFor[[]byte]():           {"type": "string", "contentEncoding": "base64"},
+	reflect.TypeFor[tam.EventKind]():    enum(tam.EventKinds()...),
 	reflect.TypeFor[Scope]():            enum(Scopes()...),
 }
 

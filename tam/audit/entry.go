@@ -26,6 +26,8 @@ const (
 	ActionTokenRevoke     Action = "token.revoke"
 	ActionDepositPut      Action = "deposit.put"
 	ActionDepositRemove   Action = "deposit.remove"
+	ActionWebhookCreate   Action = "webhook.create"
+	ActionWebhookDelete   Action = "webhook.delete"
 	ActionDeviceStatus    Action = "device.status"
 	ActionDeviceUpdate    Action = "device.update"
 	ActionPublisherKeys   Action = "publisher.keys"

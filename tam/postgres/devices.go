@@ -152,8 +152,8 @@ func (s *Store) Events(ctx context.Context, deviceID string, before int64, limit
 
 const (
 	insertConsumption = `INSERT INTO consumptions (id, expires) VALUES ($1, $2) ON CONFLICT DO NOTHING`
-	insertEvent       = `INSERT INTO events (device_id, id, at, kind, detail)
-		SELECT $1::text, coalesce(max(id), 0) + 1, $2::bigint, $3::text, $4::bytea FROM events WHERE device_id = $1::text`
+	insertEvent       = `INSERT INTO events (device_id, id, at, kind, detail, feed)
+		SELECT $1::text, coalesce(max(id), 0) + 1, $2::bigint, $3::text, $4::bytea, NULL FROM events WHERE device_id = $1::text`
 )
 
 // CommitExchange implements [tam.Exchanges]. All statements go to the server together: three round

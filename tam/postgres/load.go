@@ -33,10 +33,16 @@ func (s *Store) Load(ctx context.Context, dump func(insert func(table string, co
 	}
 	err = dump(func(table string, columns []string, values []any) error {
 		counts[table]++
+		if table == "events" { // the other store's numbers are its feed
+			columns, values = append(slices.Clip(columns), "feed"), append(slices.Clip(values), values[slices.Index(columns, "id")])
+		}
 		return l.insert(table, columns, values)
 	})
 	if err == nil {
 		err = l.flush()
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, `UPDATE feed_head SET position = coalesce((SELECT max(feed) FROM events), 0) WHERE one = 1`)
 	}
 	if err == nil {
 		err = l.compare(counts)
@@ -72,7 +78,7 @@ func (l *loader) prepare() error {
 		}
 	}
 	rows, err := l.tx.Query(l.ctx, `SELECT table_name, column_name, data_type FROM information_schema.columns
-		WHERE table_schema = current_schema() AND table_name <> 'goose_db_version'`)
+		WHERE table_schema = current_schema() AND table_name NOT IN ('goose_db_version', 'feed_head')`)
 	if err != nil {
 		return wrap(err)
 	}

@@ -20,6 +20,8 @@ type Operations interface {
 	tam.Overview
 	tam.Idempotency
 	tam.Recordings
+	tam.Feed
+	tam.Webhooks
 	audit.Log
 }
 
@@ -41,6 +43,9 @@ func RunOperations(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Requests", testRequests},
 		{"RequestReservedOnce", testRequestOnce},
 		{"Recordings", testRecordings},
+		{"Feed", testFeed},
+		{"FeedMissesNothing", testFeedMissesNothing},
+		{"Webhooks", testWebhooks},
 		{"Field", testField},
 	} {
 		t.Run(test.name, func(t *testing.T) {

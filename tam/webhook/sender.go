@@ -1,0 +1,199 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-teep/teep/tam"
+)
+
+// Store is what a sender needs of a store.
+type Store interface {
+	tam.Feed
+	tam.Webhooks
+}
+
+// Config is what a sender works with. Store is required.
+type Config struct {
+	Store Store
+	// InsecurePrivateAddresses lets webhooks go to loopback and private addresses, and over plain HTTP:
+	// whoever may make webhooks can then send requests to services inside of the operator's network.
+	InsecurePrivateAddresses bool
+	// Clock defaults to time.Now, Logger to slog.Default().
+	Clock  func() time.Time
+	Logger *slog.Logger
+}
+
+const (
+	interval = time.Second
+	// batch is how many events go into one request.
+	batch = 100
+	// claim is how long an attempt may take: longer than the client's timeout.
+	claim = 30 * time.Second
+	// firstPause doubles with each failure, up to longestPause.
+	firstPause, longestPause = 2 * time.Second, time.Hour
+	// maxHooks bounds how many webhooks there are.
+	maxHooks = 1000
+)
+
+// Sender delivers events. Several may work on one store.
+type Sender struct {
+	config Config
+	client *http.Client
+}
+
+// NewSender makes a sender.
+func NewSender(c Config) *Sender {
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return &Sender{c, newClient(c.InsecurePrivateAddresses)}
+}
+
+// Run delivers until ctx ends. A delivery under way then is made again later, by whoever runs.
+func (s *Sender) Run(ctx context.Context) error {
+	defer s.client.CloseIdleConnections()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := s.Deliver(ctx); err != nil && ctx.Err() == nil {
+			s.config.Logger.ErrorContext(ctx, "webhooks", "err", err)
+		}
+	}
+}
+
+// Deliver makes one attempt for each webhook that has something to be told, and whose attempt is due. A
+// webhook with nothing to be told costs no write.
+func (s *Sender) Deliver(ctx context.Context) error {
+	hooks, err := s.config.Store.ListWebhooks(ctx, "", maxHooks)
+	if err != nil || len(hooks) == 0 {
+		return err
+	}
+	head, err := s.config.Store.FeedHead(ctx)
+	if err != nil {
+		return err
+	}
+	now := s.config.Clock()
+	var errs []error
+	done := make(chan error)
+	due := 0
+	for _, w := range hooks {
+		if w.Position < head && !w.Next.After(now) {
+			due++
+			// One that is slow must not hold up the others.
+			go func() { done <- s.attempt(ctx, w.ID) }()
+		}
+	}
+	for range due {
+		errs = append(errs, <-done)
+	}
+	return errors.Join(errs...)
+}
+
+// attempt tells one webhook what comes next.
+func (s *Sender) attempt(ctx context.Context, id string) error {
+	now := s.config.Clock()
+	until := now.Add(claim).Truncate(time.Millisecond)
+	w, err := s.config.Store.ClaimWebhook(ctx, id, now, until)
+	if errors.Is(err, tam.ErrConflict) || errors.Is(err, tam.ErrNotFound) {
+		return nil // another replica has it, or it is gone
+	}
+	if err != nil {
+		return err
+	}
+	events, err := s.config.Store.FeedEvents(ctx, w.Position, batch)
+	if err != nil {
+		return err
+	}
+	p := w.WebhookProgress
+	if err := s.post(ctx, w, events); err != nil {
+		p.Failures++
+		p.Next, p.LastError = s.config.Clock().Add(pause(p.Failures)), truncate(err.Error())
+		s.config.Logger.WarnContext(ctx, "webhook was not delivered", "webhook", w.ID, "failures", p.Failures, "next", p.Next, "err", err)
+	} else if len(events) > 0 {
+		p = tam.WebhookProgress{Position: events[len(events)-1].Position}
+	}
+	// Also when the service is about to end: what was delivered should be known to be.
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = s.config.Store.SettleWebhook(settle, id, until, p)
+	if errors.Is(err, tam.ErrConflict) || errors.Is(err, tam.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// pause grows with the number of failures; its last quarter is chance.
+func pause(failures int) time.Duration {
+	d := min(firstPause<<min(failures-1, 12), longestPause)
+	return d - d/4 + rand.N(d/4+1)
+}
+
+func truncate(s string) string {
+	const most = 200
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+// post sends the events that the webhook wants to hear of, if there are any.
+func (s *Sender) post(ctx context.Context, w *tam.Webhook, events []tam.FeedEvent) error {
+	m := message{}
+	for _, e := range events {
+		if len(w.Kinds) == 0 || slices.Contains(w.Kinds, e.Kind) {
+			m.Events = append(m.Events, NewEvent(e))
+		}
+	}
+	if len(m.Events) == 0 {
+		return nil
+	}
+	if err := CheckURL(w.URL, s.config.InsecurePrivateAddresses); err != nil {
+		return err
+	}
+	body, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("webhook: %w", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("webhook: %w", err)
+	}
+	// Repeated with each attempt, unless there is more to tell by then.
+	id := fmt.Sprintf("%s.%d.%d", w.ID, w.Position, m.Events[len(m.Events)-1].Position)
+	timestamp := strconv.FormatInt(s.config.Clock().Unix(), 10)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("User-Agent", "teep-tam")
+	r.Header.Set(headerID, id)
+	r.Header.Set(headerTimestamp, timestamp)
+	r.Header.Set(headerSignature, sign(w.Secret, id, timestamp, body))
+	res, err := s.client.Do(r)
+	if err != nil {
+		return fmt.Errorf("webhook: %w", err)
+	}
+	defer res.Body.Close()
+	// The connection can be used again if little is left on it.
+	io.CopyN(io.Discard, res.Body, 64<<10) //nolint:errcheck // see above
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		return fmt.Errorf("webhook: the receiver answered %d", res.StatusCode)
+	}
+	return nil
+}
