@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 GO       ?= go
 BIN      := bin
+TEE      ?=
 FUZZTIME ?= 60s
 
 # Reproducible: no paths, no VCS stamp, no build id (two builds of one tree are the same bytes).
@@ -29,8 +30,9 @@ build: prerequisites ## the four programs and the example applications, into bin
 	$(HELLO) -ldflags='-s -w -buildid=' -o $(BIN)/interpreter.wasm ./examples/interpreter
 
 .PHONY: demo
-demo: build ## the main job: author, publish, attest, install, run, update, refuse, leave
-	$(BIN)/teep demo $(ARGS)
+demo: build ## the main job: author, publish, attest, install, run, update, refuse, leave; TEE=vm in a virtual machine
+	@if [ "$(TEE)" = vm ]; then package=$$(.ci/kernel-package .cache/kernel) || exit 1; fi; \
+	  set -x; $(BIN)/teep demo $(if $(TEE),--tee $(TEE)) $${package:+--kernel-package "$$package"} $(ARGS)
 
 VM         ?= $(BIN)/vm
 VM_CONFIG  ?= examples/vm

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/go-sev-guest/client"
+
 	"github.com/go-teep/teep/attest/hardware"
 	"github.com/go-teep/teep/attest/tpm"
 	"github.com/go-teep/teep/internal/program"
@@ -17,6 +19,7 @@ import (
 	"github.com/go-teep/teep/tee/sandbox"
 	"github.com/go-teep/teep/tee/sandbox/confine"
 	"github.com/go-teep/teep/tee/seal"
+	"github.com/go-teep/teep/tee/snpkey"
 	"github.com/go-teep/teep/tee/tpmseal"
 	"github.com/go-teep/teep/tee/vm"
 	"github.com/go-teep/teep/tee/vm/image"
@@ -95,12 +98,18 @@ func keySource(c *configuration) (seal.KeySource, error) {
 		}
 		_ = f.Fd() // blocking mode: the device answers when the TPM is done
 		return &tpmseal.Source{TPM: tpm.Stream(f), PCRs: c.Sealing.PCRs}, nil
+	case sealingSNP:
+		device, err := client.OpenDevice()
+		if err != nil {
+			return nil, fmt.Errorf("%s: sealing.key: %w: the machine was not started with SEV-SNP, or its kernel has no driver for it", c.Path, err)
+		}
+		return &snpkey.Source{Device: device}, nil
 	case sealingDeviceSecret:
 		return sandbox.DeviceSecret{}, nil
 	case "":
 		return nil, fmt.Errorf("%s: sealing.key is missing: write %s, %s, or %s for a file on the host's disk", c.Path, sealingTPM, sealingSNP, sealingDeviceSecret)
 	}
-	return nil, fmt.Errorf("%s: sealing.key %s is not available", c.Path, c.Sealing.Key)
+	return nil, fmt.Errorf("%s: sealing.key %q is not known", c.Path, c.Sealing.Key)
 }
 
 func (m *virtualMachine) serve(ctx context.Context, c *configuration, a link.Agent, o link.ServeOptions) error {

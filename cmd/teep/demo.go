@@ -20,7 +20,8 @@ into the TEE: author, publish, attest, install, run, update, refuse what must be
 printed after its outcome was checked. Nothing outside one temporary folder and the loopback network is touched.`,
 		Example: `  teep demo
   teep demo --verbose
-  teep demo --keep ./demo`,
+  teep demo --keep ./demo
+  teep demo --tee vm --kernel-package linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb`,
 		Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
@@ -36,6 +37,8 @@ printed after its outcome was checked. Nothing outside one temporary folder and 
 	}
 	c.Flags().StringVar(&o.Keep, "keep", "", "work in this new folder and keep it")
 	c.Flags().BoolVar(&o.Verbose, "verbose", false, "print every TEEP message in diagnostic notation as it passes")
+	c.Flags().StringVar(&o.TEE, "tee", demo.TEESandbox, "sandbox, or vm for a measured virtual machine with a TPM")
+	c.Flags().StringVar(&o.KernelPackage, "kernel-package", "", "Debian package of the kernel that the machine boots")
 	c.Flags().StringVar(&o.Programs, "programs", "", "folder of the programs (default: where teep is)")
 	return c
 }

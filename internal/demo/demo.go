@@ -30,6 +30,10 @@ type Options struct {
 	Keep string
 	// Verbose prints every TEEP message in diagnostic notation as it passes.
 	Verbose bool
+	// TEE is TEESandbox (also if empty) or TEEVM, which needs KernelPackage, a Debian package of a
+	// Linux kernel.
+	TEE           string
+	KernelPackage string
 	// Out gets the story.
 	Out io.Writer
 }
@@ -129,6 +133,13 @@ func (s *story) prepare() (err error) {
 		if entries, err := os.ReadDir(s.dir); err == nil && len(entries) > 0 {
 			return fmt.Errorf("%s is not empty: name a new folder for --keep", s.dir)
 		}
+	}
+	if s.inMachine() {
+		if err := s.prepareMachine(); err != nil {
+			return err
+		}
+	} else if s.TEE != "" && s.TEE != TEESandbox {
+		return fmt.Errorf("there is no TEE %q: write %s or %s", s.TEE, TEESandbox, TEEVM)
 	}
 	for _, sub := range []string{"logs", "dev", "device"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o700); err != nil {

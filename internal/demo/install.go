@@ -87,7 +87,11 @@ func (s *story) checkResponse(all []message, query *teep.QueryRequest) error {
 	if err != nil {
 		return err
 	}
-	payload, err := cose.UnverifiedPayload(token)
+	open := cose.UnverifiedPayload
+	if s.inMachine() {
+		open = boundClaims
+	}
+	payload, err := open(token)
 	if err != nil {
 		return err
 	}

@@ -55,14 +55,25 @@ func keysAndTrust(ctx context.Context, s *story) error {
 	if err := s.makeDevice(ctx); err != nil {
 		return err
 	}
-	s.tell("device: the TEE made its agent, attestation, report and encryption keys inside; only public parts came out")
+	if !s.inMachine() {
+		s.tell("device: the TEE made its agent, attestation, report and encryption keys inside; only public parts came out")
+	}
 	if err := s.startAll(ctx); err != nil {
 		return err
 	}
-	if _, err := s.logged("teep-agent", "trust anchors provisioned\" version=1 tams=1 signers=1 verifiers=1"); err != nil {
+	// What the agent in a machine logs comes out of its console, quoted once more.
+	where, quote := "teep-agent", "\""
+	if s.inMachine() {
+		where, quote = "teep-broker", `\"`
+	}
+	if _, err := s.logged(where, "trust anchors provisioned"+quote+" version=1 tams=1 signers=1 verifiers=1"); err != nil {
 		return err
 	}
 	s.tell("device: provisioned trust anchors from a file: 1 TAM, 1 component signer for %q, 1 verifier; they are sealed now", "hello")
+	if s.inMachine() {
+		s.tell("running: teep-tam at %s, teep-broker, and teep-agent as the first process of a machine that it started", s.tamURI)
+		return nil
+	}
 	s.tell("running: teep-tam at %s, teep-broker, teep-agent, each in its own process", s.tamURI)
 	return nil
 }
@@ -80,7 +91,11 @@ func (s *story) makeTAM(ctx context.Context) error {
 	if _, err := s.run(ctx, "teep-tam", "init", "tam", "--name", "example-tam", "--listen", listen, "--api-listen", api); err != nil {
 		return err
 	}
-	if err := s.addCollateral("collateral2.yaml"); err != nil {
+	more := "collateral2.yaml"
+	if s.inMachine() {
+		more = "collateral1.yaml, " + more
+	}
+	if err := s.addCollateral(more); err != nil {
 		return err
 	}
 	token, err := s.run(ctx, "teep-tam", "token", "create", "--config", "tam/tam.yaml", "--name", "demo", "--scope", "administrator")
@@ -118,14 +133,21 @@ func (s *story) makeDevice(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	developer, verifier := "../dev/dev.pub.pem", "../tam/verifier.pub.pem"
+	if s.inMachine() {
+		developer, verifier = "dev.pub.pem", "verifier.pub.pem" // beside it in the image
+	}
 	s.trustText = "version: 1\n" + anchors + `signers:
   - name: example-developer
-    keys: [../dev/dev.pub.pem]
+    keys: [` + developer + `]
     components: [hello]
 verifiers:
   - name: example-verifier
-    keys: [../tam/verifier.pub.pem]
+    keys: [` + verifier + `]
 `
+	if s.inMachine() {
+		return s.makeMachine(ctx)
+	}
 	for name, text := range map[string]string{
 		"agent.yaml": deviceConfig + s.brokerLine(), "broker.yaml": brokerConfig, "trust.yaml": s.trustText,
 	} {
@@ -155,6 +177,9 @@ func (s *story) startAll(ctx context.Context) error {
 	}
 	if err := tam.ready(ctx, listening("tcp", strings.TrimPrefix(s.apiURL, "http://"))); err != nil {
 		return err
+	}
+	if s.inMachine() {
+		return s.startMachine(ctx, "teep-broker", "device")
 	}
 	agent, err := s.startAgent()
 	if err != nil {

@@ -155,7 +155,11 @@ func (s *story) run(ctx context.Context, program string, args ...string) (string
 }
 
 func (s *story) runInput(ctx context.Context, stdin io.Reader, program string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	patience := time.Minute
+	if s.inMachine() {
+		patience = machinePatience // some commands boot one, or wait for one that boots
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.program(program), args...)
 	cmd.Dir, cmd.Stdin = s.dir, stdin

@@ -202,6 +202,9 @@ func (s *story) attack(ctx context.Context, signer cose.Signer, envelope []byte)
 }
 
 func (s *story) dialAgent(ctx context.Context, socket string) (*link.Client, error) {
+	if s.inMachine() {
+		return s.dialMachine(ctx, "device")
+	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, err
@@ -299,6 +302,9 @@ func (s *story) logged(program, text string) (string, error) {
 // unknownMeasurement: a device whose attestation key is endorsed runs an agent that is not the
 // known one. The other agent is the same program with bytes appended, which is enough.
 func unknownMeasurement(ctx context.Context, s *story) error {
+	if s.inMachine() {
+		return patchedMachine(ctx, s)
+	}
 	program, err := os.ReadFile(s.program("teep-agent"))
 	if err != nil {
 		return err
@@ -331,6 +337,11 @@ func unknownMeasurement(ctx context.Context, s *story) error {
 		return err
 	}
 	defer agent.Close()
+	return s.refusedEvidence(ctx, agent, "Evidence of a patched agent")
+}
+
+// refusedEvidence gives the TAM what an agent answers to its query.
+func (s *story) refusedEvidence(ctx context.Context, agent link.Agent, what string) error {
 	response, err := s.answerFor(ctx, agent)
 	if err != nil {
 		return err
@@ -350,7 +361,7 @@ func unknownMeasurement(ctx context.Context, s *story) error {
 	if !ok || u.ErrorCode != teep.ErrAttestationRequired || len(u.Manifests) > 0 {
 		return fmt.Errorf("the TAM answered Evidence of an unknown agent with %+v", m)
 	}
-	s.tell("refused: Evidence of a patched agent: %v: %s", u.ErrorCode, u.ErrorMessage)
+	s.tell("refused: %s: %v: %s", what, u.ErrorCode, u.ErrorMessage)
 	return nil
 }
 

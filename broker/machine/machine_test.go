@@ -1,0 +1,148 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func config(t *testing.T) Config {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{kernelFile, initramfsFile, commandLineFile} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Config{Image: dir, State: filepath.Join(dir, "state.img"), Run: filepath.Join(dir, "run")}
+}
+
+func TestCheckRefuses(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"no image":                func(c *Config) { c.Image = "" },
+		"no state":                func(c *Config) { c.State = "" },
+		"no folder for sockets":   func(c *Config) { c.Run = "" },
+		"unknown machine":         func(c *Config) { c.Machine = "pc" },
+		"unknown accelerator":     func(c *Config) { c.Accelerator = "xen" },
+		"too little memory":       func(c *Config) { c.MemoryMiB = 16 },
+		"too small a disk":        func(c *Config) { c.StateBytes = 1024 },
+		"too many ports":          func(c *Config) { c.Ports = 9 },
+		"microvm with a TPM":      func(c *Config) { c.Machine, c.TPM, c.TPMState = MachineMicroVM, TPMEmulated, "tpm" },
+		"TPM without a folder":    func(c *Config) { c.TPM = TPMEmulated },
+		"TPM that is no device":   func(c *Config) { c.TPM = "tpm0" },
+		"the host's CID":          func(c *Config) { c.CID = 2 },
+		"path with a comma":       func(c *Config) { c.State = "a,readonly=off" },
+		"path too long to listen": func(c *Config) { c.Run = "/" + strings.Repeat("long", 30) },
+	} {
+		c := config(t)
+		change(&c)
+		if err := c.Check(); err == nil || len(err.Error()) < 20 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := New(c, slog.New(slog.DiscardHandler)); err == nil {
+			t.Errorf("%s: made a machine", name)
+		}
+	}
+}
+
+func TestArguments(t *testing.T) {
+	c := config(t)
+	c.TPM, c.TPMState, c.Ports, c.Arguments = TPMEmulated, "tpm", 2, []string{"-object", "sev-snp-guest,id=sev0"}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	args := c.arguments(AcceleratorKVM, "console=ttyS0 quiet")
+	all := strings.Join(args, " ")
+	for _, want := range []string{
+		"-nodefaults", "-no-reboot", "-accel kvm", "-cpu host", "-M q35", "-m 512", "-append console=ttyS0 quiet",
+		"serial=teep-state", "name=org.go-teep.link.0", "name=org.go-teep.link.1", "tpm-crb,tpmdev=tpm0", "readonly=on,file=" + c.Firmware,
+		"-object sev-snp-guest,id=sev0",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in %s", want, all)
+		}
+	}
+	for _, unwanted := range []string{"-net", "-nic", "-monitor", "vsock"} {
+		if slices.Contains(args, unwanted) || strings.Contains(all, "vhost-vsock") {
+			t.Errorf("%q is in %s", unwanted, all)
+		}
+	}
+	c.Machine, c.TPM, c.CID = MachineMicroVM, "", 42
+	all = strings.Join(c.arguments(AcceleratorTCG, ""), " ")
+	for _, want := range []string{"microvm", "-accel tcg", "-cpu max", "virtio-blk-device", "vhost-vsock-device,guest-cid=42"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in %s", want, all)
+		}
+	}
+	if strings.Contains(all, "pflash") || strings.Contains(all, "virtserialport") || strings.Contains(all, "tpm") {
+		t.Errorf("too much: %s", all)
+	}
+}
+
+// TestMissingNamesPackages: who has not installed something is told what to install.
+func TestMissingNamesPackages(t *testing.T) {
+	c := config(t)
+	c.TPM, c.TPMState, c.Firmware = TPMEmulated, "tpm", filepath.Join(t.TempDir(), "OVMF_CODE.fd")
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	err := c.Missing()
+	if !errors.Is(err, ErrMissing) {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"apt-get install", "qemu-system-x86", "ovmf", "swtpm", "swtpm-tools"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+	m, err := New(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Run(context.Background()); !errors.Is(err, ErrMissing) {
+		t.Errorf("run: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := m.Dial(ctx); !errors.Is(err, ErrDown) || !errors.Is(err, ErrMissing) {
+		t.Errorf("who dials is not told why: %v", err)
+	}
+}
+
+func TestIncompleteImage(t *testing.T) {
+	c := config(t)
+	if err := os.Remove(filepath.Join(c.Image, initramfsFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Missing(); err != nil {
+		t.Skip(err)
+	}
+	if err := c.Prepare(context.Background()); err == nil || !strings.Contains(err.Error(), "teep image build") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestConsoleIsCleaned: what a machine prints plays no tricks on a terminal.
+func TestConsoleIsCleaned(t *testing.T) {
+	for in, want := range map[string]string{
+		"\x1b[2Jhello\r\n": "[2Jhello", "a\tb": "a b", "\x9b31m": "31m", "\xff\xfe": "", "Grüße": "Grüße",
+	} {
+		if got := printable([]byte(in)); got != want {
+			t.Errorf("%q became %q, not %q", in, got, want)
+		}
+	}
+	var kept tail
+	kept.follow(strings.NewReader(strings.Repeat("line\n", 100)+strings.Repeat("x", 10000)), slog.New(slog.DiscardHandler))
+	if len(kept.lines) > tailLines {
+		t.Errorf("%d lines are kept", len(kept.lines))
+	}
+}
