@@ -153,7 +153,11 @@ func leave(ctx context.Context, s *story) error {
 	if after >= before && !s.inMachine() {
 		return fmt.Errorf("the TEE's folder holds %d files after the removal and %d before: its storage is not gone", after, before)
 	}
-	s.tell("unlinked, and its storage is gone: %s", strings.TrimPrefix(reason, "link: "))
+	what := "unlinked, and its storage is gone"
+	if s.inMachine() {
+		what = "unlinked" // its files are out of sight
+	}
+	s.tell("%s: %s", what, strings.TrimPrefix(reason, "link: "))
 	return s.checkInventory(ctx, "", 0)
 }
 
