@@ -125,6 +125,9 @@ func (t *TAM) drop(ctx context.Context, s *sender, reason string, err error) ([]
 	if own := (*storeError)(nil); errors.As(err, &own) {
 		return nil, own
 	}
+	if IsUnavailable(err) {
+		return nil, err
+	}
 	attrs := []slog.Attr{slog.String("reason", reason), slog.Any("err", err)}
 	if s != nil {
 		attrs = append(attrs, slog.String("agent", DeviceID(s.key.Thumbprint())))

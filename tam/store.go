@@ -9,7 +9,8 @@ import (
 )
 
 // Sentinel errors of every Store and Blobs. Anything else that they return is a failure of the
-// backend, after which nothing of the call is visible.
+// backend, after which nothing of the call is visible, except that a database may break off just when
+// it commits. A failure that may pass by itself is marked ([Unavailable]).
 var (
 	// ErrNotFound says that the record does not exist.
 	ErrNotFound = errors.New("tam: not found")

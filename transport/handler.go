@@ -44,6 +44,9 @@ type HandlerOptions struct {
 	// BodyTimeout bounds the time in which a message has to arrive, and in which its answer has
 	// to be taken; 0 means 30 s.
 	BodyTimeout time.Duration
+	// ProcessTimeout bounds the work on one message, where the endpoint minds its context; what takes
+	// longer is answered 503. 0 means no bound.
+	ProcessTimeout time.Duration
 	// Server is the Server header; empty means none.
 	Server string
 	// Log gets failures of the endpoint; nil means none. What clients do wrong is not logged.
@@ -189,6 +192,11 @@ func (h *handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *ref
 }
 
 func (h *handler) process(ctx context.Context, body []byte) ([]byte, error) {
+	if h.options.ProcessTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, h.options.ProcessTimeout)
+		defer cancel()
+	}
 	if len(body) == 0 {
 		return h.endpoint.ProcessConnect(ctx)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -295,5 +296,21 @@ func TestNewServer(t *testing.T) {
 	s := NewServer(http.NotFoundHandler())
 	if s.ReadHeaderTimeout == 0 || s.IdleTimeout == 0 || s.MaxHeaderBytes == 0 {
 		t.Errorf("%+v has no limits", s)
+	}
+}
+
+// TestHandlerProcessTimeout: an endpoint that hangs on something behind it is given up, and the client told
+// to come again.
+func TestHandlerProcessTimeout(t *testing.T) {
+	hang := func(ctx context.Context) ([]byte, error) {
+		<-ctx.Done()
+		return nil, fmt.Errorf("asking the database: %w", ctx.Err())
+	}
+	h := NewHandler(fakeTAM{connect: hang, process: func(ctx context.Context, _ []byte) ([]byte, error) { return hang(ctx) }},
+		HandlerOptions{ProcessTimeout: time.Millisecond})
+	for _, body := range []string{"", "m"} {
+		if r := do(h, "POST", body, nil); r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+			t.Errorf("%q: %d %v", body, r.StatusCode, r.Header)
+		}
 	}
 }

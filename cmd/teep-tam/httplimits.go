@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,13 +32,16 @@ type httpLimits struct {
 	RetryAfter time.Duration `yaml:"retry-after"`
 	// BodyTimeout bounds the arrival of a message, and the sending of its answer.
 	BodyTimeout time.Duration `yaml:"body-timeout"`
+	// ProcessTimeout bounds the work on a message, which a database that does not answer could hold up
+	// for ever; what takes longer is answered 503. 0 means 30 s.
+	ProcessTimeout time.Duration `yaml:"process-timeout"`
 	// TrustedProxies are the addresses or networks of proxies whose X-Forwarded-For is believed.
 	TrustedProxies []string `yaml:"trusted-proxies"`
 }
 
 func (l *httpLimits) check() error {
 	switch {
-	case l.MessageBytes < 0, l.Concurrent < 0, l.Rate < 0, l.Burst < 0, l.Addresses < 0, l.RetryAfter < 0, l.BodyTimeout < 0:
+	case l.MessageBytes < 0, l.Concurrent < 0, l.Rate < 0, l.Burst < 0, l.Addresses < 0, l.RetryAfter < 0, l.BodyTimeout < 0, l.ProcessTimeout < 0:
 		return errors.New("teep.limits: a limit is negative")
 	case l.Rate > 0 && l.InsecureNoRate:
 		return errors.New("teep.limits: rate and insecure-no-rate-limit exclude each other")
@@ -70,7 +74,8 @@ func (l *httpLimits) proxies() ([]netip.Prefix, error) {
 func (l *httpLimits) handlerOptions(log *slog.Logger) (transport.HandlerOptions, error) {
 	o := transport.HandlerOptions{
 		MaxRequest: l.MessageBytes, MaxConcurrent: l.Concurrent, RetryAfter: l.RetryAfter,
-		Rate: l.Rate, Burst: l.Burst, MaxAddresses: l.Addresses, BodyTimeout: l.BodyTimeout, Log: log,
+		Rate: l.Rate, Burst: l.Burst, MaxAddresses: l.Addresses, BodyTimeout: l.BodyTimeout,
+		ProcessTimeout: cmp.Or(l.ProcessTimeout, 30*time.Second), Log: log,
 	}
 	if o.Rate > 0 && o.Burst == 0 {
 		o.Burst = max(int(2*o.Rate), 1)

@@ -104,7 +104,11 @@ func (h *handler) answerOnce(w http.ResponseWriter, r *http.Request, id []byte, 
 		h.fail(rec, r, err)
 	}
 	if rec.status >= 500 {
-		return h.Store.ReleaseRequest(r.Context(), id)
+		if err := h.Store.ReleaseRequest(r.Context(), id); err != nil {
+			// The answer is sent: repeating says “under way, or broke off”.
+			h.Logger.ErrorContext(r.Context(), "request could not be released", "err", err)
+		}
+		return nil
 	}
 	sealed, err := h.seal(r, id, remembered{rec.status, w.Header().Get("Content-Type"), rec.body.Bytes()})
 	if err == nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,9 +39,15 @@ func (p *Problem) Error() string {
 // problemMediaType is that of problem details (RFC 9457).
 const problemMediaType = "application/problem+json"
 
+// retryAfter is after how many seconds a request may be repeated that cannot be served now.
+const retryAfter = "5"
+
 func (p *Problem) write(w http.ResponseWriter) {
 	p.Title = http.StatusText(p.Status)
 	w.Header().Set("Content-Type", problemMediaType)
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	w.WriteHeader(p.Status)
 	// The connection may be gone; there is nobody to tell.
 	_ = json.NewEncoder(w).Encode(struct {
@@ -105,6 +112,10 @@ func (h *handler) problem(r *http.Request, err error) *Problem {
 		}
 	}
 	h.Logger.ErrorContext(r.Context(), "operator API failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	if tam.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded) {
+		return &Problem{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "The TAM's store does not answer.",
+			Next: "Try again; nobody has to restart the TAM. If it stays so, see its log."}
+	}
 	return &Problem{Status: http.StatusServiceUnavailable, Code: "internal", Detail: "The TAM could not do this.",
 		Next: "Try again; if it stays so, see the TAM's log."}
 }

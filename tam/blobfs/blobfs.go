@@ -68,6 +68,9 @@ func (s *Store) sweep(before time.Time) error {
 // Close releases the folder.
 func (s *Store) Close() error { return s.root.Close() }
 
+// failed marks what the folder answers: it may be full, or away with the machine that has it, and come back.
+func failed(err error) error { return tam.Unavailable(fmt.Errorf("blobfs: %w", err)) }
+
 func name(digest [32]byte) string { return hex.EncodeToString(digest[:]) }
 
 // Put implements [tam.Blobs].
@@ -80,10 +83,10 @@ func (s *Store) Put(_ context.Context, data []byte) ([32]byte, error) {
 	// Others may be writing the same bytes, in this process and in others.
 	temporary := name(digest) + "." + rand.Text() + partial
 	if err := s.write(temporary, data); err != nil {
-		return digest, errors.Join(fmt.Errorf("blobfs: %w", err), s.remove(temporary))
+		return digest, errors.Join(failed(err), s.remove(temporary))
 	}
 	if err := s.root.Rename(temporary, name(digest)); err != nil {
-		return digest, errors.Join(fmt.Errorf("blobfs: %w", err), s.remove(temporary))
+		return digest, errors.Join(failed(err), s.remove(temporary))
 	}
 	return digest, s.syncFolder()
 }
@@ -104,17 +107,17 @@ func (s *Store) write(file string, data []byte) error {
 func (s *Store) syncFolder() error {
 	d, err := s.root.Open(".")
 	if err != nil {
-		return fmt.Errorf("blobfs: %w", err)
+		return failed(err)
 	}
 	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("blobfs: %w", err)
+		return failed(err)
 	}
 	return nil
 }
 
 func (s *Store) remove(file string) error {
 	if err := s.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("blobfs: %w", err)
+		return failed(err)
 	}
 	return nil
 }
@@ -126,7 +129,7 @@ func (s *Store) Get(_ context.Context, digest [32]byte) ([]byte, error) {
 		return nil, tam.ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("blobfs: %w", err)
+		return nil, failed(err)
 	}
 	if sha256.Sum256(data) != digest {
 		return nil, fmt.Errorf("blobfs: file %s was changed on disk: restore it, or publish that version's envelope again", name(digest))

@@ -2,6 +2,7 @@ package blobfs_test
 
 import (
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -81,5 +82,41 @@ func TestNothingPartialIsLeft(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "*.part"))
 	if err != nil || len(left) != 0 {
 		t.Fatalf("left over: %v (%v)", left, err)
+	}
+}
+
+// TestFolderThatFails: what the folder itself fails at may pass; what is wrong with a file's content stays.
+func TestFolderThatFails(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	digest, err := s.Put(t.Context(), []byte("payload"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, hex.EncodeToString(digest[:]))
+	if err := errors.Join(os.Remove(file), os.MkdirAll(filepath.Join(file, "full"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	_, getErr := s.Get(t.Context(), digest)
+	_, putErr := s.Put(t.Context(), []byte("payload"))
+	for name, err := range map[string]error{"Get": getErr, "Put": putErr, "Delete": s.Delete(t.Context(), digest)} {
+		if !tam.IsUnavailable(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := os.RemoveAll(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), []byte("payload")); err != nil {
+		t.Fatalf("afterwards: %v", err)
+	}
+	if err := os.WriteFile(file, []byte("pAyload"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), digest); err == nil || tam.IsUnavailable(err) {
+		t.Errorf("damaged: %v", err)
+	}
+	if _, err := s.Get(t.Context(), [32]byte{1}); !errors.Is(err, tam.ErrNotFound) || tam.IsUnavailable(err) {
+		t.Errorf("missing: %v", err)
 	}
 }

@@ -251,7 +251,38 @@ func wrap(err error) error {
 		// A text that no TEXT column can hold (NUL, or not UTF-8) is the name of no record.
 		return fmt.Errorf("%w: the name is not text", tam.ErrNotFound)
 	}
-	return fmt.Errorf("postgres: %w", err)
+	err = fmt.Errorf("postgres: %w", err)
+	if outage(err) {
+		return tam.Unavailable(err)
+	}
+	return err
+}
+
+// outage tells what may pass without anybody touching this program or its data.
+func outage(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		// The server did not say it: it was not reached, or the connection broke.
+		var scan pgx.ScanArgError
+		return !errors.As(err, &scan) && !errors.Is(err, context.Canceled)
+	}
+	if len(pg.Code) != 5 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "08", // connection exception
+		"40", // transaction rollback, also after all attempts
+		"53", // insufficient resources: disk full, too many connections
+		"57", // operator intervention: the server stops, or starts
+		"58": // system error: input and output
+		return true
+	}
+	switch pg.Code {
+	case "25006", // read-only transaction: a standby that is about to take over
+		"55P03": // lock not available
+		return true
+	}
+	return false
 }
 
 func millis(t time.Time) int64 {

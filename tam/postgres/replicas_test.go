@@ -78,22 +78,7 @@ func TestChallengeIsUsedOnceAcrossReplicas(t *testing.T) {
 	}
 	keys, err := cose.NewKeySet(esp, ed)
 	must(t, err)
-	answer := func(request []byte) []byte {
-		opened, err := teep.Open(request, keys, teep.OpenOptions{Algorithms: []cose.Algorithm{cose.AlgESP256}})
-		must(t, err)
-		q := opened.Message.(*teep.QueryRequest)
-		public, err := device.Public().MarshalCBOR()
-		must(t, err)
-		claims, err := cbor.Marshal(map[int]any{8: map[int]any{1: cbor.RawMessage(public)}, 10: q.Challenge})
-		must(t, err)
-		evidence, err := cose.Sign1(rand.Reader, claims, deviceSigner, cose.SignOptions{})
-		must(t, err)
-		data, err := teep.Protect(rand.Reader, &teep.QueryResponse{
-			AttestationFormat: mediaType, AttestationPayload: evidence, TrustedComponents: []teep.RawMessage{},
-		}, deviceSigner)
-		must(t, err)
-		return data
-	}
+	answer := func(request []byte) []byte { return answerTo(t, request, keys, device, deviceSigner) }
 	attested := func() (n int) {
 		events, err := stores[0].Events(ctx, tam.DeviceID(device.Thumbprint()), 0, 100)
 		must(t, err)
@@ -121,6 +106,25 @@ func TestChallengeIsUsedOnceAcrossReplicas(t *testing.T) {
 			t.Fatalf("after round %d the device was attested %d times", round, got)
 		}
 	}
+}
+
+// answerTo is the device's QueryResponse to a QueryRequest, with Evidence.
+func answerTo(t *testing.T, request []byte, tamKeys cose.KeySource, device *cose.Key, signer cose.Signer) []byte {
+	t.Helper()
+	opened, err := teep.Open(request, tamKeys, teep.OpenOptions{Algorithms: []cose.Algorithm{cose.AlgESP256}})
+	must(t, err)
+	q := opened.Message.(*teep.QueryRequest)
+	public, err := device.Public().MarshalCBOR()
+	must(t, err)
+	claims, err := cbor.Marshal(map[int]any{8: map[int]any{1: cbor.RawMessage(public)}, 10: q.Challenge})
+	must(t, err)
+	evidence, err := cose.Sign1(rand.Reader, claims, signer, cose.SignOptions{})
+	must(t, err)
+	data, err := teep.Protect(rand.Reader, &teep.QueryResponse{
+		AttestationFormat: mediaType, AttestationPayload: evidence, TrustedComponents: []teep.RawMessage{},
+	}, signer)
+	must(t, err)
+	return data
 }
 
 func must(t *testing.T, err error) {

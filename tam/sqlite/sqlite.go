@@ -26,7 +26,8 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	driver "modernc.org/sqlite" // the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/go-teep/teep/tam"
 )
@@ -169,16 +170,13 @@ func (s *Store) Close() error {
 func (s *Store) write(ctx context.Context, f func(tx *sql.Tx) error) error {
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("sqlite: %w", err)
+		return wrap(err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing, and before it the error is f's
 	if err := f(tx); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("sqlite: %w", err)
-	}
-	return nil
+	return wrap(tx.Commit())
 }
 
 // bump tells every replica that the catalogue changed.
@@ -195,7 +193,25 @@ func wrap(err error) error {
 	case errors.Is(err, sql.ErrNoRows):
 		return tam.ErrNotFound
 	}
-	return fmt.Errorf("sqlite: %w", err)
+	err = fmt.Errorf("sqlite: %w", err)
+	if outage(err) {
+		return tam.Unavailable(err)
+	}
+	return err
+}
+
+// outage tells what may pass without anybody touching this program or its data.
+func outage(err error) bool {
+	var e *driver.Error
+	if !errors.As(err, &e) {
+		return errors.Is(err, context.DeadlineExceeded)
+	}
+	switch e.Code() & 0xff { // the rest says which kind of it
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL:
+		return true
+	}
+	return false
 }
 
 func millis(t time.Time) int64 {
