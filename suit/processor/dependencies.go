@@ -323,7 +323,7 @@ func (r *run) resolved(n *node) error {
 		child := n.children[c.index]
 		if child == nil {
 			k := &call{f: &frame{n: n, phase: suit.LabelDependencyResolution, label: suit.LabelDependencyResolution},
-				n: n, c: c, cmd: &suit.Command{Code: suit.CondDependencyIntegrity}, args: r.x.params[c.key()]}
+				n: n, c: c, cmd: &suit.Command{Code: suit.CondDependencyIntegrity}, args: r.x.params[c.paramKey()]}
 			var err error
 			if child, _, err = r.enter(k); err != nil {
 				f := *asFailure(err)

@@ -255,7 +255,7 @@ func (x *interpreter) one(f *frame, cmd *suit.Command, c *component, err error) 
 		}
 		return x.note(f, cmd, c, err)
 	}
-	k := &call{f: f, n: f.n, c: c, cmd: cmd, args: x.params[c.key()]}
+	k := &call{f: f, n: f.n, c: c, cmd: cmd, args: x.params[c.paramKey()]}
 	if cmd.Code == suit.DirProcessDependency {
 		return x.processDependency(k, err)
 	}

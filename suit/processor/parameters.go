@@ -27,14 +27,14 @@ func (x *interpreter) assign(f *frame, c *component, p suit.Parameters, override
 	if p.Len() == 0 {
 		return nil
 	}
-	have := x.params[c.key()]
-	x.undo = append(x.undo, undo{x.params, c.key(), have})
+	have := x.params[c.paramKey()]
+	x.undo = append(x.undo, undo{x.params, c.paramKey(), have})
 	if override {
 		have.Override(p)
 	} else {
 		have.SetMissing(p)
 	}
-	x.params[c.key()] = have
+	x.params[c.paramKey()] = have
 	return nil
 }
 
@@ -58,7 +58,7 @@ func (x *interpreter) copyParameters(f *frame, c *component, copies []suit.CopyP
 		if err != nil {
 			return err
 		}
-		p := x.params[source.key()].Only(from.Labels...)
+		p := x.params[source.paramKey()].Only(from.Labels...)
 		if p.Len() < len(from.Labels) {
 			for _, l := range from.Labels {
 				if !p.Has(l) {

@@ -215,7 +215,7 @@ func (r *run) encryptionInfo(k *call) ([]byte, bool) {
 	}
 	for n := k.n; n.parent != nil; n = n.parent {
 		key := n.slot.key()
-		if info, ok := r.x.params[key].EncryptionInfo(); ok && string(info) != r.consumed[key] {
+		if info, ok := r.x.params[n.slot.paramKey()].EncryptionInfo(); ok && string(info) != r.consumed[key] {
 			return info, true
 		}
 	}

@@ -15,6 +15,8 @@ type component struct {
 	// prefix is put before the identifiers of a dependency's components.
 	prefix suit.ComponentID
 	cached string // of key
+	// cachedParam is that of paramKey, where it is another one.
+	cachedParam string
 	// ordinal is the position among the dependencies, as suit-record-manifest-id counts.
 	ordinal uint64
 }
@@ -24,6 +26,18 @@ func (c *component) key() string {
 		c.cached = c.id.Key()
 	}
 	return c.cached
+}
+
+// paramKey finds the parameters. Those of a dependency are not those of a component of that identifier:
+// a signer may say how to find a dependency without having any right to what is named like it (SUIT §8.3).
+func (c *component) paramKey() string {
+	if !c.dependency {
+		return c.key()
+	}
+	if c.cachedParam == "" {
+		c.cachedParam = "dependency " + c.key()
+	}
+	return c.cachedParam
 }
 
 // node is one manifest in the tree that a procedure works on.
