@@ -25,7 +25,7 @@ at once make one COSE_Sign. A shared key (teep key generate --alg "HMAC 256/256"
 that have that key can check, and any of them could have made.`,
 		Example: `  teep suit sign --key dev.pem hello.suit
   teep suit sign --key dev.pem --key release.pem hello.suit -o signed.suit
-  teep suit sign --key 'pkcs11:token=developer;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so' hello.suit`,
+  teep suit sign --key 'pkcs11:token=developer;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=pin.txt' hello.suit`,
 		Args: program.ExactArgs("ENVELOPE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			by, done, err := openSigners(keyFiles)

@@ -244,8 +244,11 @@ func (r *reader) componentID(n, parent *yaml.Node, what string) suit.ComponentID
 	return id
 }
 
-// prefixes reads component identifiers, where "*" stands for all.
+// prefixes reads component identifiers, where "*", in the list or in its place, stands for all.
 func (r *reader) prefixes(n *yaml.Node, what string) []suit.ComponentID {
+	if n.Kind == yaml.ScalarNode && n.Value == "*" {
+		return []suit.ComponentID{{}}
+	}
 	var list []suit.ComponentID
 	for _, item := range r.items(n, what) {
 		if item.Kind == yaml.ScalarNode && item.Value == "*" {
