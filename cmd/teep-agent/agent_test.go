@@ -97,11 +97,29 @@ func (d device) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// output is what a program wrote so far; it may go on while somebody reads.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
 // serve starts the agent and waits until it accepts connections.
-func (d device) serve(flags ...string) (*exec.Cmd, *bytes.Buffer) {
+func (d device) serve(flags ...string) (*exec.Cmd, *output) {
 	d.t.Helper()
 	cmd := d.command(append([]string{"serve"}, flags...)...)
-	out := &bytes.Buffer{}
+	out := &output{}
 	cmd.Stdout, cmd.Stderr = out, out
 	must(d.t, cmd.Start())
 	d.t.Cleanup(func() {
