@@ -27,8 +27,11 @@ type Endpoint interface {
 type HandlerOptions struct {
 	// MaxRequest is the largest message accepted, in bytes; 0 means 4 MiB.
 	MaxRequest int64
-	// MaxConcurrent bounds the requests in work; more are answered 503. 0 means 256.
+	// MaxConcurrent bounds the messages in work; more are answered 503. 0 means 256.
 	MaxConcurrent int
+	// MaxArriving bounds the messages that are on their way in; a further one cuts off the oldest,
+	// which is answered 408. Together they take up to MaxArriving · MaxRequest bytes. 0 means 256.
+	MaxArriving int
 	// RetryAfter is what a 503 or 429 asks the client to wait, in whole seconds; 0 means 5 s.
 	RetryAfter time.Duration
 	// Rate bounds the requests of one client address (of an IPv6 /64) per second, with Burst at
@@ -62,6 +65,7 @@ type HandlerOptions struct {
 func NewHandler(e Endpoint, o HandlerOptions) http.Handler {
 	o.MaxRequest = orDefault(o.MaxRequest, 4<<20)
 	o.MaxConcurrent = orDefault(o.MaxConcurrent, 256)
+	o.MaxArriving = orDefault(o.MaxArriving, 256)
 	o.RetryAfter = orDefault(o.RetryAfter, 5*time.Second)
 	o.MaxAddresses = orDefault(o.MaxAddresses, 65536)
 	o.BodyTimeout = orDefault(o.BodyTimeout, 30*time.Second)
@@ -74,7 +78,7 @@ func NewHandler(e Endpoint, o HandlerOptions) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	h := &handler{endpoint: e, options: o, slots: make(chan struct{}, o.MaxConcurrent)}
+	h := &handler{endpoint: e, options: o, slots: make(chan struct{}, o.MaxConcurrent), arriving: newArriving(o.MaxArriving)}
 	if o.Rate > 0 {
 		h.limits = newAddressLimits(o.Rate, max(o.Burst, 1), o.MaxAddresses)
 	}
@@ -85,6 +89,7 @@ type handler struct {
 	endpoint Endpoint
 	options  HandlerOptions
 	slots    chan struct{}
+	arriving *arriving
 	limits   *addressLimits
 }
 
@@ -118,20 +123,24 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (status int) {
 	if refused := h.admit(r); refused != nil {
 		return refused.write(w)
 	}
+	deadline := http.NewResponseController(w)
+	// Not every ResponseWriter has deadlines; a server's has.
+	deadline.SetReadDeadline(time.Now().Add(h.options.BodyTimeout)) //nolint:errcheck // see above
+	leave := h.arriving.enter(func() {
+		deadline.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // see above
+	})
+	body, refused := h.readBody(w, r)
+	leave()
+	if refused != nil {
+		return refused.write(w)
+	}
+	deadline.SetReadDeadline(time.Time{}) //nolint:errcheck // see above
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	default:
 		return h.later(http.StatusServiceUnavailable, "overloaded").write(w)
 	}
-	deadline := http.NewResponseController(w)
-	// Not every ResponseWriter has deadlines; a server's has.
-	deadline.SetReadDeadline(time.Now().Add(h.options.BodyTimeout)) //nolint:errcheck // see above
-	body, refused := h.readBody(w, r)
-	if refused != nil {
-		return refused.write(w)
-	}
-	deadline.SetReadDeadline(time.Time{}) //nolint:errcheck // see above
 	reply, err := h.process(r.Context(), body)
 	if err != nil {
 		return h.failure(r, err).write(w)

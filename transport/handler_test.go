@@ -314,3 +314,45 @@ func TestHandlerProcessTimeout(t *testing.T) {
 		}
 	}
 }
+
+// TestHandlerSlowBodiesDisplaceThemselves: slow messages take no place of those that are there, and the
+// oldest goes when a further one comes.
+func TestHandlerSlowBodiesDisplaceThemselves(t *testing.T) {
+	s := httptest.NewServer(NewHandler(fakeTAM{}, HandlerOptions{MaxArriving: 2, MaxConcurrent: 1}))
+	defer s.Close()
+	for range 5 {
+		var slow []net.Conn
+		for range 3 {
+			conn, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, "POST /tam HTTP/1.1\r\nHost: x\r\nAccept: "+MediaType+"\r\nContent-Type: "+MediaType+"\r\nContent-Length: 5\r\n\r\nab")
+			slow = append(slow, conn)
+		}
+		// Which came first is the server's to say; of three, one at least has to go.
+		cut := make(chan string, len(slow))
+		for _, conn := range slow {
+			go func() {
+				reply := make([]byte, len("HTTP/1.1 408"))
+				io.ReadFull(conn, reply) //nolint:errcheck // the others end with the test
+				cut <- string(reply)
+			}()
+		}
+		if reply := <-cut; reply != "HTTP/1.1 408" {
+			t.Fatalf("%q", reply)
+		}
+		r, err := http.NewRequest("POST", s.URL, strings.NewReader("m"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", MediaType)
+		r.Header.Set("Content-Type", MediaType)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil || response.StatusCode/100 != 2 {
+			t.Fatalf("a message among slow ones: %v, %v", response, err)
+		}
+		response.Body.Close()
+	}
+}

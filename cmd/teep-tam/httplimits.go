@@ -20,6 +20,11 @@ type httpLimits struct {
 	MessageBytes int64 `yaml:"message-bytes"`
 	// Concurrent bounds the requests in work; more are answered 503 with Retry-After.
 	Concurrent int `yaml:"concurrent"`
+	// Arriving bounds the messages on their way in; a further one cuts off the oldest, with 408.
+	Arriving int `yaml:"arriving"`
+	// Connections bounds the connections; when there are more, the one that has waited longest without
+	// a request is closed.
+	Connections int `yaml:"connections"`
 	// Rate is requests per second and address, Burst how many at once; more are answered 429 with
 	// Retry-After.
 	Rate  float64 `yaml:"rate"`
@@ -41,7 +46,7 @@ type httpLimits struct {
 
 func (l *httpLimits) check() error {
 	switch {
-	case l.MessageBytes < 0, l.Concurrent < 0, l.Rate < 0, l.Burst < 0, l.Addresses < 0, l.RetryAfter < 0, l.BodyTimeout < 0, l.ProcessTimeout < 0:
+	case l.MessageBytes < 0, l.Concurrent < 0, l.Arriving < 0, l.Connections < 0, l.Rate < 0, l.Burst < 0, l.Addresses < 0, l.RetryAfter < 0, l.BodyTimeout < 0, l.ProcessTimeout < 0:
 		return errors.New("teep.limits: a limit is negative")
 	case l.Rate > 0 && l.InsecureNoRate:
 		return errors.New("teep.limits: rate and insecure-no-rate-limit exclude each other")
@@ -73,7 +78,7 @@ func (l *httpLimits) proxies() ([]netip.Prefix, error) {
 // handlerOptions are those of the handler that agents talk to.
 func (l *httpLimits) handlerOptions(log *slog.Logger) (transport.HandlerOptions, error) {
 	o := transport.HandlerOptions{
-		MaxRequest: l.MessageBytes, MaxConcurrent: l.Concurrent, RetryAfter: l.RetryAfter,
+		MaxRequest: l.MessageBytes, MaxConcurrent: l.Concurrent, MaxArriving: l.Arriving, RetryAfter: l.RetryAfter,
 		Rate: l.Rate, Burst: l.Burst, MaxAddresses: l.Addresses, BodyTimeout: l.BodyTimeout,
 		ProcessTimeout: cmp.Or(l.ProcessTimeout, 30*time.Second), Log: log,
 	}

@@ -111,20 +111,21 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 	if err != nil {
 		return err
 	}
-	if err := listen(ctx, g, c.TEEP.Listen, agentTLS, agents); err != nil {
+	measured := all[0].measured
+	if err := listen(ctx, g, c.TEEP.Listen, agentTLS, agents, bounded(measured, "teep", c.TEEP.Limits.Connections)); err != nil {
 		return err
 	}
 	operatorTLS, err := c.API.TLS.server(log)
 	if err != nil {
 		return err
 	}
-	if err := listen(ctx, g, c.API.Listen, askForCertificates(operatorTLS, certificates), operators); err != nil {
+	if err := listen(ctx, g, c.API.Listen, askForCertificates(operatorTLS, certificates), operators, bounded(measured, "api", 0)); err != nil {
 		return err
 	}
 	if c.Metrics.Listen != "" {
 		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", all[0].measured.Exporter(tenants...))
-		if err := listen(ctx, g, c.Metrics.Listen, nil, mux); err != nil {
+		mux.Handle("GET /metrics", measured.Exporter(tenants...))
+		if err := listen(ctx, g, c.Metrics.Listen, nil, mux, bounded(measured, "metrics", 0)); err != nil {
 			return err
 		}
 	}
@@ -222,14 +223,20 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 	return tam.New(ctx, config)
 }
 
+// bounded bounds a server's connections, and measures them.
+func bounded(m *metrics.Metrics, server string, connections int) func(*http.Server) {
+	return func(s *http.Server) { m.Connections(server, transport.LimitConnections(s, connections)) }
+}
+
 // listen serves a handler until ctx ends, then lets requests under way finish.
-func listen(ctx context.Context, g *errgroup.Group, address string, config *tls.Config, h http.Handler) error {
+func listen(ctx context.Context, g *errgroup.Group, address string, config *tls.Config, h http.Handler, prepare func(*http.Server)) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listening for agents or operators: %w", err)
 	}
 	server := transport.NewServer(h)
 	server.TLSConfig = config
+	prepare(server)
 	g.Go(func() error {
 		if config != nil {
 			err = server.ServeTLS(ln, "", "")

@@ -105,6 +105,28 @@ func (m *Metrics) Exporter(tenants ...*Metrics) http.Handler {
 	return promhttp.HandlerFor(all, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
+// Counted are the connections of a server, as transport.Connections counts them.
+type Counted interface {
+	// Max is how many there may be, Open how many there are, Closed how many were closed because there
+	// were too many.
+	Max() int
+	Open() int
+	Closed() uint64
+}
+
+// Connections measures the connections of the named server. Call it once for each name.
+func (m *Metrics) Connections(server string, c Counted) {
+	label := prometheus.Labels{"server": server}
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teep_tam_http_connections", Help: "Open connections.", ConstLabels: label},
+			func() float64 { return float64(c.Open()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teep_tam_http_connections_limit", Help: "How many connections there may be.", ConstLabels: label},
+			func() float64 { return float64(c.Max()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "teep_tam_http_connections_closed_total", ConstLabels: label,
+			Help: "Connections without a request that were closed because there were too many."},
+			func() float64 { return float64(c.Closed()) }))
+}
+
 // Handler measures the requests that a handler answers, as those of the named server.
 func (m *Metrics) Handler(server string, next http.Handler) http.Handler {
 	inFlight, seconds := m.inFlight.WithLabelValues(server), m.seconds.WithLabelValues(server)
