@@ -57,6 +57,9 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 	if err := p.allows(v); err != nil {
 		return nil, err
 	}
+	if err := t.checkDetached(ctx, a, signers); err != nil {
+		return nil, err
+	}
 	v.Publisher, v.Uploaded, v.Size = p.Name, t.clock().UTC(), int64(len(envelope))
 	v.Signer, v.Anchor = a.Signer.Thumbprint(), anchor
 	// The blob first: a version that is listed can always be read. One that then turns out not

@@ -24,7 +24,7 @@ var (
 	ErrSequence = errors.New("tam: sequence number does not rise")
 )
 
-// Store is everything that a TAM remembers, except payloads ([Blobs]).
+// Store is everything that a TAM remembers, except envelopes ([Blobs]) and payloads ([Payloads]).
 //
 // Every backend passes tam/storetest. These guarantees hold for all of its methods:
 //

@@ -60,7 +60,12 @@ type Config struct {
 	Distribution *Distribution
 	Store        Store
 	Blobs        Blobs
-	Policy       Policy
+	// Payloads are those that lie beside their envelopes, and PayloadURIs where devices fetch them: the URI
+	// of a payload is one of these, a slash and its SHA-256 in hexadecimal. Publish then checks that
+	// they are there. nil: the TAM has none.
+	Payloads    Payloads
+	PayloadURIs []string
+	Policy      Policy
 	// AllowList names devices that are accepted without asking, where Policy.Admission does not
 	// accept all. It is asked for each device that is not accepted yet. nil: there is none.
 	AllowList func() *policy.AllowList
@@ -194,11 +199,14 @@ type TAM struct {
 	hideFor  func(agent []byte) *cose.Key
 	store    Store
 	blobs    Blobs
+	payloads Payloads
 	policy   Policy
 	allow    func() *policy.AllowList
 	clock    func() time.Time
 	rand     io.Reader
 	log      *slog.Logger
+
+	payloadURIs []string
 
 	tokens    *tokens
 	devices   *deviceCache
@@ -233,6 +241,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, wanted: c.EvidenceFormats, recorder: c.Recorder, hideFor: c.AgentEncryption,
 		distribution: c.Distribution,
 		store:        c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
+		payloads: c.Payloads, payloadURIs: c.PayloadURIs,
 		allow: c.AllowList, clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
 	}

@@ -100,11 +100,13 @@ func TestOperatorSide(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := metrics.New(store, log, time.Now)
-	core, err := newTAM(t.Context(), c, m.Store(), known, nil, log)
+	blobs, err := openBlobs(c)
+	must(t, err)
+	core, err := newTAM(t.Context(), c, m.Store(), blobs, known, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := operatorHandler(t.Context(), c, core, m, recognized{}, log)
+	h, err := operatorHandler(t.Context(), c, core, blobs, m, recognized{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-teep/teep/cose"
@@ -57,10 +58,12 @@ type configuration struct {
 	// Store is the path of a SQLite file, or the URL of a PostgreSQL database.
 	Store string `yaml:"store"`
 	// InsecureStore lets the connection to PostgreSQL cross a network unprotected.
-	InsecureStore bool     `yaml:"insecure-store-connection"`
-	Blobs         string   `yaml:"blobs"`
-	SignKeys      []string `yaml:"signing-keys"`
-	DecryptKey    []string `yaml:"decryption-keys"`
+	InsecureStore bool   `yaml:"insecure-store-connection"`
+	Blobs         string `yaml:"blobs"`
+	// Payloads are those that lie beside their envelopes.
+	Payloads   payloadsConfig `yaml:"payloads"`
+	SignKeys   []string       `yaml:"signing-keys"`
+	DecryptKey []string       `yaml:"decryption-keys"`
 	// Distribution lets the TAM bring devices keys and data in manifests of its own.
 	Distribution distribution   `yaml:"distribution"`
 	Verifier     verifierConfig `yaml:"verifier"`
@@ -132,7 +135,7 @@ func load(path string) (*configuration, error) {
 		}
 	}
 	c.Verifier.relative(path)
-	if err := errors.Join(c.protocolOptions.resolve(path), c.TEEP.Limits.check()); err != nil {
+	if err := errors.Join(c.protocolOptions.resolve(path), c.TEEP.Limits.check(), c.Payloads.check()); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if c.TenantOf != "" {
@@ -149,6 +152,8 @@ func (c *configuration) check() error {
 		return fmt.Errorf("%s: signing-keys is empty: name one ESP256 and one Ed25519 key file ('teep-tam init' makes them)", c.path)
 	case !plainPath.MatchString(c.TEEP.Path):
 		return fmt.Errorf("%s: teep.path %q is no plain path: write a slash and then letters, digits, and - . _ ~ /, such as /tam", c.path, c.TEEP.Path)
+	case c.Payloads.Path != "" && strings.HasPrefix(c.TEEP.Path+"/", c.Payloads.Path+"/"):
+		return fmt.Errorf("%s: teep.path %q is at payloads.path: choose another for one of them", c.path, c.TEEP.Path)
 	case c.Recording.PerDevice < 0 || c.Recording.PerSecond < 0:
 		return fmt.Errorf("%s: recording: a number is negative: write recording.off: true to record nothing", c.path)
 	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):

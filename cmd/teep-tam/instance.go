@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/download"
 	"github.com/go-teep/teep/tam/metrics"
 	"github.com/go-teep/teep/tam/webhook"
 	"github.com/go-teep/teep/transport"
@@ -26,6 +27,8 @@ type instance struct {
 	// tasks run until the service ends.
 	tasks   []func(context.Context) error
 	closers []io.Closer
+	// payloads answers downloads, by the name of a payload; nil: there are none.
+	payloads http.Handler
 }
 
 // openInstances opens the service's own TAM, which comes first, and those of its tenants.
@@ -75,7 +78,11 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTAM(ctx, c, measured.Store(), known, recorded, log)
+	blobs, err := openBlobs(c)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTAM(ctx, c, measured.Store(), blobs, known, recorded, log)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +90,15 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 		log.Warn("insecure: whoever may make webhooks can have requests sent to services inside of this network")
 	}
 	hooks := webhook.NewSender(webhook.Config{Store: store, InsecurePrivateAddresses: c.Webhooks.InsecurePrivate, Logger: log})
-	i := &instance{config: c, tam: t, measured: measured}
+	i := &instance{config: c, tam: t, measured: measured, closers: blobs.closers}
+	if c.Payloads.Path != "" {
+		i.payloads = measured.Handler("payloads", download.NewHandler(download.Config{
+			Payloads: blobs.payloads, Concurrent: c.Payloads.Concurrent, Logger: log}))
+	}
 	if i.who, err = c.API.Operators.open(log); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.path, err)
 	}
-	if i.operators, err = operatorHandler(ctx, c, t, measured, i.who, log); err != nil {
+	if i.operators, err = operatorHandler(ctx, c, t, blobs, measured, i.who, log); err != nil {
 		return nil, err
 	}
 	limits, err := c.TEEP.Limits.handlerOptions(log)
@@ -108,6 +119,10 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 // route gives the instance its paths.
 func (i *instance) route(agents, operators *http.ServeMux) {
 	agents.Handle(i.config.TEEP.Path, i.agents)
+	if i.payloads != nil {
+		path := i.config.Payloads.Path + "/"
+		agents.Handle(path, http.StripPrefix(path, i.payloads))
+	}
 	prefix := i.config.prefix()
 	operators.Handle(prefix+"/", http.StripPrefix(prefix, i.operators))
 }

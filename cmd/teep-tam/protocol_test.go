@@ -118,7 +118,9 @@ func TestOlderPeers(t *testing.T) {
 		t.Cleanup(func() { _ = store.Close() })
 		known, err := openCollateral(&verifierConfig{}, log)
 		must(t, err)
-		core, err := newTAM(t.Context(), c, store, known, nil, log)
+		blobs, err := openBlobs(c)
+		must(t, err)
+		core, err := newTAM(t.Context(), c, store, blobs, known, nil, log)
 		must(t, err)
 		if insecure != strings.Contains(text.String(), "insecure") {
 			t.Errorf("insecure %v: the log says\n%s", insecure, text.String())

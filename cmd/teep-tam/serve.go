@@ -19,7 +19,6 @@ import (
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
-	"github.com/go-teep/teep/tam/blobfs"
 	"github.com/go-teep/teep/tam/console"
 	"github.com/go-teep/teep/tam/identity"
 	"github.com/go-teep/teep/tam/metrics"
@@ -144,7 +143,7 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 
 // operatorHandler serves the operator API and the console that works through it. A tenant's prefix is off the
 // paths already.
-func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, measured *metrics.Metrics, who recognized, log *slog.Logger) (http.Handler, error) {
+func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, blobs *blobStores, measured *metrics.Metrics, who recognized, log *slog.Logger) (http.Handler, error) {
 	store := measured.Store()
 	decryption, err := c.decryptionKeys()
 	if err != nil {
@@ -156,6 +155,7 @@ func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, measured
 	}
 	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, DecryptionKeys: decryption, VerificationKeys: verification,
 		Authenticators: who.authenticators, RolloutApproval: c.Policy.RolloutApproval,
+		Payloads: blobs.payloads, PayloadURI: c.payloadURI(), MaxPayload: c.Payloads.MaxBytes,
 		InsecureWebhooks: c.Webhooks.InsecurePrivate, Ending: ctx.Done(), Logger: log})
 	if err != nil {
 		return nil, err
@@ -177,7 +177,7 @@ func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, measured
 	}), nil
 }
 
-func newTAM(ctx context.Context, c *configuration, store tam.Store, known *collateral, recorded *recorder.Recorder, log *slog.Logger) (*tam.TAM, error) {
+func newTAM(ctx context.Context, c *configuration, store tam.Store, blobs *blobStores, known *collateral, recorded *recorder.Recorder, log *slog.Logger) (*tam.TAM, error) {
 	messages, err := signers(c.SignKeys)
 	if err != nil {
 		return nil, err
@@ -194,10 +194,6 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := blobfs.Open(c.Blobs)
-	if err != nil {
-		return nil, err
-	}
 	policy, err := c.policy()
 	if err != nil {
 		return nil, err
@@ -208,7 +204,10 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, known *colla
 	}
 	config := tam.Config{
 		Signers: messages, DecryptionKeys: decryption, Verifier: verifier, EvidenceFormats: formats, Distribution: distribution,
-		Store: store, Blobs: blobs, Policy: policy, Logger: log,
+		Store: store, Blobs: blobs.envelopes, Policy: policy, Logger: log,
+	}
+	if blobs.payloads != nil {
+		config.Payloads, config.PayloadURIs = blobs.payloads, []string{c.payloadURI()}
 	}
 	if c.allowed, err = openAllowList(c.Policy.AllowList, log); err != nil {
 		return nil, err

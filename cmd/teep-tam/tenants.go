@@ -65,12 +65,19 @@ func (c *configuration) joinService() error {
 	case !tenantName.MatchString(c.tenant):
 		return fmt.Errorf("%s: a tenant cannot be called %q: rename the folder to lower-case letters, digits and hyphens, beginning with a letter", c.path, c.tenant)
 	case c.TEEP.Listen != own.TEEP.Listen, c.TEEP.Path != own.TEEP.Path, c.TEEP.TLS != own.TEEP.TLS, c.API.Listen != own.API.Listen,
-		c.API.TLS != own.API.TLS, c.API.InsecureHTTP, c.Metrics != own.Metrics, c.Console != own.Console, c.Tenants != "":
-		return fmt.Errorf("%s: a tenant has no listen, path, tls, metrics, console and tenants of its own: they are those of %s", c.path, c.TenantOf)
+		c.API.TLS != own.API.TLS, c.API.InsecureHTTP, c.Metrics != own.Metrics, c.Console != own.Console, c.Tenants != "",
+		c.Payloads != own.Payloads:
+		return fmt.Errorf("%s: a tenant has no listen, path, tls, metrics, console, payloads and tenants of its own: they are those of %s", c.path, c.TenantOf)
 	}
 	uri := c.TEEP.URI
 	c.TEEP, c.API.Listen, c.API.TLS, c.API.InsecureHTTP = main.TEEP, main.API.Listen, main.API.TLS, main.API.InsecureHTTP
 	c.Console = main.Console
+	if c.Payloads = main.Payloads; c.Payloads.Path != "" {
+		c.Payloads.Path = c.prefix() + main.Payloads.Path
+		if main.Payloads.URI != "" {
+			c.Payloads.URI = strings.TrimSuffix(strings.TrimSuffix(main.Payloads.URI, "/"), main.Payloads.Path) + c.Payloads.Path
+		}
+	}
 	c.TEEP.Path = c.prefix() + main.TEEP.Path
 	if c.TEEP.URI = uri; uri == "" && main.TEEP.URI != "" {
 		c.TEEP.URI = strings.TrimSuffix(main.TEEP.URI, main.TEEP.Path) + c.TEEP.Path

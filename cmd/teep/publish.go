@@ -17,14 +17,19 @@ import (
 func publishCommand() *cobra.Command {
 	var at tamFlags
 	var info string
+	var payloads []string
 	c := &cobra.Command{
 		Use:   "publish ENVELOPE",
 		Short: "Upload a signed envelope to a TAM",
 		Long: `Uploads a signed SUIT envelope. The TAM checks it as an agent would, and refuses one whose signer it does
 not know, whose digests do not hold, or whose sequence number does not rise.
 
-With --content-key, the key to a payload that is encrypted to the TAM is deposited first (see teep deposit).`,
-		Example: `  teep publish --tam http://127.0.0.1:8081 --token-file token hello.suit
+With --content-key, the key to a payload that is encrypted to the TAM is deposited first (see teep deposit).
+
+With --payload, payloads that devices fetch by URI are uploaded first, for the TAM to serve them. The manifest names
+each by the URI where the TAM has payloads, a slash and the SHA-256 of the file ('sha256sum FILE').`,
+		Example: `  teep publish --payload hello.wasm --payload model.bin hello.suit
+  teep publish --tam http://127.0.0.1:8081 --token-file token hello.suit
   teep publish --content-key infos/hello.info hello.suit`,
 		Args: program.ExactArgs("ENVELOPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,6 +46,9 @@ With --content-key, the key to a payload that is encrypted to the TAM is deposit
 					return err
 				}
 			}
+			if err := uploadPayloads(cmd.Context(), client, args[0], envelope, payloads, cmd.ErrOrStderr()); err != nil {
+				return err
+			}
 			v, err := client.Publish(cmd.Context(), envelope)
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
@@ -51,6 +59,7 @@ With --content-key, the key to a payload that is encrypted to the TAM is deposit
 		},
 	}
 	c.Flags().StringVar(&info, "content-key", "", "SUIT_Encryption_Info of the payload, encrypted to the TAM")
+	c.Flags().StringArrayVar(&payloads, "payload", nil, "file that devices fetch from the TAM; may be repeated")
 	return at.registerOutput(c)
 }
 

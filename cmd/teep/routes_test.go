@@ -19,6 +19,7 @@ var commandFor = map[string]string{
 	"GET /v1/openapi.json": "-",
 
 	"POST /v1/components": "publish",
+	"POST /v1/payloads":   "publish",
 	"GET /v1/components":  "component list",
 	"POST /v1/components/{manifest}/{sequence}/withdraw": "component withdraw",
 

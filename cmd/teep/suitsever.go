@@ -116,6 +116,11 @@ is checked by the device as for any other payload; 'teep inspect' checks it here
 
 // fetches tells whether any command of a manifest sets the URI.
 func fetches(m *suit.Manifest, uri string) bool {
+	return setsURI(m, func(u string) bool { return u == uri })
+}
+
+// setsURI tells whether any command of a manifest sets a URI that is wanted.
+func setsURI(m *suit.Manifest, wanted func(uri string) bool) bool {
 	found := false
 	visit := func(c *suit.Command) bool {
 		sets := []suit.Parameters{c.Parameters}
@@ -123,7 +128,7 @@ func fetches(m *suit.Manifest, uri string) bool {
 			sets = append(sets, entry.Parameters)
 		}
 		for _, p := range sets {
-			if u, ok := p.URI(); ok && u == uri {
+			if u, ok := p.URI(); ok && wanted(u) {
 				found = true
 			}
 		}

@@ -36,6 +36,9 @@ type service struct {
 	log       bytes.Buffer
 }
 
+// payloadURI is where payloads would be served.
+const payloadURI = "https://cdn.example/payloads"
+
 // nobody appraises nothing: the API does not need it.
 type nobody struct{ attest.Verifier }
 
@@ -60,6 +63,8 @@ func newService(t *testing.T) *service {
 	must(t, err)
 	blobs, err := blobfs.Open(t.TempDir())
 	must(t, err)
+	payloads, err := blobfs.OpenPayloads(t.TempDir())
+	must(t, err)
 	var signers []cose.Signer
 	for _, alg := range []cose.Algorithm{cose.AlgESP256, cose.AlgEd25519} {
 		signer, err := key(t, alg).Signer()
@@ -73,15 +78,17 @@ func newService(t *testing.T) *service {
 	must(t, err)
 	core, err := tam.New(t.Context(), tam.Config{
 		Signers: signers, Verifier: nobody{}, Store: store, Blobs: blobs, Clock: clock, Logger: logger,
+		Payloads: payloads, PayloadURIs: []string{payloadURI},
 		DecryptionKeys: []*cose.Key{s.recipient},
 		Distribution:   &tam.Distribution{Signer: distributor, Prefix: suit.NewComponentID("keys")},
 	})
 	must(t, err)
-	s.config = Config{TAM: core, Store: store, Clock: clock, Logger: logger, MaxEnvelope: 4096, Ending: over()}
+	s.config = Config{TAM: core, Store: store, Clock: clock, Logger: logger, MaxEnvelope: 4096, Ending: over(),
+		Payloads: payloads, PayloadURI: payloadURI, MaxPayload: 1 << 20}
 	handler, err := NewHandler(s.config)
 	must(t, err)
 	s.server = httptest.NewServer(handler)
-	t.Cleanup(func() { s.server.Close(); store.Close(); blobs.Close() })
+	t.Cleanup(func() { s.server.Close(); store.Close(); blobs.Close(); payloads.Close() })
 	return s
 }
 
@@ -240,7 +247,7 @@ func TestRouteGrants(t *testing.T) {
 			if s == ScopeAuditor {
 				t.Errorf("%s: an auditor changes nothing", r.pattern)
 			}
-			if s == ScopePublisher && r.pattern != "POST /v1/components" && r.pattern != "POST /v1/content-keys" {
+			if s == ScopePublisher && r.pattern != "POST /v1/components" && r.pattern != "POST /v1/content-keys" && r.pattern != "POST /v1/payloads" {
 				t.Errorf("%s: a publisher publishes", r.pattern)
 			}
 			if strings.Contains(r.pattern, "/v1/tokens") || strings.Contains(r.pattern, "/v1/publishers") {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/audit"
 )
 
@@ -29,6 +30,11 @@ type Config struct {
 	Ending <-chan struct{}
 	// MaxEnvelope bounds an upload in bytes; 0 means 64 MiB.
 	MaxEnvelope int64
+	// Payloads takes uploads of payloads, each of at most MaxPayload bytes (0 means 1 GiB), which devices
+	// then fetch below PayloadURI. nil: there are none.
+	Payloads   tam.Payloads
+	PayloadURI string
+	MaxPayload int64
 	// Clock defaults to time.Now, Logger to slog.Default().
 	Clock  func() time.Time
 	Logger *slog.Logger
@@ -69,6 +75,9 @@ func NewHandler(c Config) (http.Handler, error) {
 	}
 	if c.MaxEnvelope == 0 {
 		c.MaxEnvelope = defaultMaxBody
+	}
+	if c.MaxPayload == 0 {
+		c.MaxPayload = defaultMaxPayload
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -160,7 +169,7 @@ func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) 
 		}
 	}
 	req.Body = http.MaxBytesReader(w, req.Body, r.maxBody)
-	if req.Method == http.MethodPost && req.Header.Get(idempotencyHeader) != "" {
+	if req.Method == http.MethodPost && !r.streamed && req.Header.Get(idempotencyHeader) != "" {
 		return h.once(w, req, func(w http.ResponseWriter, req *http.Request) error { return r.handle(h, w, req) })
 	}
 	return r.handle(h, w, req)

@@ -106,7 +106,7 @@ func (r route) parameters(method, path string) []object {
 	for _, name := range r.query {
 		add(name, "query", parameterTexts[name], false)
 	}
-	if method == http.MethodPost {
+	if method == http.MethodPost && !r.streamed {
 		add(idempotencyHeader, "header", "a key of your choice: repeated with it, the request is executed once and answered alike for a day", false)
 	}
 	if r.conditional && method != http.MethodGet {

@@ -192,6 +192,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	bodies := map[string]string{
 		"POST /v1/publishers":                                text(NewPublisher{Name: "acme", Keys: []string{string(pem)}, Prefixes: []string{"'acme'"}}),
 		"POST /v1/components":                                string(s.envelope(1, s.author)),
+		"POST /v1/payloads":                                  "payload",
 		"PUT /v1/policy/{manifest}":                          text(NewPolicy{Mode: "required", Devices: []string{"0123"}}),
 		"POST /v1/webhooks":                                  text(NewWebhook{URL: "https://example.com/hook", Kinds: []tam.EventKind{tam.EventFailed}}),
 		"POST /v1/tokens":                                    text(NewToken{Name: "ci", Scopes: []Scope{ScopeAuditor}, Lifetime: Duration(time.Hour)}),

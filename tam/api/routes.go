@@ -21,6 +21,9 @@ type route struct {
 	// types where they are not JSON; then in and out are nil.
 	in, out           any
 	inMedia, outMedia string
+	// streamed bodies do not fit into memory: there is no idempotency key for them, and doing it again
+	// changes nothing.
+	streamed bool
 	// status is that of success; 0 means 200.
 	status int
 	// query names the query parameters.
@@ -56,6 +59,8 @@ func (c Config) routes() []route {
 
 		{pattern: "POST /v1/components", summary: "Publish a SUIT envelope", scopes: []Scope{ScopePublisher}, maxBody: c.MaxEnvelope,
 			inMedia: EnvelopeMediaType, out: Version{}, status: http.StatusCreated, handle: (*handler).publish},
+		{pattern: "POST /v1/payloads", summary: "Upload a payload that lies beside its envelope", scopes: []Scope{ScopePublisher}, maxBody: c.MaxPayload,
+			inMedia: payloadMediaType, streamed: true, out: StoredPayload{}, status: http.StatusCreated, handle: (*handler).uploadPayload},
 		{pattern: "GET /v1/components", summary: "Published versions", scopes: everyone, query: pages, out: Page[Version]{}, handle: (*handler).listVersions},
 		{pattern: "POST /v1/components/{manifest}/{sequence}/withdraw", summary: "Withdraw a version, for good", scopes: operators, maxBody: maxJSON,
 			in: Withdrawal{}, status: http.StatusNoContent, handle: (*handler).withdraw},

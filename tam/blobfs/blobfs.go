@@ -1,5 +1,5 @@
-// Package blobfs keeps a TAM's envelopes as files in one local folder, named by the SHA-256 of
-// their content.
+// Package blobfs keeps a TAM's envelopes as files in one local folder, and its payloads in another, named
+// by the SHA-256 of their content.
 //
 // A file appears under its name only once it is whole and on disk. Nothing outside the folder is
 // ever touched: all access goes through an os.Root.

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/blobfs"
+)
+
+// payloadsConfig says where payloads that lie beside their envelopes are served.
+type payloadsConfig struct {
+	// Path is where teep.listen serves them; empty: it serves none, and takes no uploads.
+	Path string `yaml:"path"`
+	// URI is where devices reach the path, if that is another host than teep.uri's: that of a CDN.
+	URI string `yaml:"uri"`
+	// MaxBytes bounds an upload; 0 means 1 GiB.
+	MaxBytes int64 `yaml:"max-bytes"`
+	// Concurrent bounds the downloads under way; 0 means 512.
+	Concurrent int `yaml:"concurrent"`
+}
+
+func (p *payloadsConfig) check() error {
+	switch {
+	case p.Path == "" && *p != payloadsConfig{}:
+		return errors.New("payloads.path is missing: without it no payloads are served")
+	case p.Path == "":
+		return nil
+	case !plainPath.MatchString(p.Path) || strings.HasSuffix(p.Path, "/"):
+		return fmt.Errorf("payloads.path %q is no plain path: write a slash and then letters, digits, and - . _ ~ /, such as /payloads", p.Path)
+	case p.MaxBytes < 0, p.Concurrent < 0:
+		return errors.New("payloads: a limit is negative")
+	case p.URI == "":
+		return nil
+	}
+	u, err := url.Parse(p.URI)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("payloads.uri %q is no place for payloads: write a URI such as https://cdn.example/payloads", p.URI)
+	}
+	return nil
+}
+
+// payloadURI is what the URIs of payloads begin with.
+func (c *configuration) payloadURI() string {
+	if c.Payloads.URI != "" {
+		return c.Payloads.URI
+	}
+	u, err := url.Parse(c.uri())
+	if err != nil {
+		return c.Payloads.Path // teep.uri is none: agents do not reach the TAM either
+	}
+	return u.Scheme + "://" + u.Host + c.Payloads.Path
+}
+
+// blobStores are where envelopes and, if the TAM serves them, payloads are.
+type blobStores struct {
+	envelopes tam.Blobs
+	payloads  tam.Payloads // nil: it serves none
+	closers   []io.Closer
+}
+
+// payloadFolder is that of the payloads within the folder of the envelopes.
+const payloadFolder = "payloads"
+
+// openBlobs opens the stores that the configuration names.
+func openBlobs(c *configuration) (*blobStores, error) {
+	envelopes, err := blobfs.Open(c.Blobs)
+	if err != nil {
+		return nil, err
+	}
+	b := &blobStores{envelopes: envelopes, closers: []io.Closer{envelopes}}
+	if c.Payloads.Path == "" {
+		return b, nil
+	}
+	payloads, err := blobfs.OpenPayloads(filepath.Join(c.Blobs, payloadFolder))
+	if err != nil {
+		return nil, errors.Join(err, envelopes.Close())
+	}
+	b.payloads, b.closers = payloads, append(b.closers, payloads)
+	return b, nil
+}
