@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,7 +18,8 @@ var (
 
 // checkManifest makes the checks that come before any command runs: SUIT §6.2, trust domains
 // §required-checks and SUIT §9. It looks at all sections, not only at those of the procedure.
-func (p *Processor) checkManifest(n *node) error {
+// Limits.Commands bounds its work, and ctx its time.
+func (p *Processor) checkManifest(ctx context.Context, n *node) error {
 	if len(n.comps) > p.cfg.Limits.Components {
 		return fail(suit.ReasonComponentUnsupported, "%w: the manifest has %d components, at most %d are accepted",
 			ErrLimit, len(n.comps), p.cfg.Limits.Components)
@@ -28,7 +30,8 @@ func (p *Processor) checkManifest(n *node) error {
 	if err := p.checkComponents(n); err != nil {
 		return err
 	}
-	w := &walker{p: p, n: n, identity: map[suit.CommandCode]bool{}}
+	w := &walker{ctx: ctx, p: p, n: n, identity: map[suit.CommandCode]bool{},
+		known: make(map[*component][]ComponentRights, len(n.comps))}
 	for _, label := range append([]suit.Label{suit.LabelCommon}, suit.SectionLabels()...) {
 		s := n.manifest.Section(label)
 		if s == nil || !s.Available() {
@@ -71,6 +74,7 @@ func (p *Processor) checkComponents(n *node) error {
 // walker goes through every command of a manifest without running it. It keeps the set of
 // components that may be selected at each place, which is never too small.
 type walker struct {
+	ctx      context.Context
 	p        *Processor
 	n        *node
 	label    suit.Label
@@ -78,6 +82,44 @@ type walker struct {
 	identity map[suit.CommandCode]bool
 	sources  []uint64
 	swaps    bool
+	// commands is what counts against Limits.Commands.
+	commands int
+	// all are the components of the manifest, once they were selected; known the grants for those
+	// that were asked for.
+	all   []*component
+	known map[*component][]ComponentRights
+}
+
+// charge counts a command before it is looked at: once for each component that it may be for.
+func (w *walker) charge(cmd *suit.Command) error {
+	if err := w.ctx.Err(); err != nil {
+		return fmt.Errorf("stopped: %w", err)
+	}
+	each := max(1, len(w.selected))
+	switch cmd.Code {
+	case suit.DirSetComponentIndex:
+		each = 1
+	case suit.DirOverrideMultiple:
+		each = max(1, len(cmd.Multiple))
+	case suit.DirCopyParams:
+		each *= max(1, len(cmd.Copies))
+	case suit.DirTryEach:
+		each *= max(1, len(cmd.Sequences))
+	}
+	if w.commands += each; w.commands > w.p.cfg.Limits.Commands {
+		return tooManyCommands(w.p.cfg.Limits)
+	}
+	return nil
+}
+
+// grants are the signer's rights to a component.
+func (w *walker) grants(c *component) []ComponentRights {
+	g, ok := w.known[c]
+	if !ok {
+		g = w.n.rights.find(c.id)
+		w.known[c] = g
+	}
+	return g
 }
 
 func (w *walker) section(label suit.Label, seq suit.Sequence) error {
@@ -112,6 +154,9 @@ func (w *walker) sequence(seq suit.Sequence, nested bool, depth int) error {
 	}
 	for i := range seq {
 		cmd := &seq[i]
+		if err := w.charge(cmd); err != nil {
+			return w.place(cmd, nil, err)
+		}
 		if err := w.supported(cmd); err != nil {
 			return w.place(cmd, nil, err)
 		}
@@ -173,9 +218,13 @@ func (w *walker) nested(cmd *suit.Command, depth int) error {
 func (w *walker) selects(arg suit.IndexArg) error {
 	w.selected = nil
 	if arg.All {
-		for i := range w.n.comps {
-			w.selected = append(w.selected, &w.n.comps[i])
+		if w.all == nil {
+			for i := range w.n.comps {
+				w.all = append(w.all, &w.n.comps[i])
+			}
 		}
+		w.selected = w.all
+		return nil
 	}
 	for _, index := range arg.Indexes {
 		c, err := w.n.at(index)
@@ -259,7 +308,7 @@ func (w *walker) labels(to []*component, labels []suit.ParameterLabel) error {
 			return fail(suit.ReasonParameterUnsupported, "custom parameter %d is not supported", l)
 		}
 		for _, c := range to {
-			if c.dependency || processorParameter(l) || allowsParameter(w.n.rights.find(c.id), l) {
+			if c.dependency || processorParameter(l) || allowsParameter(w.grants(c), l) {
 				continue
 			}
 			f := fail(suit.ReasonComponentUnauthorised, "the signer may not set parameter %s", l)
@@ -285,7 +334,7 @@ func (w *walker) copies(cmd *suit.Command) error {
 // permitted holds a command against the rights to one component. For a dependency the rights are
 // those of its own signer.
 func (w *walker) permitted(c *component, code suit.CommandCode) error {
-	if c.dependency || allowsCommand(w.n.rights.find(c.id), code) {
+	if c.dependency || allowsCommand(w.grants(c), code) {
 		return nil
 	}
 	return fail(suit.ReasonComponentUnauthorised, "the signer may not apply %s", code)

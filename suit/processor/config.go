@@ -56,13 +56,18 @@ type Limits struct {
 	Components, Dependencies int
 	// Depth is how deep dependencies may nest, Nesting how deep command sequences may.
 	Depth, Nesting int
-	// Commands is how many commands one run may execute, loops counted each time.
+	// Commands is how many commands one run may execute, loops counted each time. A command counts
+	// once for every component that is selected when it runs, override-multiple and copy-params for
+	// every entry; set-component-index counts once. The checks of a manifest that come before it runs
+	// are held to the same number, with all sections and all sequences of a try-each counted.
 	Commands int
 	// Payload is the largest component in bytes, Total the most that one run may store.
 	Payload, Total int64
-	// Records is the largest number of records in a report; further ones are left out.
+	// Records is the largest number of records in a report; further ones are left out. A run also
+	// keeps what a later failure may turn into records, at most 16 events for each of these; of a run
+	// with more, all that comes after is left out. The failure itself is always reported.
 	Records int
-	// Time is the longest that one run may take.
+	// Time is the longest that one run may take, the checks before it included.
 	Time time.Duration
 }
 

@@ -213,7 +213,7 @@ func (r *run) admit(k *call, child *node) error {
 		return err
 	}
 	k.n.attach(k.c, child)
-	err := r.p.checkManifest(child)
+	err := r.p.checkManifest(r.ctx, child)
 	if err == nil {
 		err = r.populated(k.n, child)
 	}

@@ -20,7 +20,8 @@ var ErrMismatch = errors.New("processor: the report does not match the manifest"
 //
 // A condition without a record succeeded. What is [Step.Aside] is in no report. An Update that found
 // its manifest installed only validated it: explain that as ProcedureValidate. If the report and the
-// manifest contradict each other, the trail up to there comes with ErrMismatch.
+// manifest contradict each other, the trail up to there comes with ErrMismatch. So it does where the
+// run failed after [Limits.Records] had cut the records off.
 func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependencies ...*suit.Envelope) ([]Step, error) {
 	m, err := replayable(root)
 	if err != nil {

@@ -32,7 +32,7 @@ func (p *Processor) UpdateAll(ctx context.Context, envelopes [][]byte, o UpdateO
 	jobs := make([]*job, len(envelopes))
 	var failed error
 	for i, data := range envelopes {
-		jobs[i] = p.accept(data, o, len(envelopes))
+		jobs[i] = p.accept(ctx, data, o, len(envelopes))
 		if failed == nil {
 			failed = jobs[i].err
 		}
@@ -57,11 +57,14 @@ func (p *Processor) UpdateAll(ctx context.Context, envelopes [][]byte, o UpdateO
 }
 
 // accept verifies one envelope and makes the checks that need no transaction.
-func (p *Processor) accept(data []byte, o UpdateOptions, of int) *job {
+func (p *Processor) accept(ctx context.Context, data []byte, o UpdateOptions, of int) *job {
 	j := &job{rep: newReporter(o.Nonce, p.cfg.Limits.Records)}
 	// A report refers to the manifest by its digest; for what is no envelope, by that of all bytes.
 	j.rep.reference.Digest = suit.NewDigest(data)
 	j.err = func() error {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("stopped: %w", err)
+		}
 		e, err := p.parse(data)
 		if err != nil {
 			return err
@@ -90,7 +93,7 @@ func (p *Processor) accept(data []byte, o UpdateOptions, of int) *job {
 				return err
 			}
 		}
-		return p.checkManifest(j.node)
+		return p.checkManifest(ctx, j.node)
 	}()
 	return j
 }

@@ -179,7 +179,7 @@ func (x *interpreter) locate(f *frame, cmd *suit.Command, c *component, err erro
 }
 
 func (x *interpreter) command(f *frame, cmd *suit.Command) error {
-	err := x.charge()
+	err := x.charge(cost(f, cmd))
 	switch cmd.Code {
 	case suit.DirSetComponentIndex:
 		if err == nil {
@@ -194,10 +194,15 @@ func (x *interpreter) command(f *frame, cmd *suit.Command) error {
 	case suit.DirTryEach, suit.DirRunSequence:
 		return x.nested(f, cmd, err)
 	}
+	first := true
 	for _, c := range f.selected {
 		if cmd.Code == suit.DirProcessDependency && f.all && !c.dependency {
 			continue
 		}
+		if !first {
+			err = x.charge(cost(f, cmd))
+		}
+		first = false
 		if err := x.one(f, cmd, c, err); err != nil {
 			return x.locate(f, cmd, c, err)
 		}
@@ -205,15 +210,35 @@ func (x *interpreter) command(f *frame, cmd *suit.Command) error {
 	return err
 }
 
-// charge counts a command against the limits.
-func (x *interpreter) charge() error {
+// charge counts n commands against the limits.
+func (x *interpreter) charge(n int) error {
 	if err := x.ctx.Err(); err != nil {
 		return fmt.Errorf("stopped: %w", err)
 	}
-	if x.commands++; x.commands > x.limits.Commands {
-		return fmt.Errorf("%w: more than %d commands", ErrLimit, x.limits.Commands)
+	if x.commands += n; x.commands > x.limits.Commands {
+		return tooManyCommands(x.limits)
 	}
 	return nil
+}
+
+func tooManyCommands(l Limits) error {
+	return fmt.Errorf("%w: more than %d commands, each counted for every component that it is for", ErrLimit, l.Commands)
+}
+
+// cost is what a command counts against Limits.Commands each time: for one component, or, if it only
+// steers, altogether. A small manifest must not be able to ask for more work than that says.
+func cost(f *frame, cmd *suit.Command) int {
+	switch cmd.Code {
+	case suit.DirOverrideMultiple:
+		return max(1, len(cmd.Multiple))
+	case suit.DirCopyParams:
+		return max(1, len(cmd.Copies))
+	case suit.DirTryEach, suit.DirRunSequence:
+		if f.loop {
+			return max(1, len(f.selected))
+		}
+	}
+	return 1
 }
 
 // note reports a command that concerns the interpreter alone; c is nil where it is for no component.
@@ -284,6 +309,7 @@ func (x *interpreter) selectComponents(f *frame, arg suit.IndexArg) error {
 	}
 	var chosen []*component
 	if arg.All {
+		chosen = make([]*component, 0, len(f.n.comps))
 		for i := range f.n.comps {
 			chosen = append(chosen, &f.n.comps[i])
 		}

@@ -131,7 +131,7 @@ func (r *run) onInstalled(id suit.ComponentID) error {
 	if r.proc == ProcedureUninstall {
 		return r.uninstall(record)
 	}
-	n, err := r.p.open(record)
+	n, err := r.p.open(r.ctx, record)
 	if err != nil {
 		return err
 	}

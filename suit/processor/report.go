@@ -50,6 +50,10 @@ type place struct {
 	offset, index int
 }
 
+// keptPerRecord is how many entries are kept for each record that a report may have, silent ones
+// included. It lets a thousand components pass some identity checks before every section.
+const keptPerRecord = 16
+
 // reporter collects what becomes a SUIT report.
 type reporter struct {
 	reference suit.Reference
@@ -95,7 +99,7 @@ func (rep *reporter) record(k *call, measured suit.Parameters, err error) {
 	}
 	shown := always || policy&want != 0
 	repeats := k.f.label == suit.LabelCommon || k.f.depth > 0 || k.f.loop
-	if (shown || repeats) && rep.shown < rep.limit {
+	if (shown || repeats) && rep.room() {
 		r := recordAt(k.n.path, k.f.label, k.cmd.Offset, k.index())
 		r.Properties = measured
 		rep.entries = append(rep.entries, entry{suit.ReportEntry{Record: &r}, !shown})
@@ -104,10 +108,20 @@ func (rep *reporter) record(k *call, measured suit.Parameters, err error) {
 		} else {
 			rep.silent[at] = append(rep.silent[at], len(rep.entries)-1)
 		}
+	} else if (shown || repeats) && rep.shown == 0 && len(rep.entries) > 0 {
+		// A failure without any record would say that nothing ran.
+		rep.entries[0].silent = false
+		rep.shown++
 	}
 	if policy&sysinfo != 0 && measured.Len() > 0 {
 		rep.claim(k.c.id, measured)
 	}
+}
+
+// room tells whether one more event can be kept. Once one was left out, so are all after it: of what
+// ran twice at one place, a later failure alone would look like an earlier one.
+func (rep *reporter) room() bool {
+	return rep.shown < rep.limit && len(rep.entries) < keptPerRecord*rep.limit
 }
 
 // mark and backTo forget what was recorded in between.

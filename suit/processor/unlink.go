@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -129,7 +130,7 @@ func (r *run) uninstallSection(n *node) error {
 // signer is no longer trusted is not executed; then there is no node and no error, and the
 // processor removes what the records say.
 func (r *run) reopen(record ManifestRecord) (*node, error) {
-	n, err := r.p.open(record)
+	n, err := r.p.open(r.ctx, record)
 	if err == nil {
 		return n, nil
 	}
@@ -149,7 +150,7 @@ func distrusted(err error) bool {
 }
 
 // open authenticates and checks an installed manifest again, against the rights of today.
-func (p *Processor) open(record ManifestRecord) (*node, error) {
+func (p *Processor) open(ctx context.Context, record ManifestRecord) (*node, error) {
 	e, err := suit.ParseEnvelope(record.Envelope)
 	if err != nil {
 		return nil, asFailure(fmt.Errorf("recorded envelope: %w", err))
@@ -165,5 +166,5 @@ func (p *Processor) open(record ManifestRecord) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n, p.checkManifest(n)
+	return n, p.checkManifest(ctx, n)
 }
