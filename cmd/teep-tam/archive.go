@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tam/archive"
-	"github.com/go-teep/teep/tam/blobfs"
 	"github.com/go-teep/teep/tam/postgres"
 	"github.com/go-teep/teep/tam/sqlite"
 )
@@ -56,12 +55,12 @@ func backup(ctx context.Context, c *configuration, dir string) (*archive.Summary
 		return nil, err
 	}
 	defer store.Close()
-	blobs, err := blobfs.Open(c.Blobs)
+	blobs, err := openBlobs(c)
 	if err != nil {
 		return nil, err
 	}
-	defer blobs.Close()
-	return archive.Backup(ctx, store, blobs, dir)
+	defer blobs.close()
+	return archive.Backup(ctx, store, blobs.envelopes, dir)
 }
 
 func restoreCommand() *cobra.Command {
@@ -81,6 +80,9 @@ devices ask again by themselves.`,
 			}
 			if isPostgres(c.Store) {
 				return errPostgresBackup
+			}
+			if isS3(c.Blobs) {
+				return fmt.Errorf("%s: blobs is a bucket: restore into a folder (blobs: envelopes), copy its files below envelopes/ in the bucket, and write the URL back", path)
 			}
 			s, err := archive.Restore(cmd.Context(), args[0], c.Store, c.Blobs, time.Now(), rand.Reader)
 			if err != nil {

@@ -58,8 +58,11 @@ type configuration struct {
 	// Store is the path of a SQLite file, or the URL of a PostgreSQL database.
 	Store string `yaml:"store"`
 	// InsecureStore lets the connection to PostgreSQL cross a network unprotected.
-	InsecureStore bool   `yaml:"insecure-store-connection"`
-	Blobs         string `yaml:"blobs"`
+	InsecureStore bool `yaml:"insecure-store-connection"`
+	// Blobs is the folder of the envelopes, or the URL of an S3 bucket.
+	Blobs string `yaml:"blobs"`
+	// S3 is for blobs in a bucket.
+	S3 s3Config `yaml:"s3"`
 	// Payloads are those that lie beside their envelopes.
 	Payloads   payloadsConfig `yaml:"payloads"`
 	SignKeys   []string       `yaml:"signing-keys"`
@@ -120,12 +123,15 @@ func load(path string) (*configuration, error) {
 	}
 	c.path = path
 	for _, p := range []*string{
-		&c.Blobs, &c.Distribution.Key, &c.Policy.AllowList, &c.Tenants, &c.TenantOf,
+		&c.S3.Credentials, &c.S3.Spool, &c.Distribution.Key, &c.Policy.AllowList, &c.Tenants, &c.TenantOf,
 		&c.TEEP.TLS.Certificate, &c.TEEP.TLS.Key, &c.API.TLS.Certificate, &c.API.TLS.Key,
 	} {
 		*p = config.Relative(path, *p)
 	}
 	c.API.Operators.relative(path)
+	if !isS3(c.Blobs) {
+		c.Blobs = config.Relative(path, c.Blobs)
+	}
 	if !isPostgres(c.Store) {
 		c.Store = config.Relative(path, c.Store)
 	}
@@ -135,7 +141,7 @@ func load(path string) (*configuration, error) {
 		}
 	}
 	c.Verifier.relative(path)
-	if err := errors.Join(c.protocolOptions.resolve(path), c.TEEP.Limits.check(), c.Payloads.check()); err != nil {
+	if err := errors.Join(c.protocolOptions.resolve(path), c.TEEP.Limits.check(), c.Payloads.check(), c.checkBucket()); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if c.TenantOf != "" {

@@ -78,6 +78,9 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if err != nil {
 		return nil, err
 	}
+	if c.S3.InsecureHTTP {
+		log.Warn("insecure: envelopes and payloads may cross the network to the bucket in the clear")
+	}
 	blobs, err := openBlobs(c)
 	if err != nil {
 		return nil, err

@@ -63,11 +63,20 @@ type blobStores struct {
 	closers   []io.Closer
 }
 
+func (b *blobStores) close() {
+	for _, c := range b.closers {
+		c.Close() //nolint:errcheck // nothing is being written any more
+	}
+}
+
 // payloadFolder is that of the payloads within the folder of the envelopes.
 const payloadFolder = "payloads"
 
 // openBlobs opens the stores that the configuration names.
 func openBlobs(c *configuration) (*blobStores, error) {
+	if isS3(c.Blobs) {
+		return c.openBucket()
+	}
 	envelopes, err := blobfs.Open(c.Blobs)
 	if err != nil {
 		return nil, err

@@ -75,9 +75,7 @@ func TestPayloadsAreServedBesideTheProtocol(t *testing.T) {
 			t.Errorf("%s: %d %q", text, w.Code, body)
 		}
 		closeInstances([]*instance{i})
-		for _, closer := range blobs.closers {
-			must(t, closer.Close())
-		}
+		blobs.close()
 		must(t, store.Close())
 	}
 }

@@ -1,0 +1,70 @@
+package blobs3
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/go-teep/teep/tam"
+)
+
+// Payloads implements [tam.Payloads].
+type Payloads struct {
+	bucket
+}
+
+var _ tam.Payloads = (*Payloads)(nil)
+
+// Payloads are those in the same bucket.
+func (s *Store) Payloads() *Payloads {
+	return &Payloads{bucket{s.client, s.name, path.Join(path.Dir(s.prefix), "payloads"), s.spool}}
+}
+
+// Put implements [tam.Payloads]. An object has its name from the beginning, and that of a payload is known at
+// its end: until then it is a file in the spool, which needs space for it.
+func (p *Payloads) Put(ctx context.Context, r io.Reader) (digest [32]byte, size int64, err error) {
+	f, err := os.CreateTemp(p.spool, "teep-payload-")
+	if err != nil {
+		return digest, 0, fmt.Errorf("blobs3: storing a payload: %w", err)
+	}
+	// Without a name it goes with the process, whatever becomes of that.
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := os.Remove(f.Name()); err != nil {
+		return digest, 0, fmt.Errorf("blobs3: storing a payload: %w", err)
+	}
+	h := sha256.New()
+	if size, err = io.Copy(io.MultiWriter(f, h), r); err != nil {
+		return digest, 0, fmt.Errorf("blobs3: storing a payload: %w", err)
+	}
+	h.Sum(digest[:0])
+	return digest, size, p.put(ctx, digest, io.NewSectionReader(f, 0, size), size)
+}
+
+// Open implements [tam.Payloads]. Each Seek that is read after makes one request, for a range.
+func (p *Payloads) Open(ctx context.Context, digest [32]byte) (tam.Payload, error) {
+	o, err := p.client.GetObject(ctx, p.name, p.object(digest), minio.GetObjectOptions{})
+	if err != nil {
+		return nil, fault(ctx, err)
+	}
+	st, err := o.Stat()
+	if err != nil {
+		o.Close() //nolint:errcheck // was not read
+		return nil, fault(ctx, err)
+	}
+	return &payload{o, st.Size}, nil
+}
+
+// payload is an open object.
+type payload struct {
+	*minio.Object
+	size int64
+}
+
+// Size implements [tam.Payload].
+func (p *payload) Size() int64 { return p.size }
