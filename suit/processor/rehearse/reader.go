@@ -246,7 +246,7 @@ func (r *reader) componentID(n, parent *yaml.Node, what string) suit.ComponentID
 
 // prefixes reads component identifiers, where "*", in the list or in its place, stands for all.
 func (r *reader) prefixes(n *yaml.Node, what string) []suit.ComponentID {
-	if n.Kind == yaml.ScalarNode && n.Value == "*" {
+	if n != nil && n.Kind == yaml.ScalarNode && n.Value == "*" {
 		return []suit.ComponentID{{}}
 	}
 	var list []suit.ComponentID
