@@ -227,6 +227,8 @@ func (r *run) admit(k *call, child *node) error {
 	if !seen {
 		r.nodes[key] = child
 	}
+	// One that was unlinked in this run is a dependency again, and is to be recorded as one.
+	delete(r.unlinked[k.n.id.Key()], k.c.key())
 	return nil
 }
 
