@@ -35,7 +35,7 @@ func swapOfDependents(t *testing.T, rights processor.ComponentRights) (l *lab, r
 
 // TestSwapSourceFromADependent: a swap changes its source too, so that the rights of who signed it are
 // held against the source also where a dependent's parameter names it, which the check before the run
-// cannot see (SUIT §9, §8.4.10.6).
+// cannot see (SUIT §9, §8.4.10.9).
 func TestSwapSourceFromADependent(t *testing.T) {
 	identity := []suit.CommandCode{suit.CondVendorIdentifier, suit.CondClassIdentifier}
 	for name, commands := range map[string][]suit.CommandCode{
