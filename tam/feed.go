@@ -14,6 +14,9 @@ type Feed interface {
 	// Positions rise, with gaps; an event that was acknowledged gets one, and none ever appears before
 	// one that was listed already: who remembers the last position that it saw misses nothing.
 	FeedEvents(ctx context.Context, after int64, limit int) ([]FeedEvent, error)
+	// FeedBefore lists events by their positions, descending, beginning before the position `before`; 0 begins
+	// with the newest.
+	FeedBefore(ctx context.Context, before int64, limit int) ([]FeedEvent, error)
 	// FeedHead returns the position of the newest event; 0 where there was none.
 	FeedHead(ctx context.Context) (int64, error)
 }

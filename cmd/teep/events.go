@@ -18,12 +18,14 @@ func eventsCommand() *cobra.Command {
 	var at tamFlags
 	var follow bool
 	var after int64
+	var newest int
 	c := &cobra.Command{
 		Use:   "events",
 		Short: "What happened with all devices of a TAM, and what happens now",
 		Long: `Lists what happened with all devices, oldest first, as far as the TAM keeps it. With --follow, prints what
-happens from now on, or after the position --after, as it happens.`,
+happens from now on, or after the position --after, as it happens. With --newest, lists only so many, newest first.`,
 		Example: `  teep events
+  teep events --newest 20
   teep events --follow
   teep events --follow --json --after 1234 >> events.jsonl`,
 		Args: program.NoArgs,
@@ -40,6 +42,13 @@ happens from now on, or after the position --after, as it happens.`,
 				}
 				return err
 			}
+			if newest > 0 {
+				page, err := client.NewestEvents(cmd.Context(), "", newest)
+				if err != nil {
+					return err
+				}
+				return at.print(out, page.Items, eventTable(page.Items))
+			}
 			all, err := allPages(func(next string) (*api.Page[api.FeedEvent], error) {
 				if next == "" && after > 0 {
 					next = fmt.Sprint(after)
@@ -49,17 +58,24 @@ happens from now on, or after the position --after, as it happens.`,
 			if err != nil {
 				return err
 			}
-			return at.print(out, all, func(w *tabwriter.Writer) {
-				fmt.Fprintln(w, "POSITION\tAT\tDEVICE\tKIND\tDETAIL")
-				for _, e := range all {
-					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Position, when(e.At), plain(e.Device), e.Kind, plain(e.Detail))
-				}
-			})
+			return at.print(out, all, eventTable(all))
 		},
 	}
 	c.Flags().BoolVar(&follow, "follow", false, "print what happens, until interrupted")
 	c.Flags().Int64Var(&after, "after", 0, "begin after this position")
+	c.Flags().IntVar(&newest, "newest", 0, "list this many events, 1 to 1000, newest first")
+	c.MarkFlagsMutuallyExclusive("newest", "after")
+	c.MarkFlagsMutuallyExclusive("newest", "follow")
 	return at.registerOutput(c)
+}
+
+func eventTable(events []api.FeedEvent) func(*tabwriter.Writer) {
+	return func(w *tabwriter.Writer) {
+		fmt.Fprintln(w, "POSITION\tAT\tDEVICE\tKIND\tDETAIL")
+		for _, e := range events {
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Position, when(e.At), plain(e.Device), e.Kind, plain(e.Detail))
+		}
+	}
 }
 
 func printEvent(w io.Writer, e api.FeedEvent, asJSON bool) error {

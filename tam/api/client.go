@@ -157,9 +157,15 @@ func (c *Client) send(ctx context.Context, method, path, mediaType string, body 
 
 // sendIf sends a request with further headers: its condition.
 func (c *Client) sendIf(ctx context.Context, condition map[string]string, method, path, mediaType string, body []byte, out any) error {
+	_, err := c.exchange(ctx, condition, method, path, mediaType, body, out)
+	return err
+}
+
+// exchange is sendIf for those who want the answer's headers too.
+func (c *Client) exchange(ctx context.Context, condition map[string]string, method, path, mediaType string, body []byte, out any) (http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.BaseURL, "/")+path, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("api: %w", err)
+		return nil, fmt.Errorf("api: %w", err)
 	}
 	req.Header.Set("Accept", "application/json, application/problem+json")
 	if mediaType != "" {
@@ -173,24 +179,24 @@ func (c *Client) sendIf(ctx context.Context, condition map[string]string, method
 	}
 	res, err := c.client().Do(req)
 	if err != nil {
-		return fmt.Errorf("api: %w (is the TAM running, and is the URL that of its operator API?)", err)
+		return nil, fmt.Errorf("api: %w (is the TAM running, and is the URL that of its operator API?)", err)
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("api: reading the answer: %w", err)
+		return nil, fmt.Errorf("api: reading the answer: %w", err)
 	case len(data) > maxAnswer:
-		return errors.New("api: the answer is too large")
+		return nil, errors.New("api: the answer is too large")
 	case res.StatusCode < 200 || res.StatusCode > 299:
-		return problemOf(res.StatusCode, data)
+		return nil, problemOf(res.StatusCode, data)
 	case out == nil, res.StatusCode == http.StatusNoContent:
-		return nil
+		return res.Header, nil
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return fmt.Errorf("api: the answer is not that of a TAM's operator API: %w", err)
+		return nil, fmt.Errorf("api: the answer is not that of a TAM's operator API: %w", err)
 	}
-	return nil
+	return res.Header, nil
 }
 
 func problemOf(status int, data []byte) error {

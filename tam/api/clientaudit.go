@@ -58,16 +58,36 @@ func (c *Client) ExportAudit(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// FindDevices lists devices by status and attestation; either may be empty for all.
-func (c *Client) FindDevices(ctx context.Context, status, attestation, after string, limit int) (*Page[Device], error) {
-	q := url.Values{queryLimit: {strconv.Itoa(limit)}}
-	for name, value := range map[string]string{queryStatus: status, queryAttestation: attestation, queryAfter: after} {
+// DeviceQuery chooses devices. Empty fields choose all.
+type DeviceQuery struct {
+	Status, Attestation string
+	// Match is a condition in CEL; pages may then be short, or empty, and still have a Next.
+	Match string
+	// After is Next of the page before; Limit is 1 to 1000, or 0 for as many as the API thinks right.
+	After string
+	Limit int
+}
+
+// ListDevices lists the devices that a query chooses.
+func (c *Client) ListDevices(ctx context.Context, query DeviceQuery) (*Page[Device], error) {
+	q := url.Values{}
+	for name, value := range map[string]string{
+		queryStatus: query.Status, queryAttestation: query.Attestation, queryMatch: query.Match, queryAfter: query.After,
+	} {
 		if value != "" {
 			q.Set(name, value)
 		}
 	}
+	if query.Limit != 0 {
+		q.Set(queryLimit, strconv.Itoa(query.Limit))
+	}
 	var p Page[Device]
 	return &p, c.call(ctx, http.MethodGet, "/v1/devices?"+q.Encode(), nil, &p)
+}
+
+// FindDevices lists devices by status and attestation; either may be empty for all.
+func (c *Client) FindDevices(ctx context.Context, status, attestation, after string, limit int) (*Page[Device], error) {
+	return c.ListDevices(ctx, DeviceQuery{Status: status, Attestation: attestation, After: after, Limit: limit})
 }
 
 // ChangeDeviceAt changes a device's status if its record still has the given revision.

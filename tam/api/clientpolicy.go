@@ -12,12 +12,7 @@ import (
 // MatchingDevices lists devices for which a condition holds. A page may be short, or empty, and still have
 // a Next.
 func (c *Client) MatchingDevices(ctx context.Context, match, after string) (*Page[Device], error) {
-	q := url.Values{queryMatch: {match}}
-	if after != "" {
-		q.Set(queryAfter, after)
-	}
-	var p Page[Device]
-	return &p, c.call(ctx, http.MethodGet, "/v1/devices?"+q.Encode(), nil, &p)
+	return c.ListDevices(ctx, DeviceQuery{Match: match, After: after})
 }
 
 // TEEs lists the devices with an attested UEID, given in hexadecimal.

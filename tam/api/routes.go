@@ -42,6 +42,7 @@ const (
 	queryAttestation = "attestation"
 	queryMatch       = "match"
 	queryUEID        = "ueid"
+	queryOrder       = "order"
 )
 
 // routes is the whole API. The tests go through it, so that none can be forgotten.
@@ -98,7 +99,7 @@ func (c Config) routes() []route {
 		{pattern: "GET /v1/tokens", summary: "Tokens, without their secrets", scopes: auditors, query: pages, out: Page[Token]{}, handle: (*handler).listTokens},
 		{pattern: "POST /v1/tokens/{id}/revoke", summary: "Revoke a token, for good", status: http.StatusNoContent, handle: (*handler).revokeToken},
 
-		{pattern: "GET /v1/events", summary: "What happened with all devices, oldest first", scopes: readers, query: pages, out: Page[FeedEvent]{}, handle: (*handler).listFeed},
+		{pattern: "GET /v1/events", summary: "What happened with all devices, oldest first", scopes: readers, query: []string{queryAfter, queryLimit, queryOrder}, out: Page[FeedEvent]{}, handle: (*handler).listFeed},
 		{pattern: "GET /v1/events/stream", summary: "What happens from now on, or after the event in Last-Event-ID, as it happens", scopes: readers,
 			query: []string{queryAfter}, outMedia: streamMediaType, handle: (*handler).streamFeed},
 		{pattern: "POST /v1/webhooks", summary: "Have events posted to a URL", maxBody: maxJSON, in: NewWebhook{}, out: Webhook{}, status: http.StatusCreated, handle: (*handler).addWebhook},

@@ -42,7 +42,15 @@ func (h *handler) listFeed(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := h.Store.FeedEvents(r.Context(), after, limit+1)
+	find := h.Store.FeedEvents
+	switch order := r.URL.Query().Get(queryOrder); order {
+	case "", "oldest":
+	case "newest":
+		find = h.Store.FeedBefore
+	default:
+		return badRequest("order", fmt.Sprintf("%q is not an order.", order), "Use oldest or newest, for what comes first.")
+	}
+	list, err := find(r.Context(), after, limit+1)
 	if err != nil {
 		return err
 	}
@@ -146,6 +154,16 @@ func (h *handler) mayStill(r *http.Request) error {
 // FeedEvents lists what happened with all devices, oldest first; after is Next of the page before.
 func (c *Client) FeedEvents(ctx context.Context, after string) (*Page[FeedEvent], error) {
 	return list[FeedEvent](ctx, c, "/v1/events", after)
+}
+
+// NewestEvents lists what happened with all devices, newest first; after is Next of the page before.
+func (c *Client) NewestEvents(ctx context.Context, after string, limit int) (*Page[FeedEvent], error) {
+	q := url.Values{queryOrder: {"newest"}, queryLimit: {strconv.Itoa(limit)}}
+	if after != "" {
+		q.Set(queryAfter, after)
+	}
+	var p Page[FeedEvent]
+	return &p, c.call(ctx, http.MethodGet, "/v1/events?"+q.Encode(), nil, &p)
 }
 
 // Follow gives each event that happens to see, from the one after the position `after` on; 0 means from now.

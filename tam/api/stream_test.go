@@ -144,3 +144,31 @@ func TestWebhooks(t *testing.T) {
 	_, err = admin.AddWebhook(t.Context(), NewWebhook{URL: "https://example.com/hook"})
 	wantProblem(t, err, http.StatusConflict, "too-many")
 }
+
+// TestNewestEvents: the same events, from the other end.
+func TestNewestEvents(t *testing.T) {
+	s := newService(t).goesOn()
+	s.device(t.Context())
+	for n := range 4 {
+		s.happens(fmt.Sprint(n))
+	}
+	c := s.client(ScopeAuditor)
+	var seen []string
+	for after := ""; ; {
+		page, err := c.NewestEvents(t.Context(), after, 2)
+		must(t, err)
+		for _, e := range page.Items {
+			seen = append(seen, e.Detail)
+		}
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	if len(seen) != 5 || strings.Join(seen[:4], "") != "3210" {
+		t.Errorf("%q", seen)
+	}
+	var p *Problem
+	if _, err := c.Raw(t.Context(), "GET", "/v1/events?order=sideways", nil); !errors.As(err, &p) || p.Status != http.StatusBadRequest || p.Code != "order" {
+		t.Errorf("%v", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,7 +53,23 @@ func (s *Store) FeedEvents(ctx context.Context, after int64, limit int) ([]tam.F
 	if _, err := s.place(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, `SELECT feed, id, device_id, at, kind, detail FROM events WHERE feed > $1 AND feed > 0 ORDER BY feed LIMIT $2`, after, limit)
+	return s.feed(ctx, `feed > $1 AND feed > 0 ORDER BY feed`, after, limit)
+}
+
+// FeedBefore implements [tam.Feed].
+func (s *Store) FeedBefore(ctx context.Context, before int64, limit int) ([]tam.FeedEvent, error) {
+	// All of those that wait are newer than what has a place.
+	if _, err := s.FeedHead(ctx); err != nil {
+		return nil, err
+	}
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	return s.feed(ctx, `feed < $1 AND feed > 0 ORDER BY feed DESC`, before, limit)
+}
+
+func (s *Store) feed(ctx context.Context, which string, position int64, limit int) ([]tam.FeedEvent, error) {
+	rows, err := s.pool.Query(ctx, `SELECT feed, id, device_id, at, kind, detail FROM events WHERE `+which+` LIMIT $2`, position, limit)
 	return collect(rows, err, func(row pgx.Row) (*tam.FeedEvent, error) {
 		var e tam.FeedEvent
 		var at int64

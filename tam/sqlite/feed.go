@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/go-teep/teep/tam"
@@ -20,7 +21,19 @@ var (
 // FeedEvents implements [tam.Feed]. There is one writer at a time, which numbers the events: their numbers
 // are in the order in which they became visible.
 func (s *Store) FeedEvents(ctx context.Context, after int64, limit int) ([]tam.FeedEvent, error) {
-	rows, err := s.reader.QueryContext(ctx, `SELECT id, device_id, at, kind, detail FROM events WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+	return s.feed(ctx, `id > $1 ORDER BY id`, after, limit)
+}
+
+// FeedBefore implements [tam.Feed].
+func (s *Store) FeedBefore(ctx context.Context, before int64, limit int) ([]tam.FeedEvent, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	return s.feed(ctx, `id < $1 ORDER BY id DESC`, before, limit)
+}
+
+func (s *Store) feed(ctx context.Context, which string, position int64, limit int) ([]tam.FeedEvent, error) {
+	rows, err := s.reader.QueryContext(ctx, `SELECT id, device_id, at, kind, detail FROM events WHERE `+which+` LIMIT $2`, position, limit)
 	if err != nil {
 		return nil, wrap(err)
 	}
