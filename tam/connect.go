@@ -48,6 +48,8 @@ type query struct {
 	profiles []teep.SUITProfile
 	// evidence attests the TAM.
 	evidence *attest.Evidence
+	// plain leaves extensions out.
+	plain bool
 }
 
 func (t *TAM) queryRequest(ctx context.Context, q query) ([]byte, error) {
@@ -83,7 +85,7 @@ func (t *TAM) queryRequest(ctx context.Context, q query) ([]byte, error) {
 		m.FreshnessMechanisms = []teep.FreshnessMechanism{teep.FreshnessNonce, teep.FreshnessTimestamp}
 	}
 	m.DataItems = items
-	if q.attested {
+	if q.attested && !q.plain {
 		var err error
 		if m.Extensions, err = teep.EvidenceFormatsOption(t.wanted); err != nil {
 			return nil, err

@@ -77,6 +77,9 @@ func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error
 		return t.drop(ctx, nil, "invalid", err)
 	}
 	s := &sender{key: opened.Key, alg: opened.Algorithm, device: keys.device, payload: keys.payload, raw: msg}
+	if opened.Multiple {
+		return t.drop(ctx, s, "invalid", errMultiple)
+	}
 	if !s.device.served() {
 		// An operator may have changed that since the record was read.
 		if s.device, _, err = t.devices.refresh(ctx, s.key.Thumbprint()); err != nil {
@@ -116,6 +119,9 @@ func (t *TAM) process(ctx context.Context, s *sender, message teep.Message) (rep
 	}
 	return t.drop(ctx, s, "invalid", fmt.Errorf("a %v is not for a TAM", message.Type()))
 }
+
+// errMultiple says that an agent did not use one of the suites that it can select (TEEP §8.1).
+var errMultiple = errors.New("a COSE_Sign, which is of no cipher suite that a TAM here offers: agents sign with COSE_Sign1")
 
 var errNotServed = errors.New("the operator does not serve this device")
 

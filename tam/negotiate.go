@@ -60,6 +60,13 @@ func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, keyID []byte,
 		}
 		q.profiles = common
 		return q, nil
+	case teep.ErrUnsupportedExtension:
+		// The only one is in requests for attestation, and so is not what an Error with a token answers.
+		if len(t.wanted) == 0 || m.Token != nil {
+			return nil, nil
+		}
+		q.attested, q.plain = true, true
+		return q, nil
 	case teep.ErrUnsupportedMsgVersion:
 		// Version 0 is the only one there is, and it was offered.
 		return nil, nil
@@ -71,8 +78,8 @@ func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, keyID []byte,
 		}
 		return t.attestedQuery(ctx, q, alg, keyID, m.Challenge)
 	}
-	// ERR_UNSUPPORTED_EXTENSION: no extension was used. ERR_BAD_CERTIFICATE,
-	// ERR_CERTIFICATE_EXPIRED: an operator renews. Others: the agent comes again by itself.
+	// ERR_BAD_CERTIFICATE, ERR_CERTIFICATE_EXPIRED: an operator renews. Others: the agent comes again by
+	// itself.
 	return nil, nil
 }
 

@@ -168,3 +168,33 @@ func TestOneSuiteInBothDirections(t *testing.T) {
 		a.expect(tam.Installed{Manifest: manifestID("app"), Sequence: 1})
 	}
 }
+
+// TestRequestWithoutExtension: an agent that stumbles over the TAM's extension is asked without it
+// (TEEP §4.6), and only an Error that can be about a request with the extension has that effect.
+func TestRequestWithoutExtension(t *testing.T) {
+	for name, query := range map[string]tam.Query{"attestation": tam.QueryAttested, "token": tam.QueryToken, "timestamp": tam.QueryTimestamp} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(c *tam.Config) {
+				c.EvidenceFormats = []string{evidenceType}
+				c.Policy.Query, c.Policy.AcceptTimestamps = query, true
+			})
+			a := w.agent(cose.AlgESP256)
+			asked := a.connect()
+			refusal := &teep.Error{Token: asked.Token, Code: teep.ErrUnsupportedExtension, Message: "option 70101"}
+			if query == tam.QueryToken {
+				if reply := a.send(refusal); reply != nil || asked.Extensions != nil {
+					t.Fatalf("the request had %v; the Error about it is answered with %+v", asked.Extensions, reply)
+				}
+				asked = a.send(a.response(a.connect())).(*teep.QueryRequest)
+				refusal.Token = nil
+			}
+			if asked.Extensions == nil {
+				t.Fatal("the TAM uses no extension")
+			}
+			again, ok := a.send(refusal).(*teep.QueryRequest)
+			if !ok || again.Extensions != nil || !again.DataItems.Has(teep.DataAttestation) {
+				t.Fatalf("answered with %+v", again)
+			}
+		})
+	}
+}

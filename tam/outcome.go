@@ -55,11 +55,19 @@ func (t *TAM) agentError(ctx context.Context, s *sender, m *teep.Error) ([]byte,
 			// Nothing failed. The agent wants to know first who sends it Updates.
 			return t.negotiate(ctx, s.alg, s.key.Thumbprint(), m)
 		}
-		if _, err := t.tokens.check(ctx, m.Token, purposeQuery, nil); err != nil {
+		tok, err := t.tokens.check(ctx, m.Token, purposeQuery, nil)
+		if err != nil {
 			return t.drop(ctx, s, "Error without a request of this TAM", err)
 		}
+		err = t.useUp(ctx, s, answered{consume: Consumption{ID: tok.id, Expires: tok.expires}})
+		if errors.Is(err, ErrConsumed) {
+			return t.drop(ctx, s, "replayed", err)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	// An answer to a QueryRequest. Nothing in it is fresh, so nothing of it is stored.
+	// An answer to a QueryRequest. Without a token nothing in it is fresh, so nothing of it is stored.
 	return t.negotiate(ctx, s.alg, s.key.Thumbprint(), m)
 }
 

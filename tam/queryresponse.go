@@ -40,7 +40,7 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 		if protocol := (*teep.ProtocolError)(nil); !errors.As(err, &protocol) {
 			u.ErrorCode, u.ErrorMessage = teep.ErrPermanentError, err.Error()
 		}
-		return t.refuse(ctx, s, u.ErrorCode, u.ErrorMessage, err)
+		return t.refuse(ctx, s, a, u.ErrorCode, u.ErrorMessage, err)
 	}
 	t.logFormats(ctx, s, m)
 	// Two messages of one device may race. The loser looks at the device anew; if what it lost
@@ -157,6 +157,9 @@ func (t *TAM) answer(ctx context.Context, s *sender, m *teep.QueryResponse, a an
 		}
 	}
 	if d == nil || !t.good(d.Attestation.Status) || now.Sub(d.Attestation.At) > t.policy.ReattestAfter {
+		if err := t.useUp(ctx, s, a); err != nil {
+			return nil, err
+		}
 		return t.queryRequest(ctx, query{signers: t.suite(s), attested: true})
 	}
 	if !d.served() { // since the message was opened
@@ -203,7 +206,7 @@ func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse
 	if m.TrustedComponents != nil {
 		reported, err := readTrustedComponents(m.TrustedComponents)
 		if err != nil {
-			return t.refuse(ctx, s, teep.ErrPermanentError, err.Error(), err)
+			return t.refuse(ctx, s, a, teep.ErrPermanentError, err.Error(), err)
 		}
 		var attested []attest.Component
 		if result != nil {
@@ -339,6 +342,11 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 			return nil, err
 		}
 	}
+	if d == nil {
+		if err := t.useUp(ctx, s, a); err != nil {
+			return nil, err
+		}
+	}
 	t.log.LogAttrs(ctx, slog.LevelWarn, "attestation failed", slog.String("agent", DeviceID(s.key.Thumbprint())),
 		slog.String("reason", text), slog.Any("err", cause), slog.Int("healing", len(heal.install)))
 	return t.sign(u, s.alg)
@@ -363,9 +371,28 @@ func (t *TAM) healing(ctx context.Context) (decision, error) {
 	return d, nil
 }
 
+// useUp uses up the token or challenge of a QueryResponse that changes no record: the first answer is
+// the last one, whatever became of it (TEEP §7.1). What a stranger answers is not remembered, for anybody
+// can be one; nor is a payload that is fresh by its timestamp before it is known to be good.
+func (t *TAM) useUp(ctx context.Context, s *sender, a answered) error {
+	if s.device == nil || a.timestamped {
+		return nil
+	}
+	err := t.store.CommitExchange(ctx, Exchange{Consume: &a.consume})
+	if err != nil && !errors.Is(err, ErrConsumed) {
+		return fmt.Errorf("tam: using up a token: %w", err)
+	}
+	return err
+}
+
 // refuse answers a QueryResponse that is authentic and not as it must be with an Update that says
 // so (TEEP §7.1.1). It has no token: nothing is expected back.
-func (t *TAM) refuse(ctx context.Context, s *sender, code teep.ErrorCode, text string, cause error) ([]byte, error) {
+func (t *TAM) refuse(ctx context.Context, s *sender, a answered, code teep.ErrorCode, text string, cause error) ([]byte, error) {
+	if err := t.useUp(ctx, s, a); errors.Is(err, ErrConsumed) {
+		return t.drop(ctx, s, "replayed", err)
+	} else if err != nil {
+		return nil, err
+	}
 	if _, err := t.drop(ctx, s, "QueryResponse refused", cause); err != nil {
 		return nil, err
 	}

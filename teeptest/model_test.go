@@ -298,7 +298,7 @@ func TestFaultsEndInTheDesiredState(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		o := teeptest.Options{
 			Seed:           rapid.Uint64().Draw(rt, "seed"),
-			TAMPolicy:      tam.Policy{Query: rapid.SampledFrom([]tam.Query{tam.QueryAttested, tam.QueryToken}).Draw(rt, "query")},
+			TAMPolicy:      tam.Policy{Query: rapid.SampledFrom([]tam.Query{tam.QueryAttested, tam.QueryToken, tam.QueryTimestamp}).Draw(rt, "query")},
 			AgentAlgorithm: rapid.SampledFrom([]cose.Algorithm{cose.AlgESP256, cose.AlgEd25519}).Draw(rt, "algorithm"),
 		}
 		o.FurtherTAMs = 1
@@ -310,6 +310,8 @@ func TestFaultsEndInTheDesiredState(t *testing.T) {
 		if rapid.Bool().Draw(rt, "timestamps") {
 			o.TAMPolicy.AcceptTimestamps, o.AgentPolicy.Timestamps = true, true
 		}
+		// Requests with neither token nor challenge, after which agents answer without being asked.
+		o.TAMPolicy.AcceptTimestamps = o.TAMPolicy.AcceptTimestamps || o.TAMPolicy.Query == tam.QueryTimestamp
 		w := teeptest.New(inCheck{rt, t}, o)
 		m := &model{t: rt, w: w, d: w.Device, names: []string{"a", "app", "lib", "x"}, components: map[string]*wish{}}
 		for _, name := range m.names {

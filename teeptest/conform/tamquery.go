@@ -3,6 +3,7 @@ package conform
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -182,6 +183,24 @@ func tamMessageChecks() []check[*tamRun] {
 				}
 			}
 			return nil
+		}},
+		check[*tamRun]{"message-multiple", "§8.1", Must, "a QueryResponse that is no COSE_Sign1 of the selected suite is not accepted", func(ctx context.Context, r *tamRun) error {
+			if err := r.answers(ctx); err != nil {
+				return err
+			}
+			m, err := r.question(ctx)
+			if err != nil {
+				return err
+			}
+			payload, err := teep.EncodeUnchecked(m)
+			if err != nil {
+				return err
+			}
+			msg, err := cose.SignMulti(rand.Reader, payload, []cose.Signer{r.signer}, cose.SignOptions{})
+			if err != nil {
+				return err
+			}
+			return r.rejected(ctx, msg, true)
 		}},
 		check[*tamRun]{"message-indefinite", "§4", Must, "options of indefinite length are taken or refused, and the TAM does not fail", func(ctx context.Context, r *tamRun) error {
 			m, err := r.question(ctx)
