@@ -86,9 +86,12 @@ type APIToken struct {
 	// Publisher limits a token of scope publisher to one publisher's uploads; empty: to none
 	// in particular.
 	Publisher string
-	Created   time.Time
-	Expires   time.Time
-	Revoked   time.Time
+	// Owner names the person whose token it is, so that two of their tokens are not taken for two people;
+	// empty where nobody said it.
+	Owner   string `json:",omitempty"`
+	Created time.Time
+	Expires time.Time
+	Revoked time.Time
 }
 
 // manifest is everything published under one Manifest Component ID, and what is said about it.

@@ -123,6 +123,9 @@ func (p Publisher) Describe() string {
 // Describe says what a token allows.
 func (t APIToken) Describe() string {
 	s := fmt.Sprintf("%q with scopes %s until %s", t.Name, strings.Join(t.Scopes, ", "), t.Expires.UTC().Format(time.RFC3339))
+	if t.Owner != "" {
+		s += fmt.Sprintf(", owned by %q", t.Owner)
+	}
 	if t.Publisher != "" {
 		s += fmt.Sprintf(", for uploads of %q only", t.Publisher)
 	}

@@ -34,8 +34,10 @@ type configuration struct {
 		TLS    tlsFiles `yaml:"tls"`
 		// InsecureHTTP lets tokens cross a network in the clear, because something in front
 		// of the TAM ends TLS.
-		InsecureHTTP bool      `yaml:"insecure-plain-http"`
-		Operators    operators `yaml:",inline"`
+		InsecureHTTP bool `yaml:"insecure-plain-http"`
+		// Timeout bounds the work on a request; 0 means 15 seconds.
+		Timeout   time.Duration `yaml:"timeout"`
+		Operators operators     `yaml:",inline"`
 	} `yaml:"api"`
 	Console struct {
 		// TLSInFront says that a proxy in front of api.listen speaks TLS with browsers.
@@ -160,6 +162,8 @@ func (c *configuration) check() error {
 		return fmt.Errorf("%s: teep.path %q is no plain path: write a slash and then letters, digits, and - . _ ~ /, such as /tam", c.path, c.TEEP.Path)
 	case c.Payloads.Path != "" && strings.HasPrefix(c.TEEP.Path+"/", c.Payloads.Path+"/"):
 		return fmt.Errorf("%s: teep.path %q is at payloads.path: choose another for one of them", c.path, c.TEEP.Path)
+	case c.API.Timeout < 0:
+		return fmt.Errorf("%s: api.timeout is negative: leave it out for 15s", c.path)
 	case c.Recording.PerDevice < 0 || c.Recording.PerSecond < 0:
 		return fmt.Errorf("%s: recording: a number is negative: write recording.off: true to record nothing", c.path)
 	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):
@@ -323,4 +327,12 @@ func signers(paths []string) ([]cose.Signer, error) {
 		}
 	}
 	return all, nil
+}
+
+// consoleTimeout leaves the console the time to show what the API says of its own; 0 where that has its default.
+func (c *configuration) consoleTimeout() time.Duration {
+	if c.API.Timeout == 0 {
+		return 0
+	}
+	return c.API.Timeout + 5*time.Second
 }

@@ -156,11 +156,11 @@ func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, blobs *b
 	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, DecryptionKeys: decryption, VerificationKeys: verification,
 		Authenticators: who.authenticators, RolloutApproval: c.Policy.RolloutApproval,
 		Payloads: blobs.payloads, PayloadURI: c.payloadURI(), MaxPayload: c.Payloads.MaxBytes,
-		InsecureWebhooks: c.Webhooks.InsecurePrivate, Ending: ctx.Done(), Logger: log})
+		Timeout: c.API.Timeout, InsecureWebhooks: c.Webhooks.InsecurePrivate, Ending: ctx.Done(), Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	pages, err := console.NewHandler(console.Config{API: operators, Store: store, Base: c.prefix(), TLSInFront: c.Console.TLSInFront, Provider: who.provider, Logger: log})
+	pages, err := console.NewHandler(console.Config{API: operators, Store: store, Base: c.prefix(), Timeout: c.consoleTimeout(), TLSInFront: c.Console.TLSInFront, Provider: who.provider, Logger: log})
 	if err != nil {
 		return nil, err
 	}

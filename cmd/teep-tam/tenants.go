@@ -71,7 +71,7 @@ func (c *configuration) joinService() error {
 	}
 	uri := c.TEEP.URI
 	c.TEEP, c.API.Listen, c.API.TLS, c.API.InsecureHTTP = main.TEEP, main.API.Listen, main.API.TLS, main.API.InsecureHTTP
-	c.Console = main.Console
+	c.Console, c.API.Timeout = main.Console, main.API.Timeout
 	if c.Payloads = main.Payloads; c.Payloads.Path != "" {
 		c.Payloads.Path = c.prefix() + main.Payloads.Path
 		if main.Payloads.URI != "" {

@@ -38,7 +38,7 @@ func tokenCreate() *cobra.Command {
 		Long: `Makes a bearer token for the operator API and prints it. Only its hash is stored: it cannot be shown again.
 
 Scopes: administrator, operator, publisher, auditor. Every token expires.`,
-		Example: `  teep-tam token create --config tam/tam.yaml --name ops --scope administrator
+		Example: `  teep-tam token create --config tam/tam.yaml --name ops --scope administrator --owner ann@example.com
   teep-tam token create --config tam/tam.yaml --name ci --scope publisher --publisher example --lifetime 720h`,
 		Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,6 +66,7 @@ Scopes: administrator, operator, publisher, auditor. Every token expires.`,
 	c.Flags().StringVar(&r.Name, "name", "", "what the token is for")
 	c.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows; may be repeated")
 	c.Flags().StringVar(&publisher, "publisher", "", "limit uploads to those that this publisher signed")
+	c.Flags().StringVar(&r.Owner, "owner", "", "whose token it is, by e-mail address or another name of theirs; needed for approvals by a second person")
 	c.Flags().DurationVar(&r.Lifetime, "lifetime", 90*24*time.Hour, "how long it is good for, at most 8784h")
 	return configFlag(c, &path)
 }

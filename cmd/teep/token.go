@@ -50,6 +50,7 @@ func tokenCreate() *cobra.Command {
 	c.Flags().StringVar(&t.Name, "name", "", "what the token is for")
 	c.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: administrator, operator, publisher or auditor; may be repeated")
 	c.Flags().StringVar(&t.Publisher, "publisher", "", "limit uploads to those that this publisher signed")
+	c.Flags().StringVar(&t.Owner, "owner", "", "whose token it is, by e-mail address or another name of theirs (default: yours); needed for approvals by a second person")
 	c.Flags().DurationVar(&lifetime, "lifetime", 90*24*time.Hour, "how long it is good for, at most 8784h")
 	return require(at.registerOutput(c), "name", "scope")
 }
@@ -68,9 +69,9 @@ func tokenList() *cobra.Command {
 				return err
 			}
 			return at.print(cmd.OutOrStdout(), all, func(w *tabwriter.Writer) {
-				fmt.Fprintln(w, "ID\tNAME\tSCOPES\tEXPIRES\tSTATE")
+				fmt.Fprintln(w, "ID\tNAME\tOWNER\tSCOPES\tEXPIRES\tSTATE")
 				for _, t := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, plain(t.Name), strings.Join(t.Scopes, ", "), when(t.Expires),
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, plain(t.Name), plain(t.Owner), strings.Join(t.Scopes, ", "), when(t.Expires),
 						choose(t.Revoked == nil, "good", "revoked"))
 				}
 			})

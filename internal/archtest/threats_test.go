@@ -16,7 +16,7 @@ func TestThreatsTableIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	number := regexp.MustCompile(`^(9\.[0-9]|TEEP|EVIDENCE)-[0-9]+$`)
+	number := regexp.MustCompile(`^(9\.[0-9]|TEEP|EVIDENCE|TAM)-[0-9]+$`)
 	seen := map[string]bool{}
 	for i, line := range strings.Split(string(data), "\n") {
 		cells := strings.Split(line, "|")
@@ -47,7 +47,7 @@ func TestThreatsTableIsTrue(t *testing.T) {
 			}
 		}
 	}
-	for _, section := range []string{"9.1", "9.2", "9.3", "9.4", "9.5", "9.6", "9.7", "9.8", "9.9", "TEEP", "EVIDENCE"} {
+	for _, section := range []string{"9.1", "9.2", "9.3", "9.4", "9.5", "9.6", "9.7", "9.8", "9.9", "TEEP", "EVIDENCE", "TAM"} {
 		if !seen[section+"-1"] {
 			t.Errorf("%s: nothing of section %s", threatsTable, section)
 		}

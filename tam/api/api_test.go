@@ -83,7 +83,7 @@ func newService(t *testing.T) *service {
 		Distribution:   &tam.Distribution{Signer: distributor, Prefix: suit.NewComponentID("keys")},
 	})
 	must(t, err)
-	s.config = Config{TAM: core, Store: store, Clock: clock, Logger: logger, MaxEnvelope: 4096, Ending: over(),
+	s.config = Config{TAM: core, Store: store, Clock: clock, Logger: logger, MaxEnvelope: 4096, Timeout: time.Minute, Ending: over(),
 		Payloads: payloads, PayloadURI: payloadURI, MaxPayload: 1 << 20}
 	handler, err := NewHandler(s.config)
 	must(t, err)
@@ -113,7 +113,7 @@ func (s *service) goesOn() *service {
 func (s *service) token(scopes ...Scope) string {
 	s.t.Helper()
 	secret, _, err := IssueToken(s.t.Context(), s.config.Store,
-		TokenRequest{Name: "test", Scopes: scopes, Lifetime: time.Hour}, s.now, rand.Reader)
+		TokenRequest{Name: "test", Owner: "test@example.com", Scopes: scopes, Lifetime: time.Hour}, s.now, rand.Reader)
 	must(s.t, err)
 	return secret
 }

@@ -53,12 +53,12 @@ func (h *handler) exportAudit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if _, err := h.Store.AuditHead(r.Context()); err != nil {
+	if _, err := (steppedLog{h}).AuditHead(r.Context()); err != nil {
 		return err // while the answer can still say so
 	}
 	w.Header().Set("Content-Type", auditMediaType)
 	w.Header().Set("Content-Disposition", `attachment; filename="audit.jsonl"`)
-	if err := audit.Export(r.Context(), h.Store, seq, w); err != nil {
+	if err := audit.Export(r.Context(), steppedLog{h}, seq, w); err != nil {
 		h.Logger.ErrorContext(r.Context(), "export of the audit log broke off", "err", err)
 		// The status is sent: cutting the connection is the one way left to say that this is not all.
 		panic(http.ErrAbortHandler)

@@ -17,8 +17,10 @@ type Caller struct {
 	// [Authenticator] is sure of.
 	ID string
 	// Name is for people.
-	Name   string
-	Scopes []Scope
+	Name string
+	// Subjects name the person behind the credentials ([policy.Person]); empty: nobody knows.
+	Subjects []string
+	Scopes   []Scope
 	// Publisher limits uploads to those that this publisher signed; "" for no limit.
 	Publisher string
 	// Expires is when what they proved it with ends.
@@ -54,6 +56,9 @@ func WithCaller(ctx context.Context, c *Caller) context.Context {
 
 func tokenCaller(t *tam.APIToken) *Caller {
 	c := &Caller{ID: t.ID, Name: t.Name, Publisher: t.Publisher, Expires: t.Expires}
+	if t.Owner != "" {
+		c.Subjects = []string{t.Owner}
+	}
 	for _, s := range t.Scopes {
 		c.Scopes = append(c.Scopes, Scope(s))
 	}
@@ -88,6 +93,13 @@ func (h *handler) authenticate(r *http.Request) (*Caller, error) {
 		}
 	}
 	return nil, noToken()
+}
+
+// authenticateSoon is authenticate with an end.
+func (h *handler) authenticateSoon(r *http.Request) (*Caller, error) {
+	ctx, cancel := h.step(r.Context())
+	defer cancel()
+	return h.authenticate(r.WithContext(ctx))
 }
 
 // actor is the caller in the audit log.

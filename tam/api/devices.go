@@ -60,8 +60,14 @@ func (h *handler) addToken(w http.ResponseWriter, r *http.Request) error {
 	if err := printable("name", body.Name); err != nil {
 		return err
 	}
+	if err := printable("owner", body.Owner); err != nil {
+		return err
+	}
+	if by := caller(r.Context()); body.Owner == "" && len(by.Subjects) > 0 {
+		body.Owner = by.Subjects[0] // who makes a token and does not say for whom has one more
+	}
 	secret, t, err := IssueToken(r.Context(), h.Store, TokenRequest{
-		Name: body.Name, Scopes: body.Scopes, Publisher: body.Publisher, Lifetime: time.Duration(body.Lifetime),
+		Name: body.Name, Scopes: body.Scopes, Publisher: body.Publisher, Owner: body.Owner, Lifetime: time.Duration(body.Lifetime),
 	}, h.Clock(), rand.Reader)
 	if errors.Is(err, ErrToken) {
 		return &Problem{Status: http.StatusUnprocessableEntity, Code: "token-request", Detail: err.Error()}
@@ -69,7 +75,7 @@ func (h *handler) addToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	h.log(r, "token made", "id", t.ID, "name", t.Name, "scopes", t.Scopes)
+	h.log(r, "token made", "id", t.ID, "name", t.Name, "owner", t.Owner, "scopes", t.Scopes)
 	view := viewToken(t)
 	view.Secret = secret
 	return writeJSON(w, http.StatusCreated, view)

@@ -35,6 +35,9 @@ type Config struct {
 	Payloads   tam.Payloads
 	PayloadURI string
 	MaxPayload int64
+	// Timeout bounds the work on a request, or on each step of one that goes on for long (streams, the
+	// export of the audit log, uploads of payloads): a store that hangs is answered with 503. 0 means 15 seconds.
+	Timeout time.Duration
 	// Clock defaults to time.Now, Logger to slog.Default().
 	Clock  func() time.Time
 	Logger *slog.Logger
@@ -78,6 +81,9 @@ func NewHandler(c Config) (http.Handler, error) {
 	}
 	if c.MaxPayload == 0 {
 		c.MaxPayload = defaultMaxPayload
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -145,6 +151,11 @@ const viaConsole = "console"
 // serve wraps a route with authorization, body limit and error answers.
 func (h *handler) serve(r route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !r.long {
+			bounded, end := h.bounded(req)
+			defer end()
+			req = bounded
+		}
 		if err := h.authorized(w, req, r); err != nil {
 			h.fail(w, req, err)
 		}
@@ -153,7 +164,7 @@ func (h *handler) serve(r route) http.Handler {
 
 func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) error {
 	if !r.public {
-		c, err := h.authenticate(req)
+		c, err := h.authenticateSoon(req)
 		if err != nil {
 			return err
 		}

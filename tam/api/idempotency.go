@@ -103,8 +103,10 @@ func (h *handler) answerOnce(w http.ResponseWriter, r *http.Request, id []byte, 
 	if err := next(rec, r); err != nil {
 		h.fail(rec, r, err)
 	}
+	ctx, cancel := h.afterwards(r.Context())
+	defer cancel()
 	if rec.status >= 500 {
-		if err := h.Store.ReleaseRequest(r.Context(), id); err != nil {
+		if err := h.Store.ReleaseRequest(ctx, id); err != nil {
 			// The answer is sent: repeating says “under way, or broke off”.
 			h.Logger.ErrorContext(r.Context(), "request could not be released", "err", err)
 		}
@@ -112,7 +114,7 @@ func (h *handler) answerOnce(w http.ResponseWriter, r *http.Request, id []byte, 
 	}
 	sealed, err := h.seal(r, id, remembered{rec.status, w.Header().Get("Content-Type"), rec.body.Bytes()})
 	if err == nil {
-		err = h.Store.CompleteRequest(r.Context(), id, sealed)
+		err = h.Store.CompleteRequest(ctx, id, sealed)
 	}
 	if err != nil {
 		// The change is made and the answer is sent: repeating says “under way, or broke off”.

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func (s *service) policyPath(pattern, path, auth string) (string, string) {
 	case strings.HasSuffix(pattern, "/replace"):
 		path = "/v1/devices/dev01/replace"
 	case strings.HasSuffix(pattern, "/approve"):
-		secret, _, err := IssueToken(s.t.Context(), s.config.Store, TokenRequest{Name: "second", Scopes: []Scope{ScopeOperator}, Lifetime: time.Hour}, s.now, bytes.NewReader(bytes.Repeat([]byte("z"), 40)))
+		secret, _, err := IssueToken(s.t.Context(), s.config.Store, TokenRequest{Name: "second", Owner: "second@example.com", Scopes: []Scope{ScopeOperator}, Lifetime: time.Hour}, s.now, bytes.NewReader(bytes.Repeat([]byte("z"), 40)))
 		must(s.t, err)
 		auth = "Bearer " + secret
 	case strings.HasSuffix(pattern, "/advance"):
@@ -257,7 +258,12 @@ func TestRolloutNeedsASecondPerson(t *testing.T) {
 	handler, err := NewHandler(s.config)
 	must(t, err)
 	s.server.Config.Handler = handler
-	one, ctx := s.client(ScopeOperator), t.Context()
+	person := func(name, owner string) *Client {
+		secret, _, err := IssueToken(t.Context(), s.config.Store, TokenRequest{Name: name, Owner: owner, Scopes: []Scope{ScopeOperator}, Lifetime: time.Hour}, s.now, rand.Reader)
+		must(t, err)
+		return &Client{BaseURL: s.server.URL, HTTP: s.server.Client(), Token: secret}
+	}
+	one, ctx := person("test", "ann@example.com"), t.Context()
 	r, err := one.CreateRollout(ctx, NewRollout{Name: "r", Manifest: appManifest, Sequence: 2, Stages: []policy.Stage{{Percent: 100}}})
 	must(t, err)
 	if r.State != policy.StateProposed {
@@ -268,11 +274,15 @@ func TestRolloutNeedsASecondPerson(t *testing.T) {
 	// Another token of the same name is the same person, as far as anybody can see.
 	_, err = s.client(ScopeOperator).ActOnRollout(ctx, "r", policy.ActionApprove, "")
 	refused(t, err, http.StatusForbidden, "same-person")
+	_, err = person("another", "Ann@example.com").ActOnRollout(ctx, "r", policy.ActionApprove, "")
+	refused(t, err, http.StatusForbidden, "same-person")
+	_, err = person("nobody's", "").ActOnRollout(ctx, "r", policy.ActionApprove, "")
+	refused(t, err, http.StatusForbidden, "unknown-person")
 	must(t, s.core().AdvanceRollouts(ctx))
 	if r, err = one.Rollout(ctx, "r"); err != nil || r.State != policy.StateProposed {
 		t.Fatalf("it began without approval: %+v, %v", r, err)
 	}
-	two := &Client{BaseURL: s.server.URL, HTTP: s.server.Client(), Token: s.named("second", ScopeOperator)}
+	two := person("second", "bob@example.com")
 	r, err = two.ActOnRollout(ctx, "r", policy.ActionApprove, "")
 	must(t, err)
 	if r.Approver != "second" {
@@ -288,13 +298,6 @@ func TestRolloutNeedsASecondPerson(t *testing.T) {
 	refused(t, err, http.StatusConflict, "exists")
 	_, err = one.CreateRollout(ctx, NewRollout{Name: "r2", Manifest: appManifest, Sequence: 2, Stages: []policy.Stage{{Percent: 100}}})
 	refused(t, err, http.StatusUnprocessableEntity, "policy") // one is under way for this version
-}
-
-func (s *service) named(name string, scope Scope) string {
-	s.t.Helper()
-	secret, _, err := IssueToken(s.t.Context(), s.config.Store, TokenRequest{Name: name, Scopes: []Scope{scope}, Lifetime: time.Hour}, s.now, strings.NewReader(strings.Repeat(name, 40)))
-	must(s.t, err)
-	return secret
 }
 
 // TestDomains: a domain is of one publisher, and no manifest is in two.
@@ -319,4 +322,30 @@ func TestDomains(t *testing.T) {
 	}
 	must(t, s.put("/v1/groups/g", policy.Group{Match: "true", Components: []policy.Component{{Domain: "d", Mode: tam.ModeRequired}}}))
 	refused(t, s.client(ScopeOperator).call(t.Context(), http.MethodDelete, "/v1/domains/d", nil, nil), http.StatusUnprocessableEntity, "policy")
+}
+
+// TestTokensHaveOwners: who makes a token without saying for whom has one more, and not a second person.
+func TestTokensHaveOwners(t *testing.T) {
+	s := newService(t)
+	ctx := t.Context()
+	secret, _, err := IssueToken(ctx, s.config.Store, TokenRequest{Name: "root", Owner: "ann@example.com", Scopes: []Scope{ScopeAdministrator}, Lifetime: time.Hour}, s.now, rand.Reader)
+	must(t, err)
+	ann := &Client{BaseURL: s.server.URL, HTTP: s.server.Client(), Token: secret}
+	for owner, want := range map[string]string{"": "ann@example.com", "bob@example.com": "bob@example.com"} {
+		made, err := ann.AddToken(ctx, NewToken{Name: "new", Owner: owner, Scopes: []Scope{ScopeOperator}, Lifetime: Duration(time.Hour)})
+		must(t, err)
+		if made.Owner != want {
+			t.Errorf("a token for %q is owned by %q", owner, made.Owner)
+		}
+	}
+	for _, owner := range []string{"a\nb", " ann@example.com", strings.Repeat("a", 257)} {
+		if _, err := ann.AddToken(ctx, NewToken{Name: "new", Owner: owner, Scopes: []Scope{ScopeOperator}, Lifetime: Duration(time.Hour)}); err == nil {
+			t.Errorf("a token for %q was made", owner)
+		}
+	}
+	list, err := s.config.Store.AuditEntries(ctx, 0, 100)
+	must(t, err)
+	if last := list[len(list)-1]; !strings.Contains(last.Detail, `owned by "`) {
+		t.Errorf("the audit log does not say whose it is: %q", last.Detail)
+	}
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,6 +64,7 @@ var known = []struct {
 	{policy.ErrInvalid, http.StatusUnprocessableEntity, "policy"},
 	{policy.ErrState, http.StatusConflict, "rollout-state"},
 	{policy.ErrSamePerson, http.StatusForbidden, "same-person"},
+	{policy.ErrUnknownPerson, http.StatusForbidden, "unknown-person"},
 	{tam.ErrReplacement, http.StatusUnprocessableEntity, "replacement"},
 	{tam.ErrUnknownSigner, http.StatusUnprocessableEntity, "unknown-signer"},
 	{tam.ErrTampered, http.StatusUnprocessableEntity, "tampered"},
@@ -112,7 +112,7 @@ func (h *handler) problem(r *http.Request, err error) *Problem {
 		}
 	}
 	h.Logger.ErrorContext(r.Context(), "operator API failed", "method", r.Method, "path", r.URL.Path, "err", err)
-	if tam.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded) {
+	if tam.IsUnavailable(err) || tookTooLong(r.Context(), err) {
 		return &Problem{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: "The TAM's store does not answer.",
 			Next: "Try again; nobody has to restart the TAM. If it stays so, see its log."}
 	}

@@ -157,6 +157,6 @@ func (h *handler) expectation(r *http.Request, kind tam.RecordKind) (int64, erro
 
 // personOf is who makes the request, as the audit log knows them.
 func personOf(r *http.Request) policy.Person {
-	a := audit.ActorOf(r.Context())
-	return policy.Person{ID: a.ID, Name: a.Name}
+	a, c := audit.ActorOf(r.Context()), caller(r.Context())
+	return policy.Person{ID: a.ID, Name: a.Name, Subjects: c.Subjects}
 }

@@ -24,6 +24,8 @@ type route struct {
 	// streamed bodies do not fit into memory: there is no idempotency key for them, and doing it again
 	// changes nothing.
 	streamed bool
+	// long is for what may go on for longer than any work should; it bounds its own steps.
+	long bool
 	// status is that of success; 0 means 200.
 	status int
 	// query names the query parameters.
@@ -61,7 +63,7 @@ func (c Config) routes() []route {
 		{pattern: "POST /v1/components", summary: "Publish a SUIT envelope", scopes: []Scope{ScopePublisher}, maxBody: c.MaxEnvelope,
 			inMedia: EnvelopeMediaType, out: Version{}, status: http.StatusCreated, handle: (*handler).publish},
 		{pattern: "POST /v1/payloads", summary: "Upload a payload that lies beside its envelope", scopes: []Scope{ScopePublisher}, maxBody: c.MaxPayload,
-			inMedia: payloadMediaType, streamed: true, out: StoredPayload{}, status: http.StatusCreated, handle: (*handler).uploadPayload},
+			inMedia: payloadMediaType, streamed: true, long: true, out: StoredPayload{}, status: http.StatusCreated, handle: (*handler).uploadPayload},
 		{pattern: "GET /v1/components", summary: "Published versions", scopes: everyone, query: pages, out: Page[Version]{}, handle: (*handler).listVersions},
 		{pattern: "POST /v1/components/{manifest}/{sequence}/withdraw", summary: "Withdraw a version, for good", scopes: operators, maxBody: maxJSON,
 			in: Withdrawal{}, status: http.StatusNoContent, handle: (*handler).withdraw},
@@ -101,7 +103,7 @@ func (c Config) routes() []route {
 
 		{pattern: "GET /v1/events", summary: "What happened with all devices, oldest first", scopes: readers, query: []string{queryAfter, queryLimit, queryOrder}, out: Page[FeedEvent]{}, handle: (*handler).listFeed},
 		{pattern: "GET /v1/events/stream", summary: "What happens from now on, or after the event in Last-Event-ID, as it happens", scopes: readers,
-			query: []string{queryAfter}, outMedia: streamMediaType, handle: (*handler).streamFeed},
+			query: []string{queryAfter}, outMedia: streamMediaType, long: true, handle: (*handler).streamFeed},
 		{pattern: "POST /v1/webhooks", summary: "Have events posted to a URL", maxBody: maxJSON, in: NewWebhook{}, out: Webhook{}, status: http.StatusCreated, handle: (*handler).addWebhook},
 		{pattern: "GET /v1/webhooks", summary: "Webhooks, without their secrets", scopes: auditors, query: pages, out: Page[Webhook]{}, handle: (*handler).listWebhooks},
 		{pattern: "DELETE /v1/webhooks/{id}", summary: "Post events to a URL no longer", status: http.StatusNoContent, handle: (*handler).deleteWebhook},
@@ -109,7 +111,7 @@ func (c Config) routes() []route {
 		{pattern: "GET /v1/audit", summary: "Who changed what, oldest first", scopes: auditors, query: pages, out: Page[audit.Entry]{}, handle: (*handler).listAudit},
 		{pattern: "GET /v1/audit/head", summary: "The end of the audit log, to keep elsewhere", scopes: auditors, out: audit.Head{}, handle: (*handler).auditHead},
 		{pattern: "GET /v1/audit/export", summary: "The audit log, one entry a line, for teep audit verify", scopes: auditors, query: []string{queryAfter},
-			outMedia: auditMediaType, handle: (*handler).exportAudit},
+			outMedia: auditMediaType, long: true, handle: (*handler).exportAudit},
 	}, c.policyRoutes()...)
 }
 

@@ -72,7 +72,9 @@ func (h *handler) streamFeed(w http.ResponseWriter, r *http.Request) error {
 	}
 	after, err := position(from)
 	if err == nil && from == "" {
-		after, err = h.Store.FeedHead(r.Context())
+		ctx, cancel := h.step(r.Context())
+		defer cancel()
+		after, err = h.Store.FeedHead(ctx)
 	}
 	if err != nil {
 		return err
@@ -109,7 +111,7 @@ func (h *handler) follow(r *http.Request, s *stream) {
 	tick := time.NewTicker(streamInterval)
 	defer tick.Stop()
 	for {
-		list, err := h.Store.FeedEvents(r.Context(), s.after, streamPage)
+		list, err := h.nextEvents(r.Context(), s.after)
 		if err != nil && r.Context().Err() == nil {
 			h.Logger.WarnContext(r.Context(), "stream of events waits", "err", err)
 		}
@@ -136,12 +138,18 @@ func (h *handler) follow(r *http.Request, s *stream) {
 	}
 }
 
+func (h *handler) nextEvents(ctx context.Context, after int64) ([]tam.FeedEvent, error) {
+	ctx, cancel := h.step(ctx)
+	defer cancel()
+	return h.Store.FeedEvents(ctx, after, streamPage)
+}
+
 // mayStill finds out again who reads: a token may be revoked meanwhile.
 func (h *handler) mayStill(r *http.Request) error {
 	c := caller(r.Context())
 	if r.Header.Get("Authorization") != "" || r.TLS != nil {
 		var err error
-		if c, err = h.authenticate(r.WithContext(WithCaller(r.Context(), nil))); err != nil {
+		if c, err = h.authenticateSoon(r.WithContext(WithCaller(r.Context(), nil))); err != nil {
 			return err
 		}
 	}

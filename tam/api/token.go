@@ -30,6 +30,9 @@ type TokenRequest struct {
 	Scopes []Scope
 	// Publisher limits uploads to those that this publisher signed; "" for no limit.
 	Publisher string
+	// Owner names the person whose token it is, as others of theirs are named: the e-mail address at the
+	// identity provider, where there is one. Without it the token cannot take part in an approval.
+	Owner string
 	// Lifetime is at most 366 days.
 	Lifetime time.Duration
 }
@@ -45,7 +48,7 @@ func IssueToken(ctx context.Context, s tam.APITokens, r TokenRequest, now time.T
 	}
 	secret = tokenPrefix + base64.RawURLEncoding.EncodeToString(random[:32])
 	t = &tam.APIToken{
-		ID: hex.EncodeToString(random[32:]), Name: r.Name, Hash: hashToken(secret), Publisher: r.Publisher,
+		ID: hex.EncodeToString(random[32:]), Name: r.Name, Hash: hashToken(secret), Publisher: r.Publisher, Owner: r.Owner,
 		Created: now.UTC(), Expires: now.Add(r.Lifetime).UTC(),
 	}
 	for _, scope := range r.Scopes {
@@ -64,6 +67,8 @@ func (r TokenRequest) check() error {
 	switch {
 	case r.Name == "" || len(r.Name) > 128:
 		return fmt.Errorf("%w: give it a name of 1 to 128 bytes that says what it is for", ErrToken)
+	case len(r.Owner) > 256 || strings.TrimSpace(r.Owner) != r.Owner:
+		return fmt.Errorf("%w: an owner has at most 256 bytes, and no space around it", ErrToken)
 	case len(r.Scopes) == 0:
 		return fmt.Errorf("%w: give at least one scope of %v", ErrToken, Scopes())
 	case r.Lifetime <= 0 || r.Lifetime > maxTokenLifetime:

@@ -241,30 +241,35 @@ type NewPublisher struct {
 
 // Token describes a token of this API, without its secret.
 type Token struct {
-	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	Scopes    []string   `json:"scopes"`
-	Publisher string     `json:"publisher,omitempty"`
-	Created   time.Time  `json:"created"`
-	Expires   time.Time  `json:"expires"`
-	Revoked   *time.Time `json:"revoked,omitempty"`
+	ID        string   `json:"id"`
+	Name      string   `json:"name"`
+	Scopes    []string `json:"scopes"`
+	Publisher string   `json:"publisher,omitempty"`
+	// Owner is the person whose token it is.
+	Owner   string     `json:"owner,omitempty"`
+	Created time.Time  `json:"created"`
+	Expires time.Time  `json:"expires"`
+	Revoked *time.Time `json:"revoked,omitempty"`
 	// Secret is the token itself, in the answer to its making only.
 	Secret string `json:"secret,omitempty"`
 }
 
 func viewToken(t *tam.APIToken) Token {
 	return Token{
-		ID: t.ID, Name: t.Name, Scopes: t.Scopes, Publisher: t.Publisher,
+		ID: t.ID, Name: t.Name, Scopes: t.Scopes, Publisher: t.Publisher, Owner: t.Owner,
 		Created: t.Created, Expires: t.Expires, Revoked: timePointer(t.Revoked),
 	}
 }
 
 // NewToken describes a token to make.
 type NewToken struct {
-	Name      string   `json:"name"`
-	Scopes    []Scope  `json:"scopes"`
-	Publisher string   `json:"publisher,omitempty"`
-	Lifetime  Duration `json:"lifetime"`
+	Name      string  `json:"name"`
+	Scopes    []Scope `json:"scopes"`
+	Publisher string  `json:"publisher,omitempty"`
+	// Owner is the person whose token it is; without one, that of the token that makes it, or the person
+	// who does.
+	Owner    string   `json:"owner,omitempty"`
+	Lifetime Duration `json:"lifetime"`
 }
 
 // Duration is a time.Duration written as "24h".

@@ -13,6 +13,7 @@
 package console
 
 import (
+	"context"
 	"crypto/rand"
 	"embed"
 	"errors"
@@ -58,6 +59,8 @@ type Config struct {
 	TLSInFront bool
 	// Provider lets people log in with their organization's identity provider; nil: with tokens only.
 	Provider *identity.Provider
+	// Timeout bounds the work on a page, that of the API included; 0 means 20 seconds.
+	Timeout time.Duration
 	// Clock defaults to time.Now, Rand to crypto/rand, Logger to slog.Default().
 	Clock  func() time.Time
 	Rand   io.Reader
@@ -70,13 +73,22 @@ type console struct {
 	pages map[string]*template.Template
 }
 
-// maxForm bounds a form in bytes.
-const maxForm = 64 << 10
+const (
+	// maxForm bounds a form in bytes.
+	maxForm = 64 << 10
+	// defaultTimeout is longer than that of the API, whose answer says more.
+	defaultTimeout = 20 * time.Second
+	// retryAfter is after how many seconds a page is worth another try that cannot be made now.
+	retryAfter = "5"
+)
 
 // NewHandler makes the console's handler, for paths below [Prefix].
 func NewHandler(c Config) (http.Handler, error) {
 	if c.API == nil || c.Store == nil {
 		return nil, errors.New("console: Config.API and Config.Store are required")
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -108,7 +120,16 @@ func NewHandler(c Config) (http.Handler, error) {
 		mux.Handle(r.pattern, s.serve(r))
 	}
 	// A request from another site never has a person's intention behind it.
-	return headers(http.NewCrossOriginProtection().Handler(below(c.Base, mux))), nil
+	return headers(http.NewCrossOriginProtection().Handler(below(c.Base, s.bounded(mux)))), nil
+}
+
+// bounded gives the work on each page an end, whatever hangs behind it.
+func (s *console) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // headers limits what a browser does with any answer.
@@ -197,6 +218,12 @@ func (s *console) fail(v *visit, err error) {
 	if !errors.As(err, &p) {
 		s.Logger.ErrorContext(v.r.Context(), "console failed", "path", v.r.URL.Path, "err", err)
 		p = &api.Problem{Status: http.StatusServiceUnavailable, Detail: "The TAM could not do this.", Next: "Try again; if it stays so, see the TAM's log."}
+		if tam.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded) {
+			p.Detail, p.Next = "The TAM's store does not answer.", "Try again; nobody has to restart the TAM. If it stays so, see its log."
+		}
+	}
+	if p.Status == http.StatusServiceUnavailable {
+		v.w.Header().Set("Retry-After", retryAfter)
 	}
 	s.render(v, p.Status, "problem", "Not done", p)
 }

@@ -135,6 +135,7 @@ func (a *Certificates) Authenticate(r *http.Request) (*api.Caller, error) {
 			Next: "Ask the TAM's administrator for a role."}
 	}
 	sum := sha256.Sum256(leaf.Raw)
+	c.Subjects = names
 	c.ID, c.Name, c.Expires = "certificate:"+hex.EncodeToString(sum[:16]), names[0], leaf.NotAfter
 	return c, nil
 }

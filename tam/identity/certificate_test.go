@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -140,7 +141,7 @@ func TestClientCertificates(t *testing.T) {
 	ask := served(t, a)
 	c, err := ask(ca.client(nil))
 	must(t, err)
-	if c.Name != "ci" || c.Publisher != "acme" || len(c.Scopes) != 1 || c.Scopes[0] != api.ScopePublisher {
+	if c.Name != "ci" || !slices.Equal(c.Subjects, []string{"ci"}) || c.Publisher != "acme" || len(c.Scopes) != 1 || c.Scopes[0] != api.ScopePublisher {
 		t.Fatalf("caller %+v", c)
 	}
 	c, err = ask(ca.client(func(c *x509.Certificate) {

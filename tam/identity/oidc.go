@@ -190,6 +190,7 @@ func (p *Provider) caller(ctx context.Context, v *oidc.IDTokenVerifier, raw, non
 		return nil, &api.Problem{Status: http.StatusForbidden, Code: "no-role", Detail: "The identity provider knows you, and you have no role here.",
 			Next: "Ask the TAM's administrator for one."}
 	}
+	c.Subjects = subjects(claims, token.Issuer+"#"+token.Subject)
 	c.ID, c.Name, c.Expires = "oidc:"+token.Issuer+"#"+token.Subject, personName(claims, token.Subject), token.Expiry
 	return c, nil
 }
@@ -234,6 +235,16 @@ func personName(claims map[string]any, otherwise string) string {
 		}
 	}
 	return otherwise
+}
+
+// subjects name the person for comparison with what names the owners of tokens and of certificates: the
+// e-mail address, where the provider verified it, is what organizations have for that.
+func subjects(claims map[string]any, account string) []string {
+	address, _ := claims["email"].(string)
+	if verified, _ := claims["email_verified"].(bool); verified && address != "" && len(address) <= 256 {
+		return []string{address, account}
+	}
+	return []string{account}
 }
 
 // Login is one attempt of a person to log in, which the browser keeps, encrypted, until it comes back.

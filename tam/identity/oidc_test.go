@@ -71,7 +71,7 @@ func TestBearerTokens(t *testing.T) {
 	s := newSetting(t)
 	c, err := s.bearer(s.issuer.Sign(t, s.issuer.Token("teep-tam")))
 	must(t, err)
-	if c.ID != "oidc:"+s.issuer.Issuer+"#alice" || c.Name != "alice@example" || !slices.Equal(c.Scopes, []api.Scope{api.ScopeOperator}) {
+	if c.ID != "oidc:"+s.issuer.Issuer+"#alice" || c.Subjects[len(c.Subjects)-1] != s.issuer.Issuer+"#alice" || c.Name != "alice@example" || !slices.Equal(c.Scopes, []api.Scope{api.ScopeOperator}) {
 		t.Fatalf("caller %+v", c)
 	}
 	if c, err := s.provider.Authenticate(httptest.NewRequest("GET", "/", nil)); c != nil || err != nil {
@@ -284,6 +284,25 @@ func TestProviderConfig(t *testing.T) {
 		change(&c)
 		if _, err := NewProvider(c); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestSubjects: the e-mail address, which also names owners of tokens, counts where the provider verified it.
+func TestSubjects(t *testing.T) {
+	for name, c := range map[string]struct {
+		claims map[string]any
+		want   []string
+	}{
+		"verified":      {map[string]any{"email": "ann@example.com", "email_verified": true}, []string{"ann@example.com", "i#1"}},
+		"not verified":  {map[string]any{"email": "ann@example.com", "email_verified": false}, []string{"i#1"}},
+		"says nothing":  {map[string]any{"email": "ann@example.com"}, []string{"i#1"}},
+		"verified text": {map[string]any{"email": "ann@example.com", "email_verified": "true"}, []string{"i#1"}},
+		"too long":      {map[string]any{"email": strings.Repeat("a", 257), "email_verified": true}, []string{"i#1"}},
+		"no address":    {map[string]any{"email_verified": true}, []string{"i#1"}},
+	} {
+		if got := subjects(c.claims, "i#1"); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }

@@ -26,13 +26,8 @@ func Actions() []Action {
 	return []Action{ActionApprove, ActionPause, ActionResume, ActionAdvance, ActionAbort}
 }
 
-// Errors of [Rollout.Act].
-var (
-	// ErrState says that the rollout's state does not allow the action.
-	ErrState = errors.New("policy: the rollout's state does not allow this")
-	// ErrSamePerson says that who proposed a rollout cannot approve it.
-	ErrSamePerson = errors.New("policy: a rollout is approved by another person than proposed it")
-)
+// ErrState says that the rollout's state does not allow the action.
+var ErrState = errors.New("policy: the rollout's state does not allow this")
 
 // Begin gives a new rollout its first state.
 func (r Rollout) Begin(by Person, now time.Time) Rollout {
@@ -63,8 +58,8 @@ func (r Rollout) Act(a Action, by Person, reason string, now time.Time) (Rollout
 		if r.State != StateProposed {
 			return refuse("proposed")
 		}
-		if by.ID == r.Creator.ID || by.Name == r.Creator.Name {
-			return r, fmt.Errorf("%w: ask somebody else than %s", ErrSamePerson, r.Creator.Name)
+		if err := by.secondTo(r.Creator); err != nil {
+			return r, err
 		}
 		r.State, r.Approver = StateScheduled, by
 	case ActionPause:

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 )
 
 var (
-	ann = policy.Person{ID: "1", Name: "Ann"}
-	bob = policy.Person{ID: "2", Name: "Bob"}
+	ann = policy.Person{ID: "1", Name: "Ann", Subjects: []string{"ann@example.com"}}
+	bob = policy.Person{ID: "2", Name: "Bob", Subjects: []string{"bob@example.com"}}
 )
 
 func rollout(change ...func(*policy.Rollout)) policy.Rollout {
@@ -111,11 +112,38 @@ func TestActions(t *testing.T) {
 			}
 		}
 	}
-	proposed := rollout(func(r *policy.Rollout) { r.Approval = true }).Begin(ann, noon)
-	for _, who := range []policy.Person{ann, {ID: "1", Name: "Other"}, {ID: "9", Name: "Ann"}} {
-		if _, err := proposed.Act(policy.ActionApprove, who, "", noon); !errors.Is(err, policy.ErrSamePerson) {
-			t.Errorf("%v approved: %v", who, err)
+}
+
+// TestSecondPerson: what one person has several of, tokens and accounts, does not make two of them.
+func TestSecondPerson(t *testing.T) {
+	approved := func(first, second policy.Person) error {
+		_, err := rollout(func(r *policy.Rollout) { r.Approval = true }).Begin(first, noon).Act(policy.ActionApprove, second, "", noon)
+		return err
+	}
+	other := []string{"other@example.com"}
+	for name, who := range map[string]policy.Person{
+		"herself":                    ann,
+		"the same token":             {ID: "1", Name: "Other", Subjects: other},
+		"a token of the same name":   {ID: "9", Name: "Ann", Subjects: other},
+		"another token":              {ID: "9", Name: "nightly", Subjects: ann.Subjects},
+		"in other letters":           {ID: "9", Name: "nightly", Subjects: []string{" Ann@Example.COM"}},
+		"one name of several":        {ID: "9", Name: "nightly", Subjects: []string{"https://login.example#17", "ann@example.com"}},
+		"named like her":             {ID: "9", Name: "ann@example.com", Subjects: other},
+		"owned by her name":          {ID: "9", Name: "nightly", Subjects: []string{"ann"}},
+		"no owner, but the same key": {ID: "1", Name: "Other"},
+	} {
+		if err := approved(ann, who); !errors.Is(err, policy.ErrSamePerson) {
+			t.Errorf("%s: approved: %v", name, err)
 		}
+	}
+	nobody := policy.Person{ID: "7", Name: "nightly"}
+	for name, pair := range map[string][2]policy.Person{"by nobody": {ann, nobody}, "of nobody": {nobody, bob}} {
+		if err := approved(pair[0], pair[1]); !errors.Is(err, policy.ErrUnknownPerson) || !strings.Contains(err.Error(), "--owner") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := approved(ann, bob); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -81,12 +81,6 @@ type Rollout struct {
 	History []Step `json:"history"`
 }
 
-// Person is who acts. ID is what identifies them for good.
-type Person struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-}
-
 // Step is an entry in a rollout's history.
 type Step struct {
 	At   time.Time `json:"at"`
