@@ -23,6 +23,12 @@ func suitExplain() *cobra.Command {
 the trail of commands that the device executed, and where it ended. Envelopes of dependencies are
 given with --dependency, in any order.
 
+Reports of this project's agents say which procedure ran, and whether an update found the manifest
+installed and so only validated it. For a report that does not, say with --procedure what the device did:
+nobody can tell that from a success without records.
+
+'teep devices report' gets the report of a device from a TAM.
+
 The report's signature is checked with --key; a report that something else authenticated, or nothing,
 needs --insecure-unverified.`,
 		Example: `  teep suit explain --key agent.pub.pem report.cbor hello.suit
@@ -30,7 +36,7 @@ needs --insecure-unverified.`,
 		Args: program.ExactArgs("REPORT", "ENVELOPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, ok := procedures[procedure]
-			if !ok {
+			if !ok && procedure != "" {
 				return &program.Usage{Err: fmt.Errorf("--procedure %q: use update, validate, invoke or uninstall", procedure)}
 			}
 			if len(keyFiles) == 0 && !insecureUnverified {
@@ -52,23 +58,21 @@ needs --insecure-unverified.`,
 				}
 				others = append(others, e)
 			}
-			steps, err := processor.Explain(report, kind, root, others...)
+			ex, err := processor.Explain(report, kind, root, others...)
+			if errors.Is(err, processor.ErrUntold) {
+				return &program.Usage{Err: errors.New("the report does not say which procedure ran, and has no record that shows it: say what the device did with --procedure update, validate, invoke or uninstall; an update that found the manifest installed only validated it")}
+			}
 			p := &printer{w: cmd.OutOrStdout()}
-			for _, s := range steps {
-				p.line("%v", s)
+			if ex != nil {
+				writeExplanation(p, ex, report.Failure, err)
 			}
-			if report.Failure != nil {
-				p.line("failed: %v", report.Failure.Reason)
-			} else {
-				p.line("succeeded")
-			}
-			return errors.Join(p.err, err)
+			return errors.Join(p.err, explainError(err))
 		},
 	}
 	c.Flags().StringArrayVar(&dependencies, "dependency", nil, "envelope of a dependency; may be repeated")
 	c.Flags().StringArrayVar(&keyFiles, "key", nil, "public key that may have signed the report; may be repeated")
 	c.Flags().StringArrayVar(&decryptFiles, "decrypt-key", nil, "private key that decrypts the report; may be repeated")
-	c.Flags().StringVar(&procedure, "procedure", "update", "what the device did: update, validate, invoke or uninstall")
+	c.Flags().StringVar(&procedure, "procedure", "", "what the device did, where the report does not say: update, validate, invoke or uninstall")
 	c.Flags().BoolVar(&insecureUnverified, "insecure-unverified", false, "take a report whose signature nobody checked")
 	return c
 }
@@ -76,6 +80,55 @@ needs --insecure-unverified.`,
 var procedures = map[string]processor.Procedure{
 	"update": processor.ProcedureUpdate, "validate": processor.ProcedureValidate,
 	"invoke": processor.ProcedureInvoke, "uninstall": processor.ProcedureUninstall,
+}
+
+// writeExplanation prints the trail, and above it whose word it is that this ran.
+func writeExplanation(p *printer, ex *processor.Explanation, failure *suit.Failure, err error) {
+	switch {
+	case ex.Procedure == 0:
+		p.line("nothing of the manifest ran")
+	case !ex.Told:
+		p.line("procedure: %v, because --procedure says so; the report does not", ex.Procedure)
+		if ex.Procedure == processor.ProcedureUpdate {
+			p.line("if the device had this manifest installed already, only suit-validate ran: the report does not say")
+		}
+	case ex.Removed:
+		p.line("procedure: %v; nothing of the manifest ran, because its signer is not trusted any more", ex.Procedure)
+	case ex.Repaired:
+		p.line("procedure: %v; the manifest was installed, did not hold, and was applied again", ex.Procedure)
+	case ex.Found:
+		p.line("procedure: %v; the manifest was installed already, and was validated only", ex.Procedure)
+	default:
+		p.line("procedure: %v", ex.Procedure)
+	}
+	for _, s := range ex.Steps {
+		p.line("%v", s)
+	}
+	if err != nil {
+		p.line("what came next is not known")
+	}
+	switch {
+	case failure == nil:
+		p.line("succeeded")
+	case failure.Record.Section == 0:
+		p.line("failed: %v", failure.Reason)
+	default:
+		p.line("failed: %v in %v at byte %d", failure.Reason, failure.Record.Section, failure.Record.Offset)
+	}
+}
+
+// explainError says what to do about it.
+func explainError(err error) error {
+	var missing *processor.DependencyError
+	switch {
+	case errors.As(err, &missing) && len(missing.Digest.Bytes) > 0:
+		return fmt.Errorf("dependency %s was processed, and its manifest is needed to follow that: give --dependency with the manifest of digest %s", missing.Dependency, missing.Digest)
+	case errors.As(err, &missing):
+		return fmt.Errorf("dependency %s was processed, and the manifest does not say which version of it: it cannot be followed", missing.Dependency)
+	case errors.Is(err, processor.ErrCut):
+		return fmt.Errorf("%w, because there were more than it keeps", err)
+	}
+	return err
 }
 
 func openReport(name string, keyFiles, decryptFiles []string, unverified bool) (*suit.Report, error) {

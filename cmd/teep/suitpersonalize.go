@@ -161,6 +161,9 @@ func recoverKey(file string, keyFiles []string) (*suit.PayloadKey, error) {
 		return nil, err
 	}
 	key, err := suit.RecoverPayloadKey(info, own)
+	if errors.Is(err, cose.ErrNoKey) || errors.Is(err, cose.ErrDecrypt) {
+		return nil, fmt.Errorf("%s: %w: give with --key the private key of one of those that it was encrypted to", file, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}

@@ -128,7 +128,7 @@ func TestSuitPersonalizeRefuses(t *testing.T) {
 		"data with key":          {[]string{"--data", p.at("licence"), "--component", "a", "--key", p.tamPrivate, "--to", p.devicePublic, p.at("hello.suit")}, 2, "--key goes with --info"},
 		"nobody":                 {[]string{"--info", p.at("infos/hello.info"), "--key", p.tamPrivate, p.at("hello.suit")}, 2, `"to" not set`},
 		"private key":            {[]string{"--info", p.at("infos/hello.info"), "--key", p.tamPrivate, "--to", p.devicePrivate, p.at("hello.suit")}, 1, "private key"},
-		"not the recipient":      {[]string{"--info", p.at("infos/hello.info"), "--key", p.devicePrivate, "--to", p.devicePublic, p.at("hello.suit")}, 1, "cannot unwrap"},
+		"not the recipient":      {[]string{"--info", p.at("infos/hello.info"), "--key", p.devicePrivate, "--to", p.devicePublic, p.at("hello.suit")}, 1, "give with --key the private key"},
 		"no device":              {append(key, "--device-id", "seven", p.at("hello.suit")), 2, "not a UUID"},
 		"no envelope":            {append(key, p.at("hello.yaml")), 1, "is not a SUIT envelope"},
 		"the developer's id":     {append(key, "--manifest-id", "hello/manifest", p.at("hello.suit")), 1, "cannot depend on itself"},

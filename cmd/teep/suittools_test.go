@@ -142,8 +142,10 @@ func TestSuitExplainCommand(t *testing.T) {
 		code int
 		want string
 	}{
-		"signed":            {[]string{"--key", keyFile, signedFile, file}, 0, "directive-fetch"},
-		"plain":             {[]string{"--insecure-unverified", plainFile, file}, 0, "succeeded"},
+		"signed":            {[]string{"--procedure", "update", "--key", keyFile, signedFile, file}, 0, "directive-fetch"},
+		"plain":             {[]string{"--procedure", "update", "--insecure-unverified", plainFile, file}, 0, "succeeded"},
+		"on whose word":     {[]string{"--procedure", "update", "--key", keyFile, signedFile, file}, 0, "because --procedure says so; the report does not\nif the device had this manifest"},
+		"untold":            {[]string{"--key", keyFile, signedFile, file}, 2, "the report does not say which procedure ran"},
 		"nobody says who":   {[]string{plainFile, file}, 2, "--insecure-unverified"},
 		"not signed":        {[]string{"--key", keyFile, plainFile, file}, 1, "neither signed nor MACed"},
 		"another signer":    {[]string{"--key", otherFile, signedFile, file}, 1, "no signature of a trusted key"},
@@ -156,6 +158,85 @@ func TestSuitExplainCommand(t *testing.T) {
 				t.Errorf("exit code %d, want %d and %q: %s%s", code, c.code, c.want, stdout, stderr)
 			}
 		})
+	}
+}
+
+// explained runs a manifest on a device of its own, and expands the report.
+func explained(t *testing.T, explain []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	report := filepath.Join(t.TempDir(), "report.cbor")
+	if code, _, stderr := run(t, "", append([]string{"suit", "run", "--report", report}, args...)...); code != 0 {
+		t.Fatal(stderr)
+	}
+	return run(t, "", append([]string{"suit", "explain", "--insecure-unverified", report}, explain...)...)
+}
+
+// A report says what ran, and so does its expansion, without being told.
+func TestSuitExplainKnowsTheProcedure(t *testing.T) {
+	key, _ := testKey(t, cose.AlgESP256)
+	file, _ := describedEnvelope(t, key, "2")
+	payload := "https://example.com/hello.wasm=" + write(t, "hello.wasm", []byte("payload"))
+	args := []string{"--device", deviceFile(t, ""), "--key", publicKey(t, key), "--payload", payload, file}
+	for procedure, c := range map[string]struct{ want, not string }{
+		"update":    {"procedure: update\n", "uninstall@"},
+		"validate":  {"procedure: validate\n", "install@"},
+		"invoke":    {"procedure: invoke\n", "install@"},
+		"uninstall": {"procedure: uninstall\n", "directive-fetch"},
+	} {
+		code, stdout, stderr := explained(t, []string{file}, append([]string{"--procedure", procedure}, args...)...)
+		if code != 0 || !strings.Contains(stdout, c.want) || strings.Contains(stdout, "\n"+c.not) || !strings.HasSuffix(stdout, "succeeded\n") {
+			t.Errorf("%s, exit code %d: %s%s", procedure, code, stdout, stderr)
+		}
+	}
+	code, _, stderr := explained(t, []string{"--procedure", "invoke", file}, args...)
+	if code != 1 || !strings.Contains(stderr, "what ran was another procedure: update") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+func TestSuitExplainAsksForTheDependency(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, text := range map[string]string{"lib.wasm": "library", "app.wasm": "application",
+		"lib.yaml": `
+manifest-component-id: [hello, lib-manifest]
+sequence-number: 1
+vendor: {domain: example.com}
+class: {name: wasm}
+components: [{id: [hello, lib], payload: {file: lib.wasm, integrated: true}}]
+`,
+		"app.yaml": `
+manifest-component-id: [hello, manifest]
+sequence-number: 1
+vendor: {domain: example.com}
+class: {name: wasm}
+components: [{id: [hello, app], payload: {file: app.wasm, integrated: true}}]
+dependencies: [{file: lib.suit, integrated: true}]
+`} {
+		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, keyFile := testKey(t, cose.AlgESP256)
+	for _, name := range []string{"lib", "app"} {
+		for _, args := range [][]string{{"create", "-f", at(name + ".yaml"), "-o", at(name + ".suit")}, {"sign", "--key", keyFile, at(name + ".suit")}} {
+			if code, _, stderr := run(t, "", append([]string{"suit"}, args...)...); code != 0 {
+				t.Fatal(stderr)
+			}
+		}
+	}
+	args := []string{"--device", deviceFile(t, ""), "--key", keyFile, at("app.suit")}
+	code, stdout, stderr := explained(t, []string{at("app.suit")}, args...)
+	e, err := readEnvelope(at("lib.suit"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code != 1 || !strings.Contains(stderr, "give --dependency with the manifest of digest "+e.Digest.String()) ||
+		!strings.Contains(stdout, "directive-process-dependency") || !strings.Contains(stdout, "what came next is not known") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := explained(t, []string{"--dependency", at("lib.suit"), at("app.suit")}, args...); code != 0 || !strings.Contains(stdout, "[0]install@") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 }
 

@@ -185,11 +185,17 @@ func (l *lab) explains(report *suit.Report, runErr error, proc processor.Procedu
 			l.t.Fatal(err)
 		}
 	}
-	trail, err := processor.Explain(parsed, proc, envelopes[0], envelopes[1:]...)
+	ex, err := processor.Explain(parsed, 0, envelopes[0], envelopes[1:]...)
 	if err != nil {
 		l.t.Errorf("explain: %v (the run ended with %v)", err, runErr)
+		if ex == nil {
+			return
+		}
 	}
-	l.sameTrail(trail)
+	if len(ex.Steps) > 0 && (ex.Procedure != proc || !ex.Told) {
+		l.t.Errorf("the report tells of %v (%v), what ran is %v", ex.Procedure, ex.Told, proc)
+	}
+	l.sameTrail(ex.Steps)
 }
 
 func (l *lab) sameTrail(explained []processor.Step) {

@@ -109,7 +109,11 @@ func (r *run) checkSize(id suit.ComponentID, want uint64) error {
 	}
 	defer func() { _ = content.Close() }()
 	if uint64(content.Size()) != want {
-		return fmt.Errorf("%s has %d bytes, image-size says %d", id, content.Size(), want)
+		err := fmt.Errorf("%s has %d bytes, image-size says %d", id, content.Size(), want)
+		if uint64(content.Size()) == want+tagSize {
+			err = fmt.Errorf("%w: %w", err, errNoInfo)
+		}
+		return err
 	}
 	return nil
 }

@@ -44,6 +44,8 @@
 //     that a manifest can name several mirrors. Every other failure of a directive aborts (SUIT §6.4).
 //   - A sequence that fails softly leaves no parameters behind.
 //   - suit-directive-invoke is accepted in the suit-invoke section only.
+//   - Reports say, as system-property-claims of the manifest's own component, which procedure ran and
+//     what was installed before; [Explain] reads that.
 //   - The manifest-component-id of a dependency, if it has one, names its record, so that a
 //     manifest that is installed for its own sake and as a dependency is one and the same.
 //

@@ -9,20 +9,63 @@ import (
 	"github.com/go-teep/teep/suit"
 )
 
-// ErrMismatch says that a report does not belong to the manifest, or cannot come from an honest
-// run of it (SUIT report §5).
-var ErrMismatch = errors.New("processor: the report does not match the manifest")
+// Errors of Explain.
+var (
+	// ErrMismatch says that a report does not belong to the manifest, or cannot come from an honest
+	// run of it (SUIT report §5).
+	ErrMismatch = errors.New("processor: the report does not match the manifest")
+	// ErrUntold says that a report does not say which procedure ran. Nobody can tell from a success
+	// without records whether a manifest was installed, found installed, started or uninstalled.
+	ErrUntold = errors.New("processor: the report does not say which procedure ran: say it")
+	// ErrCut says that the device left records out, because there were too many. The trail is the one
+	// up to there.
+	ErrCut = errors.New("processor: the device left out the records of what came next")
+)
+
+// DependencyError says that a dependency was processed whose manifest Explain was not given. The trail
+// is the one up to there.
+type DependencyError struct {
+	Dependency suit.ComponentID
+	// Digest is that of its manifest; without Bytes where the dependent does not say it.
+	Digest suit.Digest
+}
+
+func (e *DependencyError) Error() string {
+	if len(e.Digest.Bytes) == 0 {
+		return fmt.Sprintf("processor: the manifest of dependency %s is needed to follow what ran in it", e.Dependency)
+	}
+	return fmt.Sprintf("processor: the manifest of dependency %s is needed to follow what ran in it: the one of digest %s", e.Dependency, e.Digest)
+}
+
+// Explanation is a report, expanded.
+type Explanation struct {
+	// Procedure is what ran; 0 where nothing did, or where nobody knows.
+	Procedure Procedure
+	// Told says that the report itself tells the procedure, or has records of sections that no other
+	// has. Else it is what the caller said.
+	Told bool
+	// Found tells that an update found the manifest installed, so that it only validated it; and
+	// Repaired, that it then installed it anew all the same.
+	Found, Repaired bool
+	// Removed tells that a manifest was uninstalled without executing anything of it, because its
+	// signer is not trusted any more.
+	Removed bool
+	// Steps is the trail of commands that were executed, and no others.
+	Steps []Step
+}
 
 // Explain expands a report into the trail of commands that it stands for: it runs the manifest
 // again without a device, and lets the records decide the conditions (SUIT report §3). The
 // manifests of dependencies are found by the digests that the dependents want; give their
 // envelopes in any order. Nothing is verified but the digests: verify report and envelopes first.
 //
-// A condition without a record succeeded. What is [Step.Aside] is in no report. An Update that found
-// its manifest installed only validated it: explain that as ProcedureValidate. If the report and the
-// manifest contradict each other, the trail up to there comes with ErrMismatch. So it does where the
-// run failed after [Limits.Records] had cut the records off.
-func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependencies ...*suit.Envelope) ([]Step, error) {
+// Reports of this package say which procedure ran. For those that do not, proc says it, or Explain
+// returns ErrUntold; else it may be 0, and must not contradict the report. Whether an update found its
+// manifest installed, and so ran suit-validate alone, nobody can say for the report.
+//
+// A condition without a record succeeded. What is [Step.Aside] is in no report. If the report and the
+// manifest contradict each other, the trail up to there comes with ErrMismatch.
+func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependencies ...*suit.Envelope) (*Explanation, error) {
 	m, err := replayable(root)
 	if err != nil {
 		return nil, err
@@ -30,38 +73,53 @@ func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependenc
 	if !root.Digest.Equal(report.Reference.Digest) {
 		return nil, fmt.Errorf("%w: it is about manifest %s, this is %s", ErrMismatch, report.Reference.Digest, root.Digest)
 	}
-	n, err := newNode(nil, m, m.ComponentID, nil)
+	a, err := readAccount(report, m.ComponentID, root.Digest)
 	if err != nil {
 		return nil, err
 	}
-	n.digest = root.Digest
-	r := &replay{failure: report.Failure, dependencies: dependencies, unlinked: map[string]bool{}}
-	for _, e := range report.Records {
-		if e.Record != nil {
-			r.records = append(r.records, e.Record)
-		}
-	}
+	first := &a.stretches[0]
 	// Nothing ran if the failure has no place, or is of a command that the required checks refused: one
 	// that failed when it ran has a record.
-	if f := report.Failure; f != nil && (f.Record.Section == 0 || f.Record.Offset != 0 && len(r.records) == 0) {
-		return nil, nil
+	if f := report.Failure; !a.told && f != nil && (f.Record.Section == 0 || f.Record.Offset != 0 && len(first.records) == 0) {
+		return &Explanation{Told: true}, nil
 	}
-	var trail []Step
-	r.x = newInterpreter(context.Background(), r, DefaultLimits())
-	r.x.trail = func(s Step) { trail = append(trail, s) }
-	r.x.halt = r.halt
-	r.x.record = func(k *call, _ suit.Parameters, err error) {
-		// A dependency is recorded when it is done; and what the interpreter refuses by itself,
-		// it refuses here as there.
-		if steers(k.cmd.Code) {
-			return // halt did
+	if !a.told {
+		a.infer(report)
+	}
+	switch {
+	case a.proc == 0 && proc == 0:
+		return nil, ErrUntold
+	case a.proc != 0 && proc != 0 && a.proc != proc:
+		return nil, fmt.Errorf("%w: what ran was another procedure: %s", ErrMismatch, a.proc)
+	case a.proc == 0:
+		a.proc = proc
+	}
+	if !a.told {
+		first.proc = a.proc
+	}
+	ex := &Explanation{Procedure: a.proc, Told: a.told || a.inferred, Found: a.found, Repaired: len(a.stretches) > 1, Removed: a.removed}
+	if a.removed {
+		return ex, nil
+	}
+	for i := range a.stretches {
+		last := i == len(a.stretches)-1
+		n, err := newNode(nil, m, m.ComponentID, nil)
+		if err != nil {
+			return ex, err
 		}
-		if r.asked != k || k.cmd.Code == suit.DirProcessDependency && !r.taken {
-			r.next(k)
+		n.digest = root.Digest
+		r := &replay{stretch: &a.stretches[i], dependencies: dependencies, unlinked: map[string]bool{}}
+		if last {
+			r.failure, r.cut = report.Failure, a.cut
+		} else if r.failed {
+			r.failure = r.brokenOff()
+		}
+		r.sever(n)
+		if err := r.follow(n, &ex.Steps); err != nil {
+			return ex, err
 		}
 	}
-	err = r.run(n, proc)
-	return trail, r.verdict(err)
+	return ex, nil
 }
 
 // replayable parses a manifest and holds it against its own digest.
@@ -82,8 +140,8 @@ func replayable(e *suit.Envelope) (*suit.Manifest, error) {
 
 // replay is the machine that takes decisions from records.
 type replay struct {
+	*stretch
 	x            *interpreter
-	records      []*suit.Record
 	failure      *suit.Failure
 	dependencies []*suit.Envelope
 	asked        *call
@@ -91,12 +149,65 @@ type replay struct {
 	taken bool
 	// unlinked are the dependencies that were, by manifest and component.
 	unlinked map[string]bool
+	// cut says that records are missing after the last. lost is why the trail cannot be followed any
+	// further.
+	cut  bool
+	lost error
 }
 
 var errStopped = errors.New("the procedure ended here")
 
-func (r *replay) run(n *node, proc Procedure) error {
-	for _, phase := range proc.phases() {
+// brokenOff is the failure of a validation that was given up for an installation: the last record is
+// that of the command that failed. There is none where it failed between two commands, which it does
+// in the replay as well.
+func (r *replay) brokenOff() *suit.Failure {
+	f := &suit.Failure{Reason: suit.ReasonConditionFailed}
+	if r.broken {
+		f.Reason = suit.ReasonOperationFailed
+	}
+	if n := len(r.records); n > 0 {
+		f.Record = *r.records[n-1]
+	}
+	return f
+}
+
+// sever takes away the section that the device did not have when it was to run.
+func (r *replay) sever(n *node) {
+	if f := r.failure; f != nil && f.Code == CodeSevered && slices.Equal(f.Record.ManifestID, n.path) {
+		if s := n.manifest.Section(f.Record.Section); s != nil && s.Severed != nil {
+			s.Commands = nil
+		}
+	}
+}
+
+// follow runs a procedure and appends its steps to trail.
+func (r *replay) follow(n *node, trail *[]Step) error {
+	r.x = newInterpreter(context.Background(), r, DefaultLimits())
+	r.x.trail = func(s Step) {
+		if r.lost == nil {
+			*trail = append(*trail, s)
+		}
+	}
+	r.x.halt = r.halt
+	r.x.record = func(k *call, _ suit.Parameters, err error) {
+		// A dependency is recorded when it is done; and what the interpreter refuses by itself,
+		// it refuses here as there.
+		if steers(k.cmd.Code) {
+			return // halt did
+		}
+		if r.asked != k || k.cmd.Code == suit.DirProcessDependency && !r.taken {
+			r.next(k)
+		}
+	}
+	err := r.run(n)
+	if r.lost != nil {
+		return r.lost
+	}
+	return r.verdict(err)
+}
+
+func (r *replay) run(n *node) error {
+	for _, phase := range r.proc.phases() {
 		if err := r.x.section(n, phase); err != nil {
 			return err
 		}
@@ -114,12 +225,20 @@ func (r *replay) verdict(err error) error {
 	case len(r.records) > 0:
 		left := r.records[0]
 		return fmt.Errorf("%w: nothing in it explains the record of %v, %s at byte %d", ErrMismatch, left.ManifestID, left.Section, left.Offset)
-	case err == nil && r.failure != nil && r.failure.Record.Offset != 0:
+	case err == nil && r.failure != nil:
 		return fmt.Errorf("%w: the run should not have failed", ErrMismatch)
 	case err != nil && r.failure == nil:
 		return fmt.Errorf("%w: the run should have failed: %w", ErrMismatch, err)
 	}
 	return nil
+}
+
+// lose ends the replay where nothing says any more what happened.
+func (r *replay) lose() error {
+	if r.lost == nil {
+		r.lost = ErrCut
+	}
+	return &Failure{Reason: suit.ReasonOperationFailed, Err: errStopped}
 }
 
 func at(rec *suit.Record, k *call) bool {
@@ -139,13 +258,16 @@ func (r *replay) next(k *call) *suit.Record {
 
 // ends tells whether the procedure ended at this command, whose record is always the last one.
 func (r *replay) ends(k *call, rec *suit.Record) bool {
-	return r.failure != nil && len(r.records) == 0 && rec != nil && at(&r.failure.Record, k)
+	return !r.cut && r.failure != nil && len(r.records) == 0 && rec != nil && at(&r.failure.Record, k)
 }
 
 // halt ends the procedure at a command that steers the interpreter, if that is where it ended; the
 // record of that is the last one.
 func (r *replay) halt(f *frame, cmd *suit.Command, c *component) error {
 	k := &call{f: f, n: f.n, c: c, cmd: cmd}
+	if r.cut && len(r.records) == 0 {
+		return r.lose()
+	}
 	if rec := r.next(k); !r.ends(k, rec) {
 		return nil
 	}
@@ -155,6 +277,9 @@ func (r *replay) halt(f *frame, cmd *suit.Command, c *component) error {
 // apply implements machine.
 func (r *replay) apply(k *call) (suit.Parameters, error) {
 	r.asked = k
+	if r.cut && len(r.records) == 0 {
+		return suit.Parameters{}, r.lose()
+	}
 	rec := r.next(k)
 	r.void(k)
 	if r.ends(k, rec) {
@@ -187,6 +312,9 @@ func (r *replay) void(k *call) {
 // enter implements machine.
 func (r *replay) enter(k *call) (*node, bool, error) {
 	r.asked, r.taken = k, false
+	if r.cut && len(r.records) == 0 {
+		return nil, false, r.lose()
+	}
 	if len(r.records) > 0 && at(r.records[0], k) {
 		// What was done inside is recorded before the dependency itself; here nothing was.
 		last := len(r.records) == 1 && r.failure != nil && at(&r.failure.Record, k)
@@ -202,10 +330,10 @@ func (r *replay) enter(k *call) (*node, bool, error) {
 	if child := k.n.children[k.c.index]; child != nil {
 		return child, skip, nil
 	}
-	want, ok := k.args.Digest()
-	if !ok {
-		return nil, true, nil
+	if skip {
+		return nil, true, nil // and so it does not matter what is in it
 	}
+	want, _ := k.args.Digest()
 	for _, e := range r.dependencies {
 		if !e.Digest.Equal(want) {
 			continue
@@ -223,11 +351,13 @@ func (r *replay) enter(k *call) (*node, bool, error) {
 			return nil, false, err
 		}
 		child.digest = e.Digest
-		child.settled = skip
 		k.n.attach(k.c, child)
-		return child, skip, nil
+		r.sever(child)
+		return child, false, nil
 	}
-	return nil, true, nil
+	r.x.step(k.f, k.cmd, k.c, nil) // it began
+	r.lost = &DependencyError{Dependency: k.c.id, Digest: want}
+	return nil, false, r.lose()
 }
 
 // satisfied decides a recorded condition from what was measured: it is the reverse of the

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -247,8 +248,12 @@ func TestEncryptedPayloads(t *testing.T) {
 				l.wants(appA, secret)
 				l.device.DecryptKeys = cose.DecryptKeys{cose.NewSymmetricKey([]byte("another key, no?"))}
 				l.device.Put(appA, nil) // so that the plaintext is not found by its digest
-				if _, err := l.update(make(5, ciphertext, true)); err == nil {
-					t.Fatal("decrypted with another key")
+				if _, err := l.update(make(5, ciphertext, true)); err == nil || !strings.Contains(err.Error(), "not encrypted to a key of this device") {
+					t.Fatal("decrypted with another key, or not said why not:", err)
+				}
+				l.device.DecryptKeys = nil
+				if _, err := l.update(make(6, ciphertext, true)); err == nil || !strings.Contains(err.Error(), "has no key that decrypts payloads") {
+					t.Fatal("decrypted without a key, or not said why not:", err)
 				}
 			})
 		}
@@ -268,6 +273,22 @@ func TestEncryptedPayloads(t *testing.T) {
 		})}, d.Install.Commands...)
 		l.refuse(l.sign(d), suit.ReasonOperationFailed)
 	})
+}
+
+// A ciphertext that nobody gave the content key for: copy says what is missing.
+func TestCopyOfACiphertextWithoutItsKey(t *testing.T) {
+	l := newLab(t)
+	ciphertext, _ := l.encrypt(cose.AlgA128GCM, cose.NewSymmetricKey([]byte("0123456789abcdef")), "secret")
+	l.device.Serve("u", ciphertext)
+	for want, says := range map[string]bool{"secret": true, "another size": false} {
+		d := many(1, idA, appA, appB)
+		d.Install = section(suit.SetComponentIndex(0), override(func(p *suit.Parameters) { image(string(ciphertext))(p); p.SetURI("u") }),
+			dir(suit.DirFetch), cond(suit.CondImageMatch),
+			suit.SetComponentIndex(1), override(func(p *suit.Parameters) { image(want)(p); p.SetSourceComponent(0) }), dir(suit.DirCopy))
+		if f := l.refuse(l.sign(d), suit.ReasonOperationFailed); strings.Contains(f.Error(), "encryption-info") != says {
+			t.Errorf("%s: %v", want, f)
+		}
+	}
 }
 
 func TestTimeIsLimited(t *testing.T) {

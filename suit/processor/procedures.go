@@ -21,6 +21,15 @@ const (
 	ProcedureUninstall
 )
 
+// String is the word for it.
+func (p Procedure) String() string {
+	switch p {
+	case ProcedureUpdate, ProcedureValidate, ProcedureInvoke, ProcedureUninstall:
+		return string(p.course())
+	}
+	return "none"
+}
+
 func (p Procedure) phases() []suit.Label {
 	switch p {
 	case ProcedureUpdate:
@@ -136,9 +145,10 @@ func (r *run) onInstalled(id suit.ComponentID) error {
 		return err
 	}
 	r.begin(n)
+	r.rep.tell(r.proc.course(), n.id, &record.Digest)
 	for _, phase := range r.proc.phases() {
 		if err := r.x.section(n, phase); err != nil {
-			return err
+			return after(phase, err)
 		}
 	}
 	return after(lastOf(r.proc), r.checked())
@@ -175,9 +185,18 @@ func (r *run) uninstall(record ManifestRecord) error {
 	}
 	record.Root = false
 	r.group[record.ID.Key()] = true
-	own, err := r.retire(record)
+	n, err := r.reopen(record)
 	if err != nil {
 		return err
+	}
+	told := courseUninstall
+	if n == nil {
+		told = courseRemove
+	}
+	r.rep.tell(told, record.ID, &record.Digest)
+	own, err := r.retire(record, n)
+	if err != nil {
+		return after(suit.LabelUninstall, err)
 	}
 	err = r.forget(record, own)
 	if err == nil {
@@ -193,18 +212,26 @@ func (r *run) update(n *node) error {
 	if err != nil {
 		return err
 	}
-	if same {
-		if done, err := r.again(n); done || err != nil {
+	if !same {
+		if err := r.unpinned(n); err != nil {
 			return err
 		}
-	} else if err := r.unpinned(n); err != nil {
+	}
+	before, err := r.recorded(n.id)
+	if err != nil {
 		return err
+	}
+	r.rep.tell(courseUpdate, n.id, before)
+	if same {
+		if done, err := r.again(n); done || err != nil {
+			return after(suit.LabelValidate, err)
+		}
 	}
 	if err := r.install(n); err != nil {
 		return err
 	}
 	if err := r.x.section(n, suit.LabelValidate); err != nil {
-		return err
+		return after(suit.LabelValidate, err)
 	}
 	err = r.checked()
 	if err == nil {
@@ -213,10 +240,22 @@ func (r *run) update(n *node) error {
 	return after(suit.LabelValidate, err)
 }
 
+// recorded is the digest of the manifest that is installed; nil if none is.
+func (r *run) recorded(id suit.ComponentID) (*suit.Digest, error) {
+	record, err := r.tx.Manifest(id)
+	if errors.Is(err, ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read manifest record: %w", err)
+	}
+	return &record.Digest, nil
+}
+
 func (r *run) install(n *node) error {
 	for _, phase := range installPhases {
 		if err := r.x.section(n, phase); err != nil {
-			return err
+			return after(phase, err)
 		}
 		if phase == suit.LabelDependencyResolution {
 			if err := r.resolved(n); err != nil {
@@ -233,8 +272,15 @@ func (r *run) again(n *node) (done bool, err error) {
 	trial := r.p.newRun(r.ctx, r.tx, ProcedureValidate, r.rep, r.x.trail)
 	trial.origin = r.origin
 	trial.begin(n)
-	before, shown := r.rep.mark()
-	if trial.x.section(n, suit.LabelValidate) == nil && !trial.changed && r.complete(n) {
+	why := courseRepairContent
+	switch err := trial.x.section(n, suit.LabelValidate); {
+	case err != nil && r.ctx.Err() != nil:
+		return false, err
+	case err != nil:
+		if why = courseRepairOperation; asFailure(err).Reason == suit.ReasonConditionFailed {
+			why = courseRepairCondition
+		}
+	case !trial.changed && r.complete(n):
 		record, err := r.tx.Manifest(n.id)
 		if err != nil || record.Root {
 			return true, err
@@ -246,7 +292,7 @@ func (r *run) again(n *node) (done bool, err error) {
 		return false, fmt.Errorf("stopped: %w", err)
 	}
 	// It does not hold any more: apply it again.
-	r.rep.backTo(before, shown)
+	r.rep.tell(why, n.id, nil)
 	fresh, err := newNode(nil, n.manifest, n.id, n.prefix)
 	if err != nil {
 		return false, err

@@ -19,6 +19,8 @@ const (
 	// CodeUnavailable: a payload could not be fetched, or had another size. Try-each gets over
 	// this failure of a fetch and over no other.
 	CodeUnavailable = 6
+	// CodeSevered: a section was to run that was severed and not in the envelope.
+	CodeSevered = 7
 )
 
 func codeOf(err error) int64 {
@@ -27,7 +29,7 @@ func codeOf(err error) int64 {
 		code     int64
 	}{
 		{errUnavailable, CodeUnavailable}, {errSize, CodeUnavailable}, {ErrDowngrade, CodeDowngrade}, {ErrReferenced, CodeReferenced},
-		{ErrLimit, CodeLimit}, {ErrUnverified, CodeUnverified}, {ErrRolledBack, CodeRolledBack},
+		{ErrLimit, CodeLimit}, {ErrUnverified, CodeUnverified}, {ErrRolledBack, CodeRolledBack}, {errSevered, CodeSevered},
 	} {
 		if errors.Is(err, c.sentinel) {
 			return c.code
@@ -37,10 +39,10 @@ func codeOf(err error) int64 {
 }
 
 // entry is what may become an entry of the report. A silent one does not, unless something fails
-// later at its place.
+// later at its place. One that says what is done with the manifest as a whole has no limit.
 type entry struct {
 	suit.ReportEntry
-	silent bool
+	silent, course bool
 }
 
 // place is where a command stands, for one component.
@@ -61,15 +63,18 @@ type reporter struct {
 	entries   []entry
 	limit     int
 	// shown counts the entries that are not silent; silent finds, by place, those that are.
-	shown  int
-	silent map[place][]int
+	shown int
+	// id is where the root manifest is recorded; cut says that something was left out.
+	id  suit.ComponentID
+	cut bool
 	// last is what the command measured that failed last.
 	last   suit.Parameters
 	claims map[string]bool
+	silent map[place][]int
 }
 
 func newReporter(nonce []byte, limit int) *reporter {
-	return &reporter{nonce: nonce, limit: min(limit, suit.MaxRecords), claims: map[string]bool{}, silent: map[place][]int{}}
+	return &reporter{nonce: nonce, limit: min(limit, suit.MaxRecords-maxCourses), claims: map[string]bool{}, silent: map[place][]int{}}
 }
 
 func (rep *reporter) refer(e *suit.Envelope, m *suit.Manifest) {
@@ -102,16 +107,14 @@ func (rep *reporter) record(k *call, measured suit.Parameters, err error) {
 	if (shown || repeats) && rep.room() {
 		r := recordAt(k.n.path, k.f.label, k.cmd.Offset, k.index())
 		r.Properties = measured
-		rep.entries = append(rep.entries, entry{suit.ReportEntry{Record: &r}, !shown})
+		rep.entries = append(rep.entries, entry{ReportEntry: suit.ReportEntry{Record: &r}, silent: !shown})
 		if shown {
 			rep.shown++
 		} else {
 			rep.silent[at] = append(rep.silent[at], len(rep.entries)-1)
 		}
-	} else if (shown || repeats) && rep.shown == 0 && len(rep.entries) > 0 {
-		// A failure without any record would say that nothing ran.
-		rep.entries[0].silent = false
-		rep.shown++
+	} else if shown {
+		rep.cut = true
 	}
 	if policy&sysinfo != 0 && measured.Len() > 0 {
 		rep.claim(k.c.id, measured)
@@ -124,21 +127,31 @@ func (rep *reporter) room() bool {
 	return rep.shown < rep.limit && len(rep.entries) < keptPerRecord*rep.limit
 }
 
-// mark and backTo forget what was recorded in between.
-func (rep *reporter) mark() (entries, shown int) { return len(rep.entries), rep.shown }
-
-func (rep *reporter) backTo(entries, shown int) {
-	rep.entries, rep.shown = rep.entries[:entries], shown
+// tell says what is being done with the root manifest, and what was installed there before.
+func (rep *reporter) tell(c course, id suit.ComponentID, installed *suit.Digest) {
+	rep.id = id
+	rep.entries = append(rep.entries, entry{ReportEntry: c.claims(id, installed), course: true})
 	clear(rep.silent)
 }
 
 // list is what goes into the report.
 func (rep *reporter) list() []suit.ReportEntry {
 	var list []suit.ReportEntry
+	cut, left := rep.cut, rep.limit
 	for _, e := range rep.entries {
-		if !e.silent && len(list) < rep.limit {
+		switch {
+		case e.silent:
+		case e.course:
 			list = append(list, e.ReportEntry)
+		case left > 0:
+			list = append(list, e.ReportEntry)
+			left--
+		default:
+			cut = cut || e.Record != nil
 		}
+	}
+	if cut {
+		list = append(list, courseCut.claims(rep.id, nil))
 	}
 	return list
 }

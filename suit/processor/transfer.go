@@ -57,13 +57,32 @@ func (r *run) unwrap(info []byte) (contentKey, error) {
 	if err != nil {
 		return contentKey{}, fmt.Errorf("encryption info: %w", err)
 	}
-	key, err := m.ContentKey(r.p.cfg.Platform.Keys(), cose.DecryptOptions{
+	keys := r.p.cfg.Platform.Keys()
+	key, err := m.ContentKey(keys, cose.DecryptOptions{
 		Algorithms: r.p.cfg.ContentAlgorithms, KDFOther: kdfOther})
+	if errors.Is(err, cose.ErrNoKey) || errors.Is(err, cose.ErrDecrypt) {
+		if len(keys) == 0 {
+			return contentKey{}, fmt.Errorf("encryption info: %w: %w", errKeyless, err)
+		}
+		return contentKey{}, fmt.Errorf("encryption info: %w: %w", errNotForUs, err)
+	}
 	if err != nil {
 		return contentKey{}, fmt.Errorf("encryption info: %w", err)
 	}
 	return contentKey{alg: m.Algorithm(), key: key, iv: m.IV(), aad: m.AAD(nil)}, nil
 }
+
+// Why a payload cannot be opened, and what to do about it.
+var (
+	errKeyless  = errors.New("the device has no key that decrypts payloads: give it one, and encrypt the payload to that")
+	errNotForUs = errors.New("the payload is not encrypted to a key of this device: encrypt it to the device's public key, " +
+		"or let who distributes keys wrap the content key for it")
+	errNoInfo = errors.New("if that is a ciphertext, no suit-parameter-encryption-info came for it: " +
+		"the device needs the manifest that has its content key, from who distributes keys")
+)
+
+// tagSize is the length of an authentication tag, by which such a ciphertext is longer, in bytes.
+const tagSize = 16
 
 var errSize = errors.New("the payload has another size than it should")
 

@@ -1,7 +1,7 @@
 package processor
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 
 	"github.com/go-teep/teep/suit"
@@ -162,10 +162,12 @@ func (n *node) section(label suit.Label) (seq suit.Sequence, ok bool, err error)
 	}
 	if !s.Available() {
 		return nil, true, &Failure{Reason: suit.ReasonOperationFailed, Manifest: n.path, Section: label,
-			Err: fmt.Errorf("the section was severed and is not in the envelope: send the envelope with it")}
+			Err: errSevered}
 	}
 	return s.Commands, true, nil
 }
+
+var errSevered = errors.New("the section was severed and is not in the envelope: send the envelope with it")
 
 func (n *node) markRan(index int, label suit.Label) {
 	if n.ran[index] == nil {

@@ -71,16 +71,15 @@ func (r *run) removeOrphan(record ManifestRecord) error {
 // removeManifest runs the suit-uninstall section of a manifest that nobody needs any more, if it
 // did not run yet, and removes what is left of it. Its sequence number stays.
 func (r *run) removeManifest(record ManifestRecord) error {
-	own, err := r.retire(record)
+	own, err := r.components(record)
 	if err != nil {
 		return err
 	}
 	return r.forget(record, own)
 }
 
-// retire runs the suit-uninstall section. It returns the components that the manifest may have
-// touched, whatever its record says.
-func (r *run) retire(record ManifestRecord) ([]suit.ComponentID, error) {
+// components retires a manifest, if that was not done yet in this run.
+func (r *run) components(record ManifestRecord) ([]suit.ComponentID, error) {
 	if key := record.ID.Key(); r.x.executed[key][suit.LabelUninstall] {
 		if n := r.nodes[key]; n != nil {
 			return n.own(), nil
@@ -88,8 +87,17 @@ func (r *run) retire(record ManifestRecord) ([]suit.ComponentID, error) {
 		return record.Components, nil
 	}
 	n, err := r.reopen(record)
-	if err != nil || n == nil {
-		return record.Components, err
+	if err != nil {
+		return nil, err
+	}
+	return r.retire(record, n)
+}
+
+// retire runs the suit-uninstall section; n is nil where that must not be. It returns the components
+// that the manifest may have touched, whatever its record says.
+func (r *run) retire(record ManifestRecord, n *node) ([]suit.ComponentID, error) {
+	if n == nil {
+		return record.Components, nil
 	}
 	r.group[n.id.Key()] = true
 	// A dependency whose signer lost its rights must not keep its dependents installed.

@@ -117,6 +117,16 @@ func (p *Platform) Put(id suit.ComponentID, content []byte) {
 	p.collect()
 }
 
+// Lose takes the content of a component away behind everybody's back, as a damaged store does.
+func (p *Platform) Lose(id suit.ComponentID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.current.clone()
+	delete(g.content, id.Key())
+	p.current = g
+	p.collect()
+}
+
 func newBlob(content []byte) *blob {
 	return &blob{sum: sha256.Sum256(content), data: bytes.Clone(content)}
 }
