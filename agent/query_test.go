@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/agent"
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/appraisal"
 	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
@@ -244,6 +246,38 @@ func attestationResult(t *testing.T, verifier, about *cose.Key, nonce []byte, st
 	return token
 }
 
+// inBundle adds a claims set to a token, by its digest, and puts both into a detached EAT bundle.
+func inBundle(t *testing.T, signed *cose.Key, token []byte) []byte {
+	t.Helper()
+	payload, err := cose.UnverifiedPayload(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := eat.ParseClaims(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := []byte{0xa0}
+	sum := sha256.Sum256(set)
+	claims.Submods = map[string]eat.Submodule{"part": {Detached: &appraisal.Digest{Algorithm: cose.AlgSHA256, Value: sum[:]}}}
+	if payload, err = claims.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := signed.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle := eat.Bundle{Detached: map[string][]byte{"part": set}}
+	if bundle.Token, err = cose.Sign1(rand.Reader, payload, signer, cose.SignOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := bundle.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 func TestTAMAttestation(t *testing.T) {
 	w := newWorld(t)
 	w.one.mustAttest = true
@@ -301,6 +335,25 @@ func TestTAMAttestation(t *testing.T) {
 		}
 		if e, ok := w.decode(ask).(*teep.Error); !ok || e.Code != teep.ErrAttestationRequired {
 			t.Fatalf("replayed: %#v", e)
+		}
+	})
+	t.Run("answers the challenge in a bundle", func(t *testing.T) {
+		for verifier, good := range map[*cose.Key]bool{w.verifier: true, w.admin: false} {
+			session := w.connect(w.one).Session
+			e := demand(session, with(nil))
+			q := with(inBundle(t, verifier, result(verifier, w.one.p256, e.Challenge, attest.StatusAffirming)))
+			q.AttestationFormat = eat.BundleMediaType
+			if !good {
+				demand(session, q)
+				continue
+			}
+			ask, err := w.agent.ProcessTeepMessage(t.Context(), session, w.protectWith(q, w.one.p256))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, ok := w.decode(ask).(*teep.QueryResponse); !ok {
+				t.Fatalf("got %#v", r)
+			}
 		}
 	})
 	for name, make := range map[string]func(challenge []byte) []byte{

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-teep/teep"
@@ -19,17 +20,20 @@ func (a *Agent) appraiseTAM(ctx context.Context, m *received, q *teep.QueryReque
 	if err != nil {
 		return err
 	}
-	switch evidence := a.cfg.EvidenceVerifier; {
-	case teep.IsEATFormat(q.AttestationFormat):
+	format := q.AttestationFormat
+	err = fmt.Errorf("%w: %q", attest.ErrUnknownType, format)
+	if teep.IsEATFormat(format) || eat.IsResultFormat(format) {
 		result, err = eat.CheckResult(payload, eat.ResultExpectation{
 			Verifiers: a.trust().VerifierKeys(), Key: m.opened.Key, Nonce: challenge, Now: a.now(),
 		})
-	case evidence != nil && evidence.Accepts(q.AttestationFormat):
+	}
+	// The format of a token means a result (TEEP §7.2.1); with that of a bundle, it is the signer who tells.
+	evidence := a.cfg.EvidenceVerifier
+	notResult := errors.Is(err, attest.ErrUnknownType) || errors.Is(err, attest.ErrUntrusted)
+	if notResult && !teep.IsEATFormat(format) && evidence != nil && evidence.Accepts(format) {
 		result, err = evidence.Appraise(ctx,
-			attest.Evidence{MediaType: q.AttestationFormat, Payload: payload},
+			attest.Evidence{MediaType: format, Payload: payload},
 			attest.Expectation{Nonce: challenge, AgentKey: m.opened.Key})
-	default:
-		err = fmt.Errorf("%w: %q", attest.ErrUnknownType, q.AttestationFormat)
 	}
 	if err != nil {
 		return err

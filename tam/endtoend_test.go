@@ -288,3 +288,27 @@ func TestDetachedBundles(t *testing.T) {
 		})
 	}
 }
+
+// TestPassportsInBundles: an Attestation Result may come in a detached EAT bundle too, and whether one is a
+// result or Evidence, which this TAM takes in bundles as well, its signer tells.
+func TestPassportsInBundles(t *testing.T) {
+	var own *cose.Key
+	w := teeptest.New(t, teeptest.Options{
+		TAMConfig: func(c *tam.Config) {
+			own = key(t, cose.AlgESP256)
+			trusted, err := cose.NewKeySet(own.Public())
+			must(t, err)
+			c.Results = tam.PassportVerifier(trusted, c.Clock)
+		},
+		AgentConfig: func(c *teepagent.Config) {
+			signer, err := c.TEE.Keys().Signer(tee.KeyAttestation)
+			must(t, err)
+			c.Attester = bundler{t, signer, c.Attester, false}
+		},
+	})
+	w.Publish(w.Component("hello", 1, "one"))
+	request(t, w.Device, "hello")
+	if v := tam.PassportVerifier(cose.KeySet{}, nil); !v.Accepts(eat.BundleMediaType) || !v.Accepts("") || v.Accepts("application/eat-bun+cbor") {
+		t.Error("a passport verifier takes tokens and bundles of the TEEP profile")
+	}
+}

@@ -10,8 +10,8 @@ import (
 	"github.com/go-teep/teep/cose"
 )
 
-// PassportVerifier is a [Config.Results] for Attestation Results in the TEEP profile: it accepts
-// those that one of the given verifiers' keys signed, that name the agent's key in cnf, and that are
+// PassportVerifier is a [Config.Results] for Attestation Results in the TEEP profile, tokens and detached
+// EAT bundles: it accepts those that one of the given verifiers' keys signed, that name the agent's key in cnf, and that are
 // fresh (TEEP §7.1.1.1). Hashes may be those of every SUIT profile that this TAM supports, which is
 // SHA-256.
 func PassportVerifier(verifiers cose.KeySource, clock func() time.Time) attest.Verifier {
@@ -23,7 +23,9 @@ type passportVerifier struct {
 	clock func() time.Time
 }
 
-func (v passportVerifier) Accepts(mediaType string) bool { return teep.IsEATFormat(mediaType) }
+func (v passportVerifier) Accepts(mediaType string) bool {
+	return teep.IsEATFormat(mediaType) || eat.IsResultFormat(mediaType)
+}
 
 func (v passportVerifier) Appraise(ctx context.Context, e attest.Evidence, x attest.Expectation) (*attest.Result, error) {
 	if err := ctx.Err(); err != nil {

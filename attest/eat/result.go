@@ -132,6 +132,8 @@ type ResultExpectation struct {
 // §7.1.1.1) or the agent (TEEP §7.2.1.1): a trusted verifier signed it, and its cnf names the key
 // that signed the message. It must also be fresh, in the TEEP profile and complete.
 //
+// The token may come in a detached EAT bundle, which the TEEP profile permits (TEEP §5).
+//
 // Errors are the sentinels of package attest. Without an error the caller still has to look at
 // Status: a verifier that says nothing about trustworthiness leaves it StatusNone, which affirms
 // nothing. Reasons are from the token.
@@ -145,9 +147,19 @@ func CheckResult(token []byte, x ResultExpectation) (*attest.Result, error) {
 	if IsEncrypted(token) {
 		return nil, fmt.Errorf("%w: the Attestation Result is encrypted; decrypt it first", attest.ErrFormat)
 	}
-	c, signed, err := verifySigned(token, x.Verifiers, x.Algorithms)
+	main := token
+	bundle, err := ParseBundle(token)
+	if err == nil {
+		main = bundle.Token
+	}
+	c, signed, err := verifySigned(main, x.Verifiers, x.Algorithms)
 	if err != nil {
 		return nil, err
+	}
+	if bundle != nil {
+		if err := bundle.Attach(c); err != nil {
+			return nil, err
+		}
 	}
 	if signed.Key.Equal(x.Key) {
 		return nil, fmt.Errorf("%w: the result is signed by the very key that it is to vouch for", attest.ErrUntrusted)
@@ -161,8 +173,16 @@ func CheckResult(token []byte, x ResultExpectation) (*attest.Result, error) {
 	if err := checkResultFreshness(c, x); err != nil {
 		return nil, err
 	}
-	return c.result(token)
+	r, err := c.result(token)
+	if err == nil && bundle != nil {
+		r.MediaType = BundleMediaType
+	}
+	return r, err
 }
+
+// IsResultFormat tells whether a media type is one of the two that [CheckResult] reads: a token or a
+// bundle in the TEEP profile. "" is that of a token.
+func IsResultFormat(mediaType string) bool { return mediaKind(mediaType) != kindNone }
 
 func checkResultFreshness(c *Claims, x ResultExpectation) error {
 	if err := c.checkTimes(x.Now, x.MaxSkew); err != nil {

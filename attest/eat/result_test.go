@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"testing"
 	"time"
@@ -346,5 +347,64 @@ func TestConfigurationErrors(t *testing.T) {
 	}
 	if _, err := b.verifier.Appraise(done, b.evidence(), b.expectation()); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// bundled moves what the verifier says of one component out of a result, which then holds its digest.
+func (b *bench) bundled(change func(*eat.Bundle)) []byte {
+	b.Helper()
+	bundle := eat.Bundle{Detached: map[string][]byte{}}
+	bundle.Token = b.resignResult(func(c *eat.Claims) {
+		set, err := c.Submods[eat.AppraisalLabel].Claims.Encode()
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum := sha256.Sum256(set)
+		bundle.Detached[eat.AppraisalLabel] = set
+		c.Submods[eat.AppraisalLabel] = eat.Submodule{Detached: &appraisal.Digest{Algorithm: cose.AlgSHA256, Value: sum[:]}}
+	})
+	if change != nil {
+		change(&bundle)
+	}
+	data, err := bundle.Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return data
+}
+
+// TestCheckResultInABundle: the TEEP profile permits detached EAT bundles (TEEP §5).
+func TestCheckResultInABundle(t *testing.T) {
+	b := newBench(t)
+	whole, err := eat.CheckResult(b.mustAppraise(b.evidence()).Token, b.relying())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := eat.CheckResult(b.bundled(nil), b.relying())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Status != whole.Status || len(r.Components) != len(whole.Components) || len(r.Reasons) != len(whole.Reasons) || r.MediaType != eat.BundleMediaType {
+		t.Errorf("got %+v, want %+v", r, whole)
+	}
+	for name, spoiled := range map[string]func(*eat.Bundle){
+		"changed": func(d *eat.Bundle) { d.Detached[eat.AppraisalLabel] = bytes.Clone(d.Detached[eat.AppraisalLabel][:10]) },
+		"added":   func(d *eat.Bundle) { d.Detached["more"] = []byte{0xa0} },
+	} {
+		if r, err := eat.CheckResult(b.bundled(spoiled), b.relying()); err == nil {
+			t.Errorf("claims sets %s: accepted as %+v", name, r)
+		}
+	}
+	stranger := b.relying()
+	stranger.Verifiers = keySet(t, b.agentKey.Public())
+	if _, err := eat.CheckResult(b.bundled(nil), stranger); !errors.Is(err, attest.ErrUntrusted) {
+		t.Errorf("bundle of an unknown verifier: %v", err)
+	}
+	for format, is := range map[string]bool{
+		"": true, eat.MediaType: true, eat.BundleMediaType: true, "application/eat-bun+cbor": false, "application/eat+cwt": false,
+	} {
+		if eat.IsResultFormat(format) != is {
+			t.Errorf("%q: %v", format, !is)
+		}
 	}
 }
