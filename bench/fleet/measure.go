@@ -145,11 +145,11 @@ func bareCryptography(s *service) (time.Duration, error) {
 		return 0, err
 	}
 	message := make([]byte, 600)
-	signature, err := d.key.Sign(rand.Reader, message)
+	signature, err := d.Key.Sign(rand.Reader, message)
 	if err != nil {
 		return 0, err
 	}
-	v, err := d.key.Public().Verifier()
+	v, err := d.Key.Public().Verifier()
 	if err != nil {
 		return 0, err
 	}

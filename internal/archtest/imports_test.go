@@ -65,7 +65,8 @@ var layers = []struct {
 	{[]string{"suit/processor", "suit/describe", "tee/", "attest/"}, 3},
 	{[]string{"agent", "tam", "internal/inspect"}, 4},
 	{[]string{"broker", "tam/", "examples", "tee/vm"}, 5},
-	{[]string{"internal/", "bench", "e2e", "teeptest"}, 6},
+	{[]string{"internal/", "teeptest"}, 6},
+	{[]string{"bench", "e2e"}, 7},
 	{[]string{"cmd"}, 8},
 }
 

@@ -29,6 +29,7 @@ type Server struct {
 	databases int
 	cmd       *exec.Cmd
 	done      chan struct{}
+	killed    bool // once, by Kill
 }
 
 // role is the server's superuser, who may only come from this machine's socket.
@@ -138,14 +139,7 @@ func (s *Server) Run(t testing.TB) {
 	}
 	defer log.Close()
 	s.cmd.Stdout, s.cmd.Stderr = log, log
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	s.done = make(chan struct{})
-	go func(cmd *exec.Cmd, done chan struct{}) {
-		_ = cmd.Wait() // how it ended is in its log
-		close(done)
-	}(s.cmd, s.done)
+	s.begin(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for {
@@ -154,15 +148,50 @@ func (s *Server) Run(t testing.TB) {
 			_ = c.Close(ctx)
 			return
 		}
+		ended := s.done
+		if s.killed { // what is left of the one before may still hold its memory: it begins again
+			ended = nil
+		}
 		select {
-		case <-s.done:
+		case <-ended:
 		case <-ctx.Done():
 		case <-time.After(50 * time.Millisecond): // there is nothing to wait for but that it answers
+			select {
+			case <-s.done:
+				again := s.command("postgres", s.cmd.Args[1:]...)
+				again.Stdout, again.Stderr = log, log
+				s.cmd = again
+				s.begin(t)
+			default:
+			}
 			continue
 		}
 		text, _ := os.ReadFile(log.Name())
 		t.Fatalf("PostgreSQL does not answer: %v\n%s", err, text)
 	}
+}
+
+// begin starts the process.
+func (s *Server) begin(t testing.TB) {
+	t.Helper()
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait() // how it ended is in its log
+		close(done)
+	}(s.cmd, s.done)
+}
+
+// Kill ends the server as kill -9 does: its first process, which cannot tell the others. Run starts it again.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil {
+		t.Logf("killing PostgreSQL: %v", err)
+	}
+	<-s.done
+	s.cmd, s.killed = nil, true
 }
 
 // Stop kills the server as a crash would, unless it stands still already.
