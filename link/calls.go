@@ -21,10 +21,17 @@ import (
 //	open-session         = 7   args: [ component-id ]                                     result: uint
 //	invoke               = 8   args: [ app: uint, command: tstr, input: bstr ]            result: bstr
 //	close-session        = 9   args: [ app: uint ]                                        result: null
+//	appraised            = 10  args: [ session: uint, appraisal-id: uint, media-type: tstr,
+//	                                   attestation-result: bstr .size (0..65536), err: tstr ]  result: ask
+//	replace-trust        = 11  args: [ signed-anchor-set: bstr .size (1..1048576) ]       result: null
+//	renew-revocations    = 12  args: [ [ 1*16 file: bstr .size (1..1048576) ] ]           result: null
 //
 //	component-id = [ + bstr ]
-//	ask   = [ session: uint, tam-uri: tstr, message: bstr / null, fetch: fetch / null ]
-//	fetch = [ id: uint, uri: tstr, offset: uint, length: uint ]
+//	ask       = [ session: uint, tam-uri: tstr, message: bstr / null, fetch: fetch / null, ? appraisal ]
+//	fetch     = [ id: uint, uri: tstr, offset: uint, length: uint ]
+//	appraisal = [ id: uint, media-type: tstr, evidence: bstr .size (1..1048576), nonce: bstr .size (8..64) ]
+//
+// A broker that does not know appraisals meets none from an agent that was not configured to ask.
 const (
 	methodRequestTA          = 1
 	methodUnrequestTA        = 2
@@ -35,6 +42,9 @@ const (
 	methodOpenSession        = 7
 	methodInvoke             = 8
 	methodCloseSession       = 9
+	methodAppraised          = 10
+	methodReplaceTrust       = 11
+	methodRenewRevocations   = 12
 )
 
 // Limits on strings and identifiers; both ends check.
@@ -103,6 +113,25 @@ type appArgs struct {
 	App uint64
 }
 
+type appraisedArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Session     uint64
+	AppraisalID uint64
+	MediaType   string
+	Result      []byte
+	Err         string
+}
+
+type trustArgs struct {
+	_      struct{} `cbor:",toarray"`
+	Signed []byte
+}
+
+type revocationArgs struct {
+	_     struct{} `cbor:",toarray"`
+	Files [][]byte
+}
+
 type wireAsk struct {
 	_       struct{} `cbor:",toarray"`
 	Session uint64
@@ -119,16 +148,38 @@ type wireFetch struct {
 	Length uint64
 }
 
+// wireAskAppraisal is an ask with its fifth member.
+type wireAskAppraisal struct {
+	_         struct{} `cbor:",toarray"`
+	Session   uint64
+	TAMURI    string
+	Message   []byte
+	Fetch     *wireFetch
+	Appraisal wireAppraisal
+}
+
+type wireAppraisal struct {
+	_         struct{} `cbor:",toarray"`
+	ID        uint64
+	MediaType string
+	Evidence  []byte
+	Nonce     []byte
+}
+
 // majorArray is the major type of CBOR arrays (RFC 8949 §3.1).
 const majorArray = 4
 
 const maxInt63 = 1<<63 - 1
 
-func toWire(a Ask) (wireAsk, error) {
+func toWire(a Ask) (any, error) {
 	w := wireAsk{Session: a.Session, TAMURI: a.TAMURI, Message: a.Message}
+	if p := a.Appraisal; p != nil {
+		return wireAskAppraisal{Session: a.Session, TAMURI: a.TAMURI, Message: a.Message,
+			Appraisal: wireAppraisal{ID: p.ID, MediaType: p.MediaType, Evidence: p.Evidence, Nonce: p.Nonce}}, nil
+	}
 	if a.Fetch != nil {
 		if a.Fetch.Offset < 0 || a.Fetch.Length < 0 {
-			return w, fmt.Errorf("link: fetch of %d bytes from offset %d", a.Fetch.Length, a.Fetch.Offset)
+			return nil, fmt.Errorf("link: fetch of %d bytes from offset %d", a.Fetch.Length, a.Fetch.Offset)
 		}
 		w.Fetch = &wireFetch{ID: a.Fetch.ID, URI: a.Fetch.URI, Offset: uint64(a.Fetch.Offset), Length: uint64(a.Fetch.Length)}
 	}
@@ -155,6 +206,74 @@ func fromWire(w wireAsk) (Ask, error) {
 	}
 	a.Fetch = &Fetch{ID: w.Fetch.ID, URI: w.Fetch.URI, Offset: int64(w.Fetch.Offset), Length: int64(w.Fetch.Length)}
 	return a, nil
+}
+
+// decodeAsk reads an ask, which says by its length whether it asks for an appraisal.
+func decodeAsk(data cbor.RawMessage) (Ask, error) {
+	const five = majorArray<<5 | 5
+	if len(data) == 0 || data[0] != five {
+		var w wireAsk
+		if len(data) == 0 || data[0]>>5 != majorArray {
+			return Ask{}, errors.New("link: the agent gave an ask that is no array")
+		}
+		if err := cbor.Unmarshal(data, &w); err != nil {
+			return Ask{}, fmt.Errorf("link: the agent gave a malformed ask: %w", err)
+		}
+		return fromWire(w)
+	}
+	var w wireAskAppraisal
+	if err := cbor.Unmarshal(data, &w); err != nil {
+		return Ask{}, fmt.Errorf("link: the agent gave a malformed ask: %w", err)
+	}
+	p := w.Appraisal
+	switch {
+	case w.TAMURI != "" || len(w.Message) > 0 || w.Fetch != nil:
+		return Ask{}, errors.New("link: the agent asked for an appraisal and something else at once")
+	case len(p.Evidence) == 0 || len(p.Evidence) > MaxEvidence || len(p.MediaType) == 0 || len(p.MediaType) > MaxMediaType:
+		return Ask{}, fmt.Errorf("link: the agent asked to appraise %d bytes under a media type of %d; 1 to %d and 1 to %d are allowed",
+			len(p.Evidence), len(p.MediaType), MaxEvidence, MaxMediaType)
+	case len(p.Nonce) < minNonce || len(p.Nonce) > maxNonce:
+		return Ask{}, fmt.Errorf("link: the agent asked for an appraisal with a nonce of %d bytes; %d to %d are allowed", len(p.Nonce), minNonce, maxNonce)
+	}
+	return Ask{Session: w.Session, Appraisal: &Appraisal{ID: p.ID, MediaType: p.MediaType, Evidence: p.Evidence, Nonce: p.Nonce}}, nil
+}
+
+// Sizes of an eat_nonce in bytes (RFC 9711 §4.1).
+const (
+	minNonce = 8
+	maxNonce = 64
+)
+
+func checkAppraised(r Appraised) error {
+	switch {
+	case len(r.Result) > MaxResult:
+		return fmt.Errorf("%w: Attestation Result of %d bytes; up to %d are allowed", ErrRefused, len(r.Result), MaxResult)
+	case (len(r.Result) == 0) == (r.Err == ""):
+		return fmt.Errorf("%w: an appraisal ends with either a result or an error", ErrRefused)
+	}
+	if err := checkText("media type", r.MediaType, MaxMediaType); err != nil {
+		return err
+	}
+	return checkText("reason", r.Err, MaxReason)
+}
+
+func checkAnchors(signed []byte) error {
+	if len(signed) == 0 || len(signed) > MaxAnchors {
+		return fmt.Errorf("%w: a signed set of trust anchors of %d bytes; 1 to %d are allowed", ErrRefused, len(signed), MaxAnchors)
+	}
+	return nil
+}
+
+func checkRevocationFiles(files [][]byte) error {
+	if len(files) == 0 || len(files) > MaxRevocationFiles {
+		return fmt.Errorf("%w: %d files of revocation lists; 1 to %d are allowed", ErrRefused, len(files), MaxRevocationFiles)
+	}
+	for _, f := range files {
+		if len(f) == 0 || len(f) > MaxRevocationFile {
+			return fmt.Errorf("%w: a file of revocation lists of %d bytes; 1 to %d are allowed", ErrRefused, len(f), MaxRevocationFile)
+		}
+	}
+	return nil
 }
 
 func checkComponent(id ComponentID) error {

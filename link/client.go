@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/go-teep/teep/internal/cbor"
 	"github.com/go-teep/teep/link/frame"
 )
 
@@ -46,11 +47,11 @@ func (c *Client) call(ctx context.Context, method uint64, args, result any) erro
 }
 
 func (c *Client) callForAsk(ctx context.Context, method uint64, args any) (Ask, error) {
-	var w wireAsk
+	var w cbor.RawMessage
 	if err := c.call(ctx, method, args, &w); err != nil {
 		return Ask{}, err
 	}
-	return fromWire(w)
+	return decodeAsk(w)
 }
 
 // RequestTA implements [Agent].
@@ -99,6 +100,36 @@ func (c *Client) Deliver(ctx context.Context, k Chunk) (Ask, error) {
 	return c.callForAsk(ctx, methodDeliver, chunkArgs{
 		Session: k.Session, FetchID: k.FetchID, Offset: uint64(k.Offset), Data: k.Data, Last: k.Last, Err: k.Err,
 	})
+}
+
+// Appraised implements [Agent]. A reason that is too long is cut.
+func (c *Client) Appraised(ctx context.Context, r Appraised) (Ask, error) {
+	r.Err = cut(r.Err, MaxReason)
+	if err := checkAppraised(r); err != nil {
+		return Ask{}, err
+	}
+	if r.Result == nil {
+		r.Result = []byte{} // always a byte string
+	}
+	return c.callForAsk(ctx, methodAppraised, appraisedArgs{
+		Session: r.Session, AppraisalID: r.AppraisalID, MediaType: r.MediaType, Result: r.Result, Err: r.Err,
+	})
+}
+
+// ReplaceTrustAnchors implements [Agent].
+func (c *Client) ReplaceTrustAnchors(ctx context.Context, signed []byte) error {
+	if err := checkAnchors(signed); err != nil {
+		return err
+	}
+	return c.call(ctx, methodReplaceTrust, trustArgs{Signed: signed}, nil)
+}
+
+// RenewRevocationLists implements [Agent].
+func (c *Client) RenewRevocationLists(ctx context.Context, files [][]byte) error {
+	if err := checkRevocationFiles(files); err != nil {
+		return err
+	}
+	return c.call(ctx, methodRenewRevocations, revocationArgs{Files: files}, nil)
 }
 
 // OpenSession implements [Agent].

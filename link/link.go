@@ -1,10 +1,11 @@
 // Package link is the boundary between the TEEP Broker outside the TEE and the TEEP Agent inside:
 // the calls of the architecture (RFC 9397 §6.2.1), the opening of a session with an installed
-// application and its invocation, and nothing else.
+// application and its invocation, two by which signed trust anchors and revocation lists come in, and
+// nothing else.
 //
 // The agent never calls out. What it wants from outside (send this message to that TAM, fetch this
-// URI from that offset) is what a call returns, as an [Ask]; the broker does it and calls again
-// with the outcome. Frames are length-prefixed CBOR over any byte stream: a Unix socket,
+// URI from that offset, have this Evidence appraised) is what a call returns, as an [Ask]; the
+// broker does it and calls again with the outcome. Frames are length-prefixed CBOR over any byte stream: a Unix socket,
 // virtio-serial, vsock, a pipe. [Client] and [Serve] are the two ends.
 package link
 
@@ -16,6 +17,17 @@ const (
 	MaxFrame = 64 << 20
 	// MaxChunk is the largest piece of a fetched payload in one Deliver.
 	MaxChunk = 1 << 20
+	// MaxEvidence is the largest Evidence in an Appraisal, MaxResult the largest result of one, in bytes.
+	MaxEvidence = 1 << 20
+	MaxResult   = 64 << 10
+	// MaxMediaType is the longest media type in bytes.
+	MaxMediaType = 256
+	// MaxAnchors is the largest signed set of trust anchors, in bytes.
+	MaxAnchors = 1 << 20
+	// MaxRevocationFile is the largest file of revocation lists in bytes, MaxRevocationFiles how many
+	// come at a time.
+	MaxRevocationFile  = 1 << 20
+	MaxRevocationFiles = 16
 )
 
 // ComponentID is a SUIT component identifier, part by part.
@@ -31,6 +43,37 @@ type Ask struct {
 	Message []byte
 	// Fetch, if not nil, asks for a payload; the outcome goes to Deliver.
 	Fetch *Fetch
+	// Appraisal, if not nil, asks to have Evidence appraised; the outcome goes to Appraised.
+	Appraisal *Appraisal
+}
+
+// None tells whether there is nothing to do.
+func (a Ask) None() bool { return a.TAMURI == "" && a.Fetch == nil && a.Appraisal == nil }
+
+// Appraisal asks to have Evidence appraised by a verifier that the broker knows (passport model, RFC
+// 9334 §5.1). The result is signed by the verifier for whoever relies on it: the broker need not be
+// trusted to have it made, only to bring it.
+type Appraisal struct {
+	ID uint64
+	// MediaType is that of Evidence, 1 to [MaxMediaType] bytes.
+	MediaType string
+	// Evidence has 1 to [MaxEvidence] bytes.
+	Evidence []byte
+	// Nonce is what the Evidence holds against replay, 8 to 64 bytes (RFC 9711 §4.1); the result is
+	// to hold it too.
+	Nonce []byte
+}
+
+// Appraised is the outcome of an Appraisal.
+type Appraised struct {
+	Session     uint64
+	AppraisalID uint64
+	// MediaType is that of Result, at most [MaxMediaType] bytes.
+	MediaType string
+	// Result is what the verifier signed, at most [MaxResult] bytes.
+	Result []byte
+	// Err is the reason why there is no result.
+	Err string
 }
 
 // Fetch asks for a payload by URI. The broker's bytes are not trusted: the agent checks them.
@@ -81,6 +124,15 @@ type Agent interface {
 	ProcessError(ctx context.Context, session uint64, tamURI, reason string) error
 	// Deliver brings the outcome of a Fetch, chunk by chunk.
 	Deliver(ctx context.Context, c Chunk) (Ask, error)
+	// Appraised brings the outcome of an Appraisal.
+	Appraised(ctx context.Context, r Appraised) (Ask, error)
+
+	// ReplaceTrustAnchors brings a set of trust anchors that the device's administrator signed. Whether it
+	// takes the place of the one in force is for the agent to say. The set in force again is no error.
+	ReplaceTrustAnchors(ctx context.Context, signed []byte) error
+	// RenewRevocationLists brings X.509 CRLs for the certificates of TAMs: files with one list in DER
+	// or several in PEM. None takes a revocation back that a newer one made.
+	RenewRevocationLists(ctx context.Context, files [][]byte) error
 
 	// OpenSession starts an installed Trusted Application for an app on the device.
 	OpenSession(ctx context.Context, component ComponentID) (app uint64, err error)

@@ -56,7 +56,16 @@ func (a *fakeAgent) ProcessError(_ context.Context, s uint64, uri, reason string
 	_, err := a.record(fmt.Sprintf("error %d %s %s", s, uri, reason))
 	return err
 }
-func (a *fakeAgent) Deliver(_ context.Context, c Chunk) (Ask, error) { return a.record(c) }
+func (a *fakeAgent) Deliver(_ context.Context, c Chunk) (Ask, error)       { return a.record(c) }
+func (a *fakeAgent) Appraised(_ context.Context, r Appraised) (Ask, error) { return a.record(r) }
+func (a *fakeAgent) ReplaceTrustAnchors(_ context.Context, signed []byte) error {
+	_, err := a.record(fmt.Sprintf("trust %x", signed))
+	return err
+}
+func (a *fakeAgent) RenewRevocationLists(_ context.Context, files [][]byte) error {
+	_, err := a.record(fmt.Sprintf("lists %x", files))
+	return err
+}
 func (a *fakeAgent) OpenSession(_ context.Context, c ComponentID) (uint64, error) {
 	_, err := a.record(c)
 	return 42, err
@@ -102,7 +111,9 @@ func TestCallsCross(t *testing.T) {
 		{Session: 1, TAMURI: "https://tam.example/tam"},
 		{Session: 1<<64 - 1, TAMURI: "https://tam.example/tam", Message: []byte{1, 2}},
 		{Session: 2, Fetch: &Fetch{ID: 3, URI: "https://cdn.example/x", Offset: 1 << 40, Length: MaxChunk}},
+		{Session: 3, Appraisal: &Appraisal{ID: 4, MediaType: "application/eat+cwt", Evidence: []byte{1}, Nonce: make([]byte, 8)}},
 	}
+	result := Appraised{Session: 3, AppraisalID: 4, MediaType: "application/eat+cwt", Result: make([]byte, MaxResult)}
 	chunk := Chunk{Session: 2, FetchID: 3, Offset: 1 << 40, Data: []byte("data"), Last: true}
 	request := Request{Component: component(), TAMURI: "https://hint.example", MinSequence: 1<<64 - 1}
 	for _, ask := range asks {
@@ -115,6 +126,7 @@ func TestCallsCross(t *testing.T) {
 			"RequestPolicyCheck": {func() (Ask, error) { return c.RequestPolicyCheck(ctx) }, "policy"},
 			"ProcessTeepMessage": {func() (Ask, error) { return c.ProcessTeepMessage(ctx, 7, []byte{0xd2}) }, "message 7 d2"},
 			"Deliver":            {func() (Ask, error) { return c.Deliver(ctx, chunk) }, chunk},
+			"Appraised":          {func() (Ask, error) { return c.Appraised(ctx, result) }, result},
 		} {
 			a.set(ask, nil, nil)
 			got, err := call.call()
@@ -143,6 +155,18 @@ func TestCallsCross(t *testing.T) {
 		t.Errorf("the agent got %q", a.calls)
 	}
 	a.set(Ask{}, nil, nil)
+	if err := c.ReplaceTrustAnchors(ctx, []byte{1, 2}); err != nil {
+		t.Error(err)
+	}
+	if err := c.RenewRevocationLists(ctx, [][]byte{{3}, {4}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Appraised(ctx, Appraised{Session: 1, AppraisalID: 2, Err: strings.Repeat("é", 600)}); err != nil {
+		t.Error(err)
+	}
+	if want := []any{"trust 0102", "lists [03 04]", Appraised{Session: 1, AppraisalID: 2, Result: []byte{}, Err: strings.Repeat("é", 512)}}; !reflect.DeepEqual(a.calls, want) {
+		t.Errorf("the agent got %+v", a.calls)
+	}
 	if out, err := c.Invoke(ctx, 42, "", nil); err != nil || len(out) != 0 {
 		t.Error(out, err)
 	}
@@ -196,6 +220,15 @@ func TestClientRefusesBeforeSending(t *testing.T) {
 		"negative offset":   func() error { _, err := c.Deliver(ctx, Chunk{Offset: -1}); return err },
 		"data and error":    func() error { _, err := c.Deliver(ctx, Chunk{Data: []byte{1}, Err: "x"}); return err },
 		"last and error":    func() error { _, err := c.Deliver(ctx, Chunk{Last: true, Err: "x"}); return err },
+		"large result":      func() error { _, err := c.Appraised(ctx, Appraised{Result: make([]byte, MaxResult+1)}); return err },
+		"no result":         func() error { _, err := c.Appraised(ctx, Appraised{}); return err },
+		"result and error":  func() error { _, err := c.Appraised(ctx, Appraised{Result: []byte{1}, Err: "x"}); return err },
+		"no anchors":        func() error { return c.ReplaceTrustAnchors(ctx, nil) },
+		"large anchors":     func() error { return c.ReplaceTrustAnchors(ctx, make([]byte, MaxAnchors+1)) },
+		"no lists":          func() error { return c.RenewRevocationLists(ctx, nil) },
+		"empty list":        func() error { return c.RenewRevocationLists(ctx, [][]byte{{}}) },
+		"large list":        func() error { return c.RenewRevocationLists(ctx, [][]byte{make([]byte, MaxRevocationFile+1)}) },
+		"many lists":        func() error { return c.RenewRevocationLists(ctx, make([][]byte, MaxRevocationFiles+1)) },
 		"long command":      func() error { _, err := c.Invoke(ctx, 1, strings.Repeat("x", MaxCommand+1), nil); return err },
 	} {
 		if err := call(); !errors.Is(err, ErrRefused) {
@@ -226,7 +259,16 @@ func TestServeRefuses(t *testing.T) {
 		want   error
 	}{
 		"method 0":            {0, []any{}, ErrUnknownCall},
-		"method 10":           {10, []any{}, ErrUnknownCall},
+		"method 13":           {13, []any{}, ErrUnknownCall},
+		"large result":        {methodAppraised, []any{1, 1, "x", make([]byte, MaxResult+1), ""}, ErrRefused},
+		"result and error":    {methodAppraised, []any{1, 1, "x", []byte{1}, "x"}, ErrRefused},
+		"long media type":     {methodAppraised, []any{1, 1, long, []byte{1}, ""}, ErrRefused},
+		"result of text":      {methodAppraised, []any{1, 1, "x", "y", ""}, ErrUnknownCall},
+		"no anchors":          {methodReplaceTrust, []any{[]byte{}}, ErrRefused},
+		"large anchors":       {methodReplaceTrust, []any{make([]byte, MaxAnchors+1)}, ErrRefused},
+		"no lists":            {methodRenewRevocations, []any{[][]byte{}}, ErrRefused},
+		"empty list":          {methodRenewRevocations, []any{[][]byte{{}}}, ErrRefused},
+		"many lists":          {methodRenewRevocations, []any{make([][]byte, MaxRevocationFiles+1)}, ErrRefused},
 		"too few arguments":   {methodRequestTA, []any{[][]byte{{1}}}, ErrUnknownCall},
 		"too many arguments":  {methodRequestPolicyCheck, []any{1}, ErrUnknownCall},
 		"arguments missing":   {methodInvoke, nil, ErrUnknownCall},
@@ -261,18 +303,27 @@ func TestServeRefuses(t *testing.T) {
 // An agent gone bad cannot make the broker do what an Ask is not for.
 func TestClientRefusesAsks(t *testing.T) {
 	for name, w := range map[string]any{
-		"message to nowhere":   wireAsk{Message: []byte{1}},
-		"message and fetch":    wireAsk{TAMURI: "https://x", Fetch: &wireFetch{URI: "https://y", Length: 1}},
-		"fetch of nothing":     wireAsk{Fetch: &wireFetch{URI: "https://y"}},
-		"fetch of too much":    wireAsk{Fetch: &wireFetch{URI: "https://y", Length: MaxChunk + 1}},
-		"fetch from nowhere":   wireAsk{Fetch: &wireFetch{Length: 1}},
-		"fetch beyond int64":   wireAsk{Fetch: &wireFetch{URI: "https://y", Length: 1, Offset: 1 << 63}},
-		"long TAM URI":         wireAsk{TAMURI: strings.Repeat("x", MaxURI+1)},
-		"long fetch URI":       wireAsk{Fetch: &wireFetch{URI: strings.Repeat("x", MaxURI+1), Length: 1}},
-		"five elements":        []any{1, "", nil, nil, nil},
-		"three elements":       []any{1, "", nil},
-		"a number":             5,
-		"text for the message": []any{1, "https://x", "text", nil},
+		"message to nowhere":    wireAsk{Message: []byte{1}},
+		"message and fetch":     wireAsk{TAMURI: "https://x", Fetch: &wireFetch{URI: "https://y", Length: 1}},
+		"fetch of nothing":      wireAsk{Fetch: &wireFetch{URI: "https://y"}},
+		"fetch of too much":     wireAsk{Fetch: &wireFetch{URI: "https://y", Length: MaxChunk + 1}},
+		"fetch from nowhere":    wireAsk{Fetch: &wireFetch{Length: 1}},
+		"fetch beyond int64":    wireAsk{Fetch: &wireFetch{URI: "https://y", Length: 1, Offset: 1 << 63}},
+		"long TAM URI":          wireAsk{TAMURI: strings.Repeat("x", MaxURI+1)},
+		"long fetch URI":        wireAsk{Fetch: &wireFetch{URI: strings.Repeat("x", MaxURI+1), Length: 1}},
+		"five elements":         []any{1, "", nil, nil, nil},
+		"six elements":          []any{1, "", nil, nil, nil, nil},
+		"appraisal of nothing":  []any{1, "", nil, nil, []any{1, "x", []byte{}, make([]byte, 8)}},
+		"appraisal of much":     []any{1, "", nil, nil, []any{1, "x", make([]byte, MaxEvidence+1), make([]byte, 8)}},
+		"appraisal, no type":    []any{1, "", nil, nil, []any{1, "", []byte{1}, make([]byte, 8)}},
+		"appraisal, long type":  []any{1, "", nil, nil, []any{1, strings.Repeat("x", MaxMediaType+1), []byte{1}, make([]byte, 8)}},
+		"appraisal, no nonce":   []any{1, "", nil, nil, []any{1, "x", []byte{1}, []byte{}}},
+		"appraisal, long nonce": []any{1, "", nil, nil, []any{1, "x", []byte{1}, make([]byte, 65)}},
+		"appraisal and URI":     []any{1, "https://x", nil, nil, []any{1, "x", []byte{1}, make([]byte, 8)}},
+		"appraisal and fetch":   []any{1, "", nil, []any{1, "https://x", 0, 1}, []any{1, "x", []byte{1}, make([]byte, 8)}},
+		"three elements":        []any{1, "", nil},
+		"a number":              5,
+		"text for the message":  []any{1, "https://x", "text", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := net.Pipe()
@@ -446,6 +497,9 @@ func FuzzCall(f *testing.F) {
 		methodDeliver:            chunkArgs{Session: 1, FetchID: 2, Offset: 3, Data: []byte{4}, Last: true},
 		methodInvoke:             invokeArgs{App: 1, Command: "x", Input: []byte{1}},
 		methodCloseSession:       appArgs{App: 1},
+		methodAppraised:          appraisedArgs{Session: 1, AppraisalID: 2, MediaType: "x", Result: []byte{1}},
+		methodReplaceTrust:       trustArgs{Signed: []byte{1}},
+		methodRenewRevocations:   revocationArgs{Files: [][]byte{{1}}},
 	} {
 		data, err := cbor.Marshal(args)
 		if err != nil {
@@ -463,7 +517,7 @@ func FuzzCall(f *testing.F) {
 			}
 			return
 		}
-		if method == 0 || method > methodCloseSession {
+		if method == 0 || method > methodRenewRevocations {
 			t.Fatalf("method %d was carried out", method)
 		}
 		for _, call := range a.calls {

@@ -128,6 +128,23 @@ func (r *Redialer) Deliver(ctx context.Context, k Chunk) (Ask, error) {
 	return redialed(ctx, r, func(c *Client) (Ask, error) { return c.Deliver(ctx, k) })
 }
 
+// Appraised implements [Agent].
+func (r *Redialer) Appraised(ctx context.Context, o Appraised) (Ask, error) {
+	return redialed(ctx, r, func(c *Client) (Ask, error) { return c.Appraised(ctx, o) })
+}
+
+// ReplaceTrustAnchors implements [Agent].
+func (r *Redialer) ReplaceTrustAnchors(ctx context.Context, signed []byte) error {
+	_, err := redialed(ctx, r, func(c *Client) (struct{}, error) { return struct{}{}, c.ReplaceTrustAnchors(ctx, signed) })
+	return err
+}
+
+// RenewRevocationLists implements [Agent].
+func (r *Redialer) RenewRevocationLists(ctx context.Context, files [][]byte) error {
+	_, err := redialed(ctx, r, func(c *Client) (struct{}, error) { return struct{}{}, c.RenewRevocationLists(ctx, files) })
+	return err
+}
+
 // OpenSession implements [Agent].
 func (r *Redialer) OpenSession(ctx context.Context, component ComponentID) (uint64, error) {
 	return redialed(ctx, r, func(c *Client) (uint64, error) { return c.OpenSession(ctx, component) })

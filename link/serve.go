@@ -156,6 +156,13 @@ func (s *server) dispatch(ctx context.Context, method uint64, body cbor.RawMessa
 		return "Invoke", result, err
 	case methodCloseSession:
 		return "CloseSession", nil, s.closeSession(ctx, body)
+	case methodAppraised:
+		result, err = s.appraised(ctx, body)
+		return "Appraised", result, err
+	case methodReplaceTrust:
+		return "ReplaceTrustAnchors", nil, s.replaceTrust(ctx, body)
+	case methodRenewRevocations:
+		return "RenewRevocationLists", nil, s.renewRevocations(ctx, body)
 	}
 	return "unknown", nil, ErrUnknownCall
 }
@@ -233,6 +240,40 @@ func (s *server) deliver(ctx context.Context, body cbor.RawMessage) (any, error)
 		return nil, err
 	}
 	return answer(s.agent.Deliver(ctx, c))
+}
+
+func (s *server) appraised(ctx context.Context, body cbor.RawMessage) (any, error) {
+	args, err := decodeArgs[appraisedArgs](body)
+	if err != nil {
+		return nil, err
+	}
+	r := Appraised{Session: args.Session, AppraisalID: args.AppraisalID, MediaType: args.MediaType, Result: args.Result, Err: args.Err}
+	if err := checkAppraised(r); err != nil {
+		return nil, err
+	}
+	return answer(s.agent.Appraised(ctx, r))
+}
+
+func (s *server) replaceTrust(ctx context.Context, body cbor.RawMessage) error {
+	args, err := decodeArgs[trustArgs](body)
+	if err == nil {
+		err = checkAnchors(args.Signed)
+	}
+	if err != nil {
+		return err
+	}
+	return s.agent.ReplaceTrustAnchors(ctx, args.Signed)
+}
+
+func (s *server) renewRevocations(ctx context.Context, body cbor.RawMessage) error {
+	args, err := decodeArgs[revocationArgs](body)
+	if err == nil {
+		err = checkRevocationFiles(args.Files)
+	}
+	if err != nil {
+		return err
+	}
+	return s.agent.RenewRevocationLists(ctx, args.Files)
 }
 
 func (s *server) openSession(ctx context.Context, body cbor.RawMessage) (any, error) {
