@@ -55,6 +55,10 @@ type Agent struct {
 	apps     map[uint64]*application
 	// binary is what an app is bringing with its request; nil if nothing is.
 	binary *broughtBinary
+	// appraisals counts what verifiers were asked for.
+	appraisals uint64
+	// unsatisfied tells which TAMs refused a verifier's result, and when.
+	unsatisfied map[string]time.Time
 	// brokers counts the connections of brokers.
 	brokers int
 	// opening counts OpenSession calls in progress; they count against the limit too.
@@ -75,7 +79,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, store: cfg.TEE.Store(),
 		sessions: map[uint64]*session{}, handed: map[string]bool{}, round: map[string]time.Time{}, apps: map[uint64]*application{},
-		boot: map[string]*suit.Report{},
+		boot: map[string]*suit.Report{}, unsatisfied: map[string]time.Time{},
 	}
 	a.life, a.end = context.WithCancel(context.Background())
 	if err := a.loadKeys(); err != nil {
@@ -92,7 +96,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.checkPolicy(); err != nil {
+	if err := a.checkPolicy(a.anchors); err != nil {
 		return nil, err
 	}
 	if err := a.tidy(); err != nil {
@@ -150,13 +154,13 @@ func (a *Agent) load() error {
 	return a.adoptTrust()
 }
 
-// checkPolicy refuses a configuration that cannot do what the trust anchors ask for.
-func (a *Agent) checkPolicy() error {
-	for _, t := range a.anchors.TAMs {
+// checkPolicy refuses a configuration that cannot do what trust anchors ask for.
+func (a *Agent) checkPolicy(anchors *trust.Set) error {
+	for _, t := range anchors.TAMs {
 		if !t.MustAttest {
 			continue
 		}
-		if len(a.anchors.Verifiers) == 0 && a.cfg.EvidenceVerifier == nil {
+		if len(anchors.Verifiers) == 0 && a.cfg.EvidenceVerifier == nil {
 			return fmt.Errorf("agent: TAM %q must attest itself, and the trust anchors name no verifier", t.Name)
 		}
 	}

@@ -19,10 +19,6 @@ type Config struct {
 	TEE tee.TEE
 	// Attester makes Evidence of it. Required.
 	Attester attest.Attester
-	// Results gets Attestation Results about it (passport model); nil if only TAMs give it some.
-	// It is asked for one with the token of the request as nonce, where a TAM asks so, and for one
-	// that is fresh by its timestamp. [attest.Passport] is one.
-	Results attest.Attester
 	// Trust is the content of the trust anchor file: a set in YAML, or one in CBOR that the
 	// administrator signed. Required at the first start, where it is provisioned into sealed
 	// state. From then on the sealed copy counts: the same set again, or nil, changes nothing,
@@ -68,6 +64,11 @@ type Policy struct {
 	// Timestamps lets the agent send Evidence that is fresh by its timestamp alone, where a TAM
 	// offers that (TEEP §9). The TEE's clock must deserve it.
 	Timestamps bool
+	// Passports has Evidence appraised by the verifier that the broker knows (link.Appraisal, RFC 9334
+	// §5.1) where a TAM's request has a token in place of a challenge, which is then the nonce of the
+	// result, and where it takes payloads that are fresh by their timestamp (TEEP §9). Without a
+	// usable result the agent does what it would do without this.
+	Passports bool
 	// PassportAge is how long an Attestation Result that came back from a TAM is presented to
 	// it again instead of new Evidence, where it asks for no nonce; 0 for never.
 	PassportAge time.Duration
@@ -99,6 +100,9 @@ type Limits struct {
 	// FetchStall is how long a fetch may stay unanswered before RequestPolicyCheck asks for it
 	// again, UpdateStall before another Update may take the place of this one.
 	FetchStall, UpdateStall time.Duration
+	// AppraisalWait is how long the broker may take to bring an Attestation Result. One that comes later
+	// is not used, and RequestPolicyCheck goes on without it.
+	AppraisalWait time.Duration
 	// Chunk is how many bytes one Deliver is asked for, at most link.MaxChunk.
 	Chunk int64
 	// FetchRetries is how often one fetch is taken up again after a break without progress.
@@ -119,7 +123,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		Message: 64 << 20, Sessions: 16, SessionIdle: 15 * time.Minute, BadMessages: 4,
 		Requests: 256, Manifests: 256, Record: 8 << 20, Binary: 64 << 20,
-		FetchStall: 30 * time.Second, UpdateStall: time.Hour,
+		FetchStall: 30 * time.Second, UpdateStall: time.Hour, AppraisalWait: time.Minute,
 		Chunk: 1 << 20, FetchRetries: 4, Attempts: 8,
 		Applications: 64,
 		Application: tee.Limits{
@@ -164,6 +168,7 @@ func (l *Limits) fill(d Limits) {
 	fill(&l.Binary, d.Binary)
 	fill(&l.FetchStall, d.FetchStall)
 	fill(&l.UpdateStall, d.UpdateStall)
+	fill(&l.AppraisalWait, d.AppraisalWait)
 	fill(&l.Chunk, d.Chunk)
 	fill(&l.FetchRetries, d.FetchRetries)
 	fill(&l.Attempts, d.Attempts)

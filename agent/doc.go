@@ -18,7 +18,7 @@
 // # Asks
 //
 // What the agent wants from outside is what a call returns: a link.Ask to connect to a TAM, to
-// send it a message, or to fetch a piece of a payload. An Update that has to fetch runs on a
+// send it a message, to fetch a piece of a payload, or to have Evidence appraised. An Update that has to fetch runs on a
 // goroutine of its own, which stops at each fetch until Deliver brings the bytes; the calls and
 // that goroutine meet in an exchange. One Update is processed at a time. What the broker brings
 // is never trusted: the processor holds it against digests that are signed.

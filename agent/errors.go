@@ -25,6 +25,8 @@ var (
 	ErrSession error = &sentinel{"agent: unknown session: begin again with RequestTA or RequestPolicyCheck", link.ErrNoSession}
 	// ErrFetch says that nobody asked for the chunk, or that it is not what was asked for.
 	ErrFetch error = &sentinel{"agent: chunk was not asked for", link.ErrRefused}
+	// ErrAppraisal says that nobody asked for the Attestation Result, or does not wait for it any longer.
+	ErrAppraisal error = &sentinel{"agent: Attestation Result was not asked for", link.ErrRefused}
 	// ErrUntrusted says that a message that came without a session is not of a trusted TAM. It
 	// is not answered: the answer would tell a stranger that and who the agent is.
 	ErrUntrusted error = &sentinel{"agent: message is not of a trusted TAM", link.ErrRefused}
@@ -44,7 +46,7 @@ var (
 	// ErrClosed says that the agent was closed.
 	ErrClosed error = &sentinel{"agent: closed", link.ErrUnavailable}
 	// ErrProvisioning says why the trust anchors that were given are not those in force.
-	ErrProvisioning = errors.New("agent: trust anchors")
+	ErrProvisioning error = &sentinel{"agent: trust anchors", link.ErrRefused}
 )
 
 // What a manifest can run into on this device, beyond what the processor checks.

@@ -18,9 +18,11 @@ import (
 // and what runs is what a TAM installed.
 func FuzzStateMachine(f *testing.F) {
 	f.Add([]byte{0, 0, 4, 0, 4, 3, 12, 0, 5, 0, 8, 0, 13, 0})
-	f.Add([]byte{0, 0, 4, 5, 5, 0, 14, 1, 0, 0, 5, 0, 5, 0, 8, 0, 9, 0})
-	f.Add([]byte{1, 65, 5, 0, 0, 0, 4, 11, 1, 66, 5, 0, 13, 0, 0, 0, 4, 12, 1, 67, 14, 3, 5, 0, 5, 0})
-	f.Add([]byte{0, 1, 4, 4, 4, 6, 4, 6, 14, 0, 0, 0, 0, 0, 11, 0, 8, 0})
+	f.Add([]byte{0, 0, 4, 5, 5, 0, 15, 1, 0, 0, 5, 0, 5, 0, 8, 0, 9, 0})
+	f.Add([]byte{1, 65, 5, 0, 0, 0, 4, 11, 1, 66, 5, 0, 13, 0, 0, 0, 4, 12, 1, 67, 15, 3, 5, 0, 5, 0})
+	f.Add([]byte{0, 1, 4, 4, 4, 6, 4, 6, 15, 0, 0, 0, 0, 0, 11, 0, 8, 0})
+	f.Add([]byte{0, 0, 4, 0, 14, 0, 4, 15, 0, 0, 4, 0, 0, 0, 4, 3})
+	f.Add([]byte{0, 0, 4, 0, 11, 6, 0, 0, 14, 0, 0, 0, 4, 0, 14, 16})
 	f.Add([]byte{1, 0, 2, 0, 3, 0, 0, 0, 6, 0, 7, 0, 10, 9, 10, 255, 0, 0, 4, 9, 4, 10})
 	w := newWorld(f)
 	w.start()
@@ -39,6 +41,7 @@ func FuzzStateMachine(f *testing.F) {
 		{0xa0}, {},
 		w.protect(w.one, install(f, bare(f, w.hello(1, "app 1")))),
 		w.protect(w.one, install(f, bare(f, w.hello(2, "app 2")))),
+		w.protect(w.one, &teep.Update{ErrorCode: teep.ErrAttestationRequired}),
 	}
 	w.payloads[link.BinaryURI] = []byte("app 2")
 	w.agent.Close()
@@ -52,6 +55,7 @@ func FuzzStateMachine(f *testing.F) {
 		v.device = &d
 		d.boot(t)
 		v.cfg.Limits.Chunk, v.cfg.Limits.Sessions = 16, 3
+		v.cfg.Policy.Passports = true
 		v.start()
 		defer func() {
 			if v.agent != nil {
@@ -108,6 +112,15 @@ func (m *machine) call(what, arg byte) {
 		err = m.agent.CloseSession(ctx, m.app)
 	case 11:
 		m.device.now = m.device.now.Add(time.Duration(arg) * 10 * time.Minute)
+	case 14:
+		r := link.Appraised{Session: m.ask.Session, AppraisalID: uint64(arg % 8)}
+		if p := m.ask.Appraisal; p != nil && arg&8 == 0 {
+			r.AppraisalID = p.ID
+		}
+		if r.Err = "down"; arg&16 == 0 {
+			r.Err, r.MediaType, r.Result = "", "application/x-test-result", []byte{arg}
+		}
+		ask, err = m.agent.Appraised(ctx, r)
 	case 12:
 		if _, err := m.tryStart(m.trust()); err != nil && !m.device.disk.Crashed() {
 			m.t.Fatal(err)

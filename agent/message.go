@@ -95,14 +95,16 @@ func (a *Agent) identify(s *session, keys *trust.TAMKeys, opened *teep.Opened) (
 func (a *Agent) dispatch(ctx context.Context, m *received) (link.Ask, error) {
 	log := a.log.With("tam", m.tam.Name, "type", m.opened.Message.Type().String())
 	var reply teep.Message
+	var ask *link.Ask
 	var err error
 	switch msg := m.opened.Message.(type) {
 	case *teep.QueryRequest:
 		log.Info("message received", "data-items", uint64(msg.DataItems))
-		reply, err = a.answerQuery(ctx, m, msg)
+		if ask, reply, err = a.answerQuery(ctx, m, msg); ask != nil {
+			return *ask, nil
+		}
 	case *teep.Update:
 		log.Info("message received", "manifests", len(msg.Manifests), "unneeded", len(msg.UnneededManifests), "err-code", uint64(msg.ErrorCode))
-		var ask *link.Ask
 		if ask, reply, err = a.acceptUpdate(ctx, m, msg); ask != nil {
 			return *ask, nil
 		}
@@ -119,11 +121,15 @@ func (a *Agent) dispatch(ctx context.Context, m *received) (link.Ask, error) {
 			return link.Ask{}, done
 		}
 		log.Warn("message refused", "error", err)
-		e := teep.AsErrorMessage(err)
-		e.Token = teep.TokenOf(m.opened.Message)
-		reply = e
+		reply = errorFor(err, teep.TokenOf(m.opened.Message))
 	}
 	return a.send(m.session, m.uri, reply, m.signer)
+}
+
+func errorFor(err error, token []byte) *teep.Error {
+	e := teep.AsErrorMessage(err)
+	e.Token = token
+	return e
 }
 
 // olderSigner signs with the agent's key under the name that its algorithm had in earlier drafts.

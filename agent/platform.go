@@ -18,6 +18,8 @@ import (
 type platform struct {
 	agent *Agent
 	tam   *trust.TAM
+	// anchors are those that the processor goes by.
+	anchors *trust.Set
 	// run is the Update in progress; nil while an application is started, which fetches nothing
 	// and changes nothing.
 	run *run
@@ -33,7 +35,8 @@ type environmentPlatform struct {
 
 // newProcessor makes the processor for one run. Trust anchors are those in force now.
 func (a *Agent) newProcessor(p *platform) (*processor.Processor, error) {
-	authority, err := a.trust().Authority()
+	p.anchors = a.trust()
+	authority, err := p.anchors.Authority()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +66,7 @@ func (p *platform) Begin(ctx context.Context) (processor.Tx, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return p.agent.begin(p.tam, p.run == nil), nil
+	return p.agent.begin(p.tam, p.anchors, p.run == nil), nil
 }
 
 // Fetch implements processor.Platform: it becomes an Ask.

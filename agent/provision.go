@@ -2,11 +2,13 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 
 	"github.com/go-teep/teep/agent/state"
 	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/link"
 )
 
 // provision makes the first record. Who can start the agent for the first time decides whom it
@@ -73,7 +75,7 @@ func (a *Agent) adoptTrust() error {
 		return err
 	}
 	if signed {
-		return a.ReplaceTrust(a.cfg.Trust)
+		return a.ReplaceTrustAnchors(context.Background(), a.cfg.Trust)
 	}
 	if set.Equal(a.anchors) {
 		return nil
@@ -83,12 +85,18 @@ func (a *Agent) adoptTrust() error {
 		"sign the new set, or start without a trust anchor file to keep the sealed one", ErrProvisioning, set.Version, a.anchors.Version)
 }
 
-// ReplaceTrust puts a new set of trust anchors in force. It must be signed by the administrator
-// whom the set in force names, and have a higher version; the set in force again changes nothing.
-// What removed TAMs installed stays installed, and belongs to them still.
-func (a *Agent) ReplaceTrust(signed []byte) error {
+// ReplaceTrustAnchors implements link.Agent: it puts a new set of trust anchors in force. It must be signed
+// by the administrator whom the set in force names, and have a higher version; the set in force again
+// changes nothing. Who brings it does not matter (RFC 9397 §5.1).
+//
+// What removed TAMs installed stays installed, and belongs to them still. An Update in progress stops,
+// and goes on at the next RequestPolicyCheck if it may under the new set.
+func (a *Agent) ReplaceTrustAnchors(_ context.Context, signed []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.closed {
+		return ErrClosed
+	}
 	if self, err := trust.OpenSelfSigned(signed); err == nil && self.Equal(a.anchors) {
 		return nil
 	}
@@ -103,6 +111,10 @@ func (a *Agent) ReplaceTrust(signed []byte) error {
 		return fmt.Errorf("%w: the signed set has version %d and the one in force %d: sign it with a higher version",
 			ErrProvisioning, set.Version, a.anchors.Version)
 	}
+	// The agent must be able to start with it.
+	if err := a.checkPolicy(set); err != nil {
+		return fmt.Errorf("%w: %w", ErrProvisioning, err)
+	}
 	anchors, err := set.Encode()
 	if err != nil {
 		return err
@@ -116,7 +128,23 @@ func (a *Agent) ReplaceTrust(signed []byte) error {
 	}
 	a.anchors = set
 	a.log.Info("trust anchors replaced", "version", set.Version, "before", before)
+	if a.run != nil {
+		a.run.cancel(errTrustReplaced)
+	}
+	for id, s := range a.sessions {
+		if _, trusted := set.TAM(s.tam); !trusted && !a.busyLocked(s) {
+			delete(a.sessions, id)
+		}
+	}
 	return nil
+}
+
+// errTrustReplaced ends what was begun under trust anchors that are not in force any longer.
+var errTrustReplaced error = &sentinel{"agent: the trust anchors were replaced meanwhile: check policy to go on", link.ErrBusy}
+
+// RenewRevocationLists implements link.Agent; see [Agent.ReplaceRevocationLists].
+func (a *Agent) RenewRevocationLists(_ context.Context, files [][]byte) error {
+	return a.ReplaceRevocationLists(files)
 }
 
 // ReplaceRevocationLists puts the X.509 CRLs in force that the certificate chains of TAMs are held

@@ -84,7 +84,7 @@ func TestReplaceTrustTakesEffectAtOnce(t *testing.T) {
 	dev := w.dev
 	w.dev = newKey(t, cose.AlgESP256)
 	w.version++
-	if err := w.agent.ReplaceTrust(w.signedTrust(w.admin)); err != nil {
+	if err := w.agent.ReplaceTrustAnchors(t.Context(), w.signedTrust(w.admin)); err != nil {
 		t.Fatal(err)
 	}
 	// The developer's key is no anchor any longer: what it signed does not run (RFC 9397 §5.2).

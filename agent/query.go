@@ -10,40 +10,59 @@ import (
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/agent/state"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/link"
 )
 
 // challengeSize is that of the challenges that the agent makes for TAMs, in bytes: what an
 // eat_nonce can hold (RFC 9711 §4.1).
 const challengeSize = 32
 
-// answerQuery handles a QueryRequest (TEEP §7.2.1).
-func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryRequest) (teep.Message, error) {
+// answerQuery handles a QueryRequest (TEEP §7.2.1). The answer may have to wait for an Attestation Result:
+// then there is the Ask for that instead.
+func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryRequest) (*link.Ask, teep.Message, error) {
+	asked, err := a.understand(ctx, m, q)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ask := a.askForResult(ctx, &appraisal{session: m.session, uri: m.uri, tam: m.tam.Name, question: asked, signer: m.signer}); ask != nil {
+		return ask, nil, nil
+	}
+	r, err := a.response(ctx, m.tam, asked)
+	if err != nil {
+		return nil, nil, err
+	}
+	return nil, r, nil
+}
+
+// understand chooses what a QueryRequest leaves to choose, and has the TAM prove what it has to.
+func (a *Agent) understand(ctx context.Context, m *received, q *teep.QueryRequest) (question, error) {
+	var none question
 	version, err := teep.ChooseVersion(q.Versions, []teep.Version{teep.Version0})
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	suite, err := teep.ChooseCipherSuite(q.CipherSuites, a.suites())
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	if alg, ok := suite.Sign1Algorithm(); ok {
 		m.signer = a.signerFor(alg)
 	}
 	// Before anything is told of the device, the TAM proves what it has to prove.
 	if err := a.checkTAM(ctx, m, q); err != nil {
-		return nil, err
+		return none, err
 	}
 	if err := a.checkReports(q); err != nil {
-		return nil, err
+		return none, err
 	}
 	profile, err := teep.ChooseSUITProfile(q.SUITProfiles, a.suitProfiles())
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	freshness := teep.FreshnessNonce
 	if q.DataItems.Has(teep.DataAttestation) {
 		if freshness, err = a.chooseFreshness(m.tam.Name, q); err != nil {
-			return nil, err
+			return none, err
 		}
 	}
 	known := state.Query{
@@ -52,26 +71,23 @@ func (a *Agent) answerQuery(ctx context.Context, m *received, q *teep.QueryReque
 		Timestamps: freshness == teep.FreshnessTimestamp, Formats: a.wantedFormats(q),
 	}
 	if err := a.heardFrom(m.tam.Name, known); err != nil {
-		return nil, err
+		return none, err
 	}
-	r, err := a.response(ctx, m.tam, question{
+	asked := question{
 		items: q.DataItems, token: q.Token, challenge: q.Challenge, profile: profile, freshness: freshness,
 		formats: known.Formats,
-	})
-	if err != nil {
-		return nil, err
 	}
 	if q.Versions != nil {
-		r.SelectedVersion = &version
+		asked.version = &version
 	}
-	return r, nil
+	return asked, nil
 }
 
 // supportedFreshness are the agent's mechanisms, preferred first. The timestamp of an Attestation
 // Result is its verifier's, and asks nothing of the TEE's clock.
 func (a *Agent) supportedFreshness(tam string) []teep.FreshnessMechanism {
 	supported := []teep.FreshnessMechanism{teep.FreshnessNonce}
-	if a.cfg.Policy.Timestamps || a.cfg.Results != nil || a.presentable(a.snapshot().TAMs[tam].Passport) {
+	if a.cfg.Policy.Timestamps || a.wantsResults(tam) || a.presentable(a.snapshot().TAMs[tam].Passport) {
 		supported = append(supported, teep.FreshnessTimestamp)
 	}
 	return supported

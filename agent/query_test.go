@@ -205,7 +205,7 @@ func TestInvalidMessages(t *testing.T) {
 }
 
 // attestationResult makes an Attestation Result about a TAM, as a verifier would.
-func attestationResult(t *testing.T, verifier, about *cose.Key, nonce []byte, status attest.Status, now time.Time) []byte {
+func attestationResult(t testing.TB, verifier, about *cose.Key, nonce []byte, status attest.Status, now time.Time) []byte {
 	t.Helper()
 	signer, err := verifier.Signer()
 	if err != nil {

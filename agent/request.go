@@ -133,7 +133,16 @@ func (a *Agent) unsolicited(ctx context.Context, ask link.Ask, tam *trust.TAM) (
 	if q.Timestamps {
 		freshness = teep.FreshnessTimestamp
 	}
-	r, err := a.response(ctx, tam, question{items: teep.DataItem(q.DataItems), profile: profileOf(q.Profile), freshness: freshness, formats: q.Formats})
+	known := question{items: teep.DataItem(q.DataItems), profile: profileOf(q.Profile), freshness: freshness, formats: q.Formats}
+	w := &appraisal{session: ask.Session, uri: ask.TAMURI, tam: tam.Name, question: known, signer: a.message, unsolicited: true}
+	if ask := a.askForResult(ctx, w); ask != nil {
+		return *ask, nil
+	}
+	return a.respondUnsolicited(ctx, ask, tam, known)
+}
+
+func (a *Agent) respondUnsolicited(ctx context.Context, ask link.Ask, tam *trust.TAM, known question) (link.Ask, error) {
+	r, err := a.response(ctx, tam, known)
 	if err != nil {
 		// Then the TAM asks again.
 		a.log.Info("no unsolicited QueryResponse", "tam", tam.Name, "error", err)
@@ -201,10 +210,13 @@ func (a *Agent) unrequestLocked(id suit.ComponentID) (link.Ask, *trust.TAM, erro
 }
 
 // RequestPolicyCheck implements link.Agent (TEEP §7.2). It names one thing to do at a time, until
-// there is none: an Update to go on with, an answer that may not have arrived, then each TAM that
-// is due.
+// there is none: an Update to go on with, an answer to give without the Attestation Result that did not
+// come, an answer that may not have arrived, then each TAM that is due.
 func (a *Agent) RequestPolicyCheck(ctx context.Context) (link.Ask, error) {
 	if ask, ok, err := a.resume(ctx); ok || err != nil {
+		return ask, err
+	}
+	if ask, ok, err := a.giveUpAppraisal(ctx); ok || err != nil {
 		return ask, err
 	}
 	a.mu.Lock()

@@ -30,6 +30,12 @@ type question struct {
 	freshness teep.FreshnessMechanism
 	// formats are what the TAM wants Evidence to be, preferred first; nil: it does not say.
 	formats []string
+	// version is the one that was selected; nil if the TAM named none.
+	version *teep.Version
+	// result is what a verifier made of the agent's Evidence; nil if there is none. asked tells whether
+	// one was to make it.
+	result *attest.Evidence
+	asked  bool
 }
 
 // response makes the QueryResponse for a TAM. It holds what is the TAM's own, and nothing of what
@@ -38,6 +44,7 @@ func (a *Agent) response(ctx context.Context, tam *trust.TAM, q question) (*teep
 	record := a.snapshot()
 	r := &teep.QueryResponse{
 		Token:               q.token,
+		SelectedVersion:     q.version,
 		RequestedComponents: requestedList(record, tam.Name),
 		UnneededManifests:   unneededList(record, tam.Name),
 	}
@@ -46,8 +53,14 @@ func (a *Agent) response(ctx context.Context, tam *trust.TAM, q question) (*teep
 		if err := a.attest(ctx, r, record, tam, q); err != nil {
 			return nil, err
 		}
-	} else if q.token != nil && a.cfg.Results != nil {
-		a.volunteer(ctx, r, record, tam, q)
+	} else if q.result != nil {
+		// A result whose nonce is the token, which nobody asked for: that is what the passport model
+		// looks like under nonces, because a request has a token only where it does not ask for
+		// attestation (TEEP §4.2, §9). Without one, the TAM relies on what it knows or asks for
+		// Evidence.
+		if err := a.enclose(r, *q.result, tam, q); err != nil {
+			a.log.Error("Attestation Result left out", "tam", tam.Name, "error", err)
+		}
 	}
 	if q.items.Has(teep.DataTrustedComponents) {
 		if r.TrustedComponents, err = componentList(record, tam.Name); err != nil {
@@ -79,11 +92,11 @@ func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state
 		if p := record.TAMs[tam.Name].Passport; a.presentable(p) {
 			return a.enclose(r, attest.Evidence{MediaType: p.Format, Payload: p.Result}, tam, q)
 		}
-		if result, ok := a.result(ctx, request); ok {
-			return a.enclose(r, result, tam, q)
+		if q.result != nil {
+			return a.enclose(r, *q.result, tam, q)
 		}
 		if q.freshness != teep.FreshnessTimestamp || !a.cfg.Policy.Timestamps {
-			return teep.NewProtocolError(teep.ErrPermanentError, "attestation is requested without a challenge, and timestamps do not count", nil)
+			return withoutFreshness(q)
 		}
 	}
 	if len(q.challenge) > maxNonce {
@@ -100,21 +113,19 @@ func (a *Agent) attest(ctx context.Context, r *teep.QueryResponse, record *state
 	return a.enclose(r, evidence, tam, q)
 }
 
-// volunteer answers a request that has a token and does not ask for attestation with an Attestation
-// Result whose nonce is the token: that is what the passport model looks like under nonces, because
-// a request has a token only where it does not ask for attestation (TEEP §4.2, §9). Without
-// one, the TAM relies on what it knows or asks for Evidence.
-func (a *Agent) volunteer(ctx context.Context, r *teep.QueryResponse, record *state.Record, tam *trust.TAM, q question) {
-	result, ok := a.result(ctx, attest.Request{
-		Nonce: q.token, AgentKey: a.message.Public(), Components: attestedComponents(record, tam.Name),
-		EncryptionKey: a.encryptionKey(),
-	})
-	if !ok {
-		return
+// withoutFreshness refuses a request for attestation that there is nothing fresh to answer with. Where a
+// verifier should have made a result and did not, the next mechanism may do: a TAM that hears which ones
+// are left sends a challenge (TEEP §9).
+func withoutFreshness(q question) error {
+	switch {
+	case q.asked && q.freshness == teep.FreshnessTimestamp:
+		e := teep.NewProtocolError(teep.ErrUnsupportedFreshnessMechanisms, "no Attestation Result could be had: send a challenge", nil)
+		e.FreshnessMechanisms = []teep.FreshnessMechanism{teep.FreshnessNonce}
+		return e
+	case q.asked:
+		return teep.NewProtocolError(teep.ErrTemporaryError, "no Attestation Result could be had: send a challenge, or ask again later", nil)
 	}
-	if err := a.enclose(r, result, tam, q); err != nil {
-		a.log.Error("Attestation Result left out", "tam", tam.Name, "error", err)
-	}
+	return teep.NewProtocolError(teep.ErrPermanentError, "attestation is requested without a challenge, and timestamps do not count", nil)
 }
 
 // encryptionKey is what a TAM may wrap content keys to; nil if the TEE has none.
@@ -125,20 +136,6 @@ func (a *Agent) encryptionKey() *cose.Key {
 		return nil
 	}
 	return key
-}
-
-// result gets an Attestation Result from the verifier that the agent was given, if any. That
-// verifier may be out of reach, and the TAM is not to suffer from it.
-func (a *Agent) result(ctx context.Context, request attest.Request) (attest.Evidence, bool) {
-	if a.cfg.Results == nil {
-		return attest.Evidence{}, false
-	}
-	result, err := a.cfg.Results.Attest(ctx, "", request)
-	if err != nil {
-		a.log.Warn("no Attestation Result from the agent's verifier", "error", err)
-		return attest.Evidence{}, false
-	}
-	return result, true
 }
 
 // enclose puts an attestation payload in, encrypted to the TAM where its key is known (TEEP §8.2).

@@ -30,6 +30,10 @@ type session struct {
 	// attested is the thumbprint of the TAM's key for which the TAM proved its state; nil if it
 	// did not, or did not have to.
 	attested []byte
+	// appraisal is what a verifier was asked for in it; nil if it was not.
+	appraisal *appraisal
+	// presented says that its last QueryResponse held a result of that verifier.
+	presented bool
 	// bad counts invalid messages.
 	bad int
 	// delivers says that the last Ask carried the reply that the record keeps for the TAM.
@@ -130,7 +134,8 @@ func (a *Agent) connectLocked(t *trust.TAM) (link.Ask, error) {
 }
 
 // Connected implements link.Observer: when the last broker is gone, nobody is going to bring what the
-// Update in progress asked for, and the next one that comes is asked at once.
+// Update in progress asked for, and the next one that comes is asked at once. Nor is a result going to
+// come that a verifier was asked for.
 func (a *Agent) Connected() (disconnected func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -138,8 +143,16 @@ func (a *Agent) Connected() (disconnected func()) {
 	return func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if a.brokers--; a.brokers == 0 && a.run != nil {
+		if a.brokers--; a.brokers > 0 {
+			return
+		}
+		if a.run != nil {
 			a.run.exchange.disconnect()
+		}
+		for _, s := range a.sessions {
+			if s.appraisal != nil {
+				s.appraisal.lost = true
+			}
 		}
 	}
 }

@@ -21,6 +21,8 @@ type tx struct {
 	a    *Agent
 	tam  *trust.TAM
 	base *state.Record
+	// anchors are those by which it is decided what may be changed: it is not committed under others.
+	anchors *trust.Set
 	// readOnly is set while an application is started: then nothing may change.
 	readOnly bool
 	done     bool
@@ -31,9 +33,9 @@ type tx struct {
 	sequences  map[string]state.Sequence
 }
 
-func (a *Agent) begin(tam *trust.TAM, readOnly bool) *tx {
+func (a *Agent) begin(tam *trust.TAM, anchors *trust.Set, readOnly bool) *tx {
 	return &tx{
-		a: a, tam: tam, base: a.snapshot(), readOnly: readOnly,
+		a: a, tam: tam, base: a.snapshot(), anchors: anchors, readOnly: readOnly,
 		components: map[string]*state.Component{}, manifests: map[string]*state.Manifest{},
 		sequences: map[string]state.Sequence{},
 	}

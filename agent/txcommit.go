@@ -35,6 +35,9 @@ func (t *tx) Commit() error {
 }
 
 func (t *tx) apply(next *state.Record) error {
+	if t.a.anchors != t.anchors {
+		return errTrustReplaced // Agent.mu is held: they cannot change from here on
+	}
 	for key, c := range t.components {
 		before, had := next.Components[key]
 		switch {

@@ -49,6 +49,9 @@ func (a *Agent) acceptUpdate(ctx context.Context, m *received, u *teep.Update) (
 		text := fmt.Sprintf("more than %d manifests in one Update", a.cfg.Limits.Manifests)
 		return nil, nil, teep.NewProtocolError(teep.ErrPermanentError, text, nil)
 	}
+	if u.ErrorCode == teep.ErrAttestationRequired {
+		a.resultRefused(m.session, m.tam.Name)
+	}
 	if err := a.noteUpdate(m.tam.Name, u); err != nil {
 		return nil, nil, err
 	}
@@ -256,6 +259,8 @@ func (a *Agent) hand(r *run, ask link.Ask) (link.Ask, error) {
 		return *a.replyLocked(r.session, uri, r.tam.Name, ask.Message), nil
 	case a.closed:
 		return link.Ask{}, ErrClosed
+	case errors.Is(context.Cause(r.ctx), errTrustReplaced):
+		return link.Ask{}, errTrustReplaced
 	}
 	return link.Ask{}, errSuperseded
 }

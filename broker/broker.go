@@ -119,7 +119,7 @@ type Request struct {
 type Progress struct {
 	// TEE is where the component is being installed.
 	TEE string
-	// Kind is what happens: EventConnect, EventSend, EventReceive or EventFetch.
+	// Kind is what happens: EventConnect, EventSend, EventReceive, EventFetch or EventAppraise.
 	Kind EventKind
 	URI  string
 	// Bytes of payload fetched so far in this session.
@@ -142,7 +142,7 @@ func (b *Broker) Request(ctx context.Context, r Request, progress func(Progress)
 	if !t.tryTake() {
 		// Another session is under way, perhaps for long. Who needs what is there already need
 		// not wait for it; the agent forgets an Ask that is not followed up.
-		if ask, err := t.Agent.RequestTA(ctx, request); err == nil && isNone(ask) {
+		if ask, err := t.Agent.RequestTA(ctx, request); err == nil && ask.None() {
 			return nil
 		}
 		if err := t.take(ctx); err != nil {
@@ -154,7 +154,7 @@ func (b *Broker) Request(ctx context.Context, r Request, progress func(Progress)
 	if err != nil {
 		return b.agentFailed(t, 0, err)
 	}
-	if isNone(ask) {
+	if ask.None() {
 		return nil
 	}
 	if err := b.session(ctx, t, ask, r.Binary, progress); err != nil {
@@ -167,13 +167,11 @@ func (b *Broker) Request(ctx context.Context, r Request, progress func(Progress)
 	if err != nil {
 		return b.agentFailed(t, 0, err)
 	}
-	if !isNone(ask) {
+	if !ask.None() {
 		return ErrNotProvided
 	}
 	return nil
 }
-
-func isNone(a link.Ask) bool { return a.TAMURI == "" && a.Fetch == nil }
 
 // Unrequest is the notification of the app "" that it no longer depends on a component; see
 // [Broker.UnrequestFor].
@@ -252,7 +250,7 @@ func (b *Broker) policyCheck(ctx context.Context, t *managedTEE) (err error) {
 		if err != nil {
 			return errors.Join(append(errs, b.agentFailed(t, 0, err))...)
 		}
-		if isNone(ask) {
+		if ask.None() {
 			return errors.Join(errs...)
 		}
 		if err := b.session(ctx, t, ask, nil, nil); err != nil {

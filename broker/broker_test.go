@@ -31,6 +31,7 @@ type fakeAgent struct {
 	unrequest   func() (link.Ask, error)
 	message     func(session uint64, m []byte) (link.Ask, error)
 	deliver     func(link.Chunk) (link.Ask, error)
+	appraised   func(link.Appraised) (link.Ask, error)
 	errorAnswer error
 	apps        map[uint64]string
 }

@@ -49,8 +49,8 @@ func (e *Endpoint) ProcessTeepMessage(ctx context.Context, message []byte) ([]by
 	if err != nil {
 		return nil, asTemporary(e.broker.agentFailed(e.tee, inbound, err))
 	}
-	for ask.Fetch != nil {
-		if ask, err = r.fetch(ctx, ask); err != nil {
+	for ask.Fetch != nil || ask.Appraisal != nil {
+		if ask, err = r.bring(ctx, ask); err != nil {
 			return nil, asTemporary(err)
 		}
 	}

@@ -56,6 +56,10 @@ type Options struct {
 	TEEs    []TEE
 	Poster  Poster
 	Fetcher Fetcher
+	// Appraiser is asked where an agent wants an Attestation Result to present; nil means that there is
+	// none to be had. AppraisalTimeout bounds one; 0 means 30 s.
+	Appraiser        Appraiser
+	AppraisalTimeout time.Duration
 	// Needs remembers which app needs which component; nil keeps that in memory.
 	Needs *Needs
 	// PolicyInterval is the time between policy checks of [Broker.Run]; 0 means none by timer.
@@ -111,6 +115,9 @@ func (o *Options) complete() error {
 	if o.MaxMessages == 0 {
 		o.MaxMessages = 64
 	}
+	if o.AppraisalTimeout == 0 {
+		o.AppraisalTimeout = 30 * time.Second
+	}
 	if o.MaxPieces == 0 {
 		o.MaxPieces = 1 << 20
 	}
@@ -147,6 +154,8 @@ const (
 	EventReceive   EventKind = "receive"    // Message came from URI
 	EventFetch     EventKind = "fetch"      // Bytes of the payload at URI, from Offset, go to the agent
 	EventNoPayload EventKind = "no-payload" // the payload at URI could not be had: Err
+	EventAppraise  EventKind = "appraise"   // a verifier's result on the agent's Evidence goes to the agent
+	EventNoResult  EventKind = "no-result"  // the verifier gave no result: Err
 	EventTransport EventKind = "transport"  // the TAM at URI could not be reached: Err
 	EventDone      EventKind = "done"       // the session is over
 	EventFailed    EventKind = "failed"     // the session, or the agent, failed: Err

@@ -32,9 +32,9 @@ type relay struct {
 func (b *Broker) session(ctx context.Context, t *managedTEE, ask link.Ask, binary []byte, progress func(Progress)) (err error) {
 	r := &relay{broker: b, tee: t, progress: progress, binary: binary}
 	defer r.payload.close()
-	for !isNone(ask) && err == nil {
-		if ask.Fetch != nil {
-			ask, err = r.fetch(ctx, ask)
+	for !ask.None() && err == nil {
+		if ask.TAMURI == "" {
+			ask, err = r.bring(ctx, ask)
 		} else {
 			ask, err = r.post(ctx, ask)
 		}
@@ -90,6 +90,14 @@ func (r *relay) event(session uint64, e Event) {
 	if r.progress != nil && e.Err == nil {
 		r.progress(Progress{TEE: e.TEE, Kind: e.Kind, URI: e.URI, Bytes: r.fetched})
 	}
+}
+
+// bring gets the agent what it asks for beside messages.
+func (r *relay) bring(ctx context.Context, ask link.Ask) (link.Ask, error) {
+	if ask.Appraisal != nil {
+		return r.appraise(ctx, ask)
+	}
+	return r.fetch(ctx, ask)
 }
 
 // fetch brings the agent the piece of a payload that it asks for, or the reason why there is none,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -74,11 +75,10 @@ func request(t *testing.T, d *teeptest.Device, name string) {
 func TestPassportUnderAToken(t *testing.T) {
 	var m models
 	w := teeptest.New(t, m.options(teeptest.Options{
-		TAMPolicy: tam.Policy{Query: tam.QueryToken},
-		TAMConfig: func(c *tam.Config) { c.Verifier = nil },
-		AgentConfig: func(c *teepagent.Config) {
-			c.Results = attest.Passport{Attester: c.Attester, Verifier: m.verifier}
-		},
+		TAMPolicy:   tam.Policy{Query: tam.QueryToken},
+		TAMConfig:   func(c *tam.Config) { c.Verifier = nil },
+		AgentPolicy: teepagent.Policy{Passports: true},
+		Appraiser:   appraiser(func() attest.Verifier { return m.verifier }),
 	}))
 	w.Publish(w.Component("hello", 1, "one"))
 	request(t, w.Device, "hello")
@@ -92,6 +92,56 @@ func TestPassportUnderAToken(t *testing.T) {
 		t.Fatalf("installed by the word of a stranger: %v", err)
 	}
 	m.expect(t, 0, 1)
+}
+
+// appraiser is a verifier as a broker reaches it: it knows the agent's key from the Evidence alone.
+type appraiser func() attest.Verifier
+
+func (v appraiser) Appraise(ctx context.Context, mediaType string, evidence, nonce []byte) (string, []byte, error) {
+	e := attest.Evidence{MediaType: mediaType, Payload: evidence}
+	_, key, err := (&eat.Verifier{}).Peek(e)
+	if err != nil {
+		return "", nil, err
+	}
+	r, err := v().Appraise(ctx, e, attest.Expectation{Nonce: nonce, AgentKey: key})
+	if err != nil {
+		return "", nil, err
+	}
+	return r.MediaType, r.Token, nil
+}
+
+// TestPassportOrElseEvidence: a broker whose verifier is away, or answers another question, leaves an
+// agent that attests itself by Evidence.
+func TestPassportOrElseEvidence(t *testing.T) {
+	var m models
+	lies := false
+	honest := appraiser(func() attest.Verifier { return m.verifier })
+	var earlier []byte
+	w := teeptest.New(t, m.options(teeptest.Options{
+		TAMPolicy:   tam.Policy{Query: tam.QueryToken, ReattestAfter: time.Nanosecond},
+		AgentPolicy: teepagent.Policy{Passports: true},
+		Appraiser: appraise(func(ctx context.Context, mediaType string, evidence, nonce []byte) (string, []byte, error) {
+			if !lies {
+				_, result, err := honest.Appraise(ctx, mediaType, evidence, nonce)
+				earlier = result
+				return "", nil, errors.Join(err, errors.New("the verifier is away"))
+			}
+			return "", earlier, nil
+		}),
+	}))
+	for i, name := range []string{"one", "two"} {
+		lies = i == 1
+		w.Clock.Advance(time.Minute)
+		w.Publish(w.Component(name, 1, name))
+		request(t, w.Device, name)
+		m.expect(t, int32(i+1), 0)
+	}
+}
+
+type appraise func(ctx context.Context, mediaType string, evidence, nonce []byte) (string, []byte, error)
+
+func (f appraise) Appraise(ctx context.Context, mediaType string, evidence, nonce []byte) (string, []byte, error) {
+	return f(ctx, mediaType, evidence, nonce)
 }
 
 // resigned is a verifier whose results another key signs.

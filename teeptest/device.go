@@ -63,7 +63,7 @@ func (w *World) AddDevice(name string) *Device {
 	var err error
 	d.Broker, err = broker.New(broker.Options{
 		TEEs:   []broker.TEE{{Name: name, Agent: w.Relay.Agent(d.Link)}},
-		Poster: w.Relay, Fetcher: w.Relay,
+		Poster: w.Relay, Fetcher: w.Relay, Appraiser: w.options.Appraiser,
 	})
 	w.must(err)
 	w.t.Cleanup(func() {

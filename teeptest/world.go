@@ -15,6 +15,7 @@ import (
 	"github.com/go-teep/teep/agent"
 	"github.com/go-teep/teep/attest/appraisal"
 	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/broker"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
@@ -51,6 +52,8 @@ type Options struct {
 	// before they start.
 	TAMConfig   func(*tam.Config)
 	AgentConfig func(*agent.Config)
+	// Appraiser is the verifier that every broker knows, for agents with Policy.Passports; nil means none.
+	Appraiser broker.Appraiser
 	// Seed decides what the relay's faults hit and what a crash leaves of a disk.
 	Seed uint64
 	// Logger gets what TAM and agents log; nil discards it.

@@ -69,13 +69,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if o.Sleep == nil {
 		o.Sleep = sleepTimer
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		pool, err := readCAs(o.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		config.RootCAs = pool
+	config, err := TLSConfig(o.CAFile)
+	if err != nil {
+		return nil, err
 	}
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -104,6 +100,18 @@ func orDefault[T int | int64 | time.Duration](v, d T) T {
 		return d
 	}
 	return v
+}
+
+// TLSConfig has servers verified by the authorities of a PEM file alone, or by those of the operating
+// system where it is empty.
+func TLSConfig(caFile string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile == "" {
+		return c, nil
+	}
+	pool, err := readCAs(caFile)
+	c.RootCAs = pool
+	return c, err
 }
 
 func readCAs(file string) (*x509.CertPool, error) {

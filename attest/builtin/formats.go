@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-teep/teep/attest/bound"
+	"github.com/go-teep/teep/attest/cmw"
 	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/attest/psa"
 )
@@ -19,6 +20,10 @@ var formats = map[string]string{
 	"eat": EATType, "tpm": bound.TPMQuote, "sev-snp": bound.SEVSNPReport, "tdx": bound.TDXQuote,
 	"psa": psa.MediaType, "cca": psa.CCAMediaType,
 }
+
+// EvidenceTypes are the media types that Evidence comes under: tokens, tokens bound to a report of
+// hardware, and conceptual message wrappers of either.
+func EvidenceTypes() []string { return []string{EATType, bound.MediaType, cmw.MediaType} }
 
 // FormatNames lists the kinds of Evidence that can be appraised.
 func FormatNames() []string { return slices.Sorted(maps.Keys(formats)) }

@@ -206,3 +206,28 @@ func checkResultFreshness(c *Claims, x ResultExpectation) error {
 	}
 	return nil
 }
+
+// Concerns tells whether an Attestation Result in the TEEP profile says that it is about a key and for a
+// nonce, for who brings it to somebody else: nothing of it is verified. Errors are the sentinels of
+// package attest.
+func Concerns(token []byte, key *cose.Key, nonce []byte) error {
+	signed, err := untag(token)
+	if err != nil {
+		return err
+	}
+	payload, err := cose.UnverifiedPayload(signed)
+	if err != nil {
+		return fmt.Errorf("%w: %w", attest.ErrFormat, err)
+	}
+	c, err := ParseClaims(payload)
+	if err != nil {
+		return err
+	}
+	if err := c.Confirmation.Names(key); err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare(c.Nonce, nonce) != 1 {
+		return fmt.Errorf("%w: eat_nonce of the Attestation Result is another one", attest.ErrNotFresh)
+	}
+	return nil
+}

@@ -25,6 +25,7 @@ import (
 	"github.com/go-teep/teep/attest/bound/boundtest"
 	"github.com/go-teep/teep/attest/veraison"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/transport/challengeresponse"
 )
 
 const reportType = "application/vnd.example.chip"
@@ -290,7 +291,7 @@ func TestLies(t *testing.T) {
 		"never ends":           {func(s *server) { s.pending = 1 << 30 }, veraison.ErrRemote},
 		"answers HTML":         {func(s *server) { s.header = func(h http.Header) { h.Set("Content-Type", "text/html") } }, veraison.ErrRemote},
 		"answers without end": {func(s *server) {
-			s.session = func(m map[string]any) { m["x"] = strings.Repeat("x", veraison.MaxAnswerBytes) }
+			s.session = func(m map[string]any) { m["x"] = strings.Repeat("x", challengeresponse.MaxAnswerBytes) }
 		}, veraison.ErrRemote},
 		"is gone": {func(s *server) { s.Close() }, veraison.ErrRemote},
 	} {

@@ -39,6 +39,8 @@ type configuration struct {
 		RetryMax time.Duration `yaml:"retry-max"`
 		// Timestamps lets Evidence be fresh by the clock of this device, where a TAM asks so.
 		Timestamps bool `yaml:"timestamps"`
+		// Passports presents Attestation Results of the broker's verifier to TAMs that take some.
+		Passports bool `yaml:"passports"`
 		// PassportAge is how long an Attestation Result that a TAM passed back is shown to it again.
 		PassportAge time.Duration `yaml:"passport-age"`
 	} `yaml:"policy"`

@@ -63,6 +63,8 @@ A configuration file:
   policy:
     interval: 10s            # the least time between two contacts with one TAM
     timestamps: false        # true: Evidence may be fresh by this device's clock, if a TAM asks so
+    passports: false         # true: where a TAM takes Attestation Results, present those of the verifier
+                             # that the broker knows
     passport-age: 0s         # how long a TAM's Attestation Result is shown to it again
   user: teep-agent           # whom to become when started as root; the default, where there is that account
   broker: teep-broker        # the account of the broker, which may use the socket; another than user

@@ -76,7 +76,7 @@ func serve(ctx context.Context, handed *task, inside *surroundings, log *slog.Lo
 		ReadTrustFile: t.readTrustFile,
 		Policy: agent.Policy{
 			Interval: c.Policy.Interval, RetryMin: c.Policy.RetryMin, RetryMax: c.Policy.RetryMax,
-			Timestamps: c.Policy.Timestamps, PassportAge: c.Policy.PassportAge,
+			Timestamps: c.Policy.Timestamps, PassportAge: c.Policy.PassportAge, Passports: c.Policy.Passports,
 		},
 		Certificates: t.Certificates, RevocationLists: t.RevocationLists, InsecureOlderPeers: t.OlderPeers,
 		Limits: agent.Limits{Application: tee.Limits{

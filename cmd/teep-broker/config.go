@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,6 +25,8 @@ type configuration struct {
 	// PolicyInterval is the time between policy checks; 0s switches the timer off.
 	PolicyInterval time.Duration `yaml:"policy-interval"`
 	HTTP           client        `yaml:"http"`
+	// Verifier appraises the agents' Evidence where they present Attestation Results.
+	Verifier verifier `yaml:"verifier"`
 	// Endpoints let TAMs connect to agents, where those are reachable and TAMs are not.
 	Endpoints []endpoint `yaml:"endpoints"`
 }
@@ -96,7 +99,8 @@ func load(path string) (*configuration, error) {
 		c.Needs = c.Apps.Socket + ".needs"
 	}
 	c.HTTP.CAFile = config.Relative(path, c.HTTP.CAFile)
-	if err := c.HTTP.check(); err != nil {
+	c.Verifier.CAFile = config.Relative(path, c.Verifier.CAFile)
+	if err := errors.Join(c.HTTP.check(), c.Verifier.check()); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, c.checkEndpoints(path)

@@ -39,6 +39,9 @@ A configuration file:
     timeout: 2m                    # for a message and its answer
     retry: {attempts: 4, base: 1s, max: 15s}   # after faults of the transport
     fetch-redirects: 0             # how many a fetch of a payload follows; messages follow none
+  verifier:                        # only for agents with policy.passports: it appraises their Evidence, and
+    url: https://verifier.example  # they present its Attestation Results to TAMs that rely on it
+    ca-file: verifier-ca.pem
   endpoints:                       # only where TAMs connect to this device
     - listen: 0.0.0.0:8443
       path: /teep

@@ -87,8 +87,12 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	verifier, err := c.Verifier.open()
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.config, err)
+	}
 	b, err := broker.New(broker.Options{
-		TEEs: all, Poster: client, Fetcher: client, Needs: needs,
+		TEEs: all, Poster: client, Fetcher: client, Needs: needs, Appraiser: verifier, AppraisalTimeout: c.Verifier.Timeout,
 		PolicyInterval: c.PolicyInterval, InsecureFileURIs: o.fileURIs, Events: events,
 	})
 	if err != nil {

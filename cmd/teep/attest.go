@@ -25,8 +25,8 @@ import (
 )
 
 func attestCommand() *cobra.Command {
-	c := &cobra.Command{Use: "attest", Short: "Appraise Evidence, check appraisal policies, sign collateral, enrol TPMs"}
-	c.AddCommand(appraiseCommand(), checkPolicyCommand(), signCollateralCommand(), challengeCommand(), endorseCommand())
+	c := &cobra.Command{Use: "attest", Short: "Appraise Evidence, serve as a verifier, check appraisal policies, sign collateral, enrol TPMs"}
+	c.AddCommand(appraiseCommand(), serveVerifierCommand(), checkPolicyCommand(), signCollateralCommand(), challengeCommand(), endorseCommand())
 	return c
 }
 
@@ -159,8 +159,20 @@ func (f *appraisalFlags) signer() (cose.Signer, error) {
 }
 
 func (f *appraisalFlags) store() (*appraisal.Store, error) {
+	contents := make([][]byte, len(f.collateral))
+	for i, path := range f.collateral {
+		var err error
+		if contents[i], err = os.ReadFile(path); err != nil {
+			return nil, err
+		}
+	}
+	return collateralStore(f.collateral, contents, f.owners)
+}
+
+// collateralStore reads collateral files, each signed by one of the owners or in YAML.
+func collateralStore(paths []string, contents [][]byte, ownerFlags []string) (*appraisal.Store, error) {
 	var owners []appraisal.Owner
-	for _, o := range f.owners {
+	for _, o := range ownerFlags {
 		name, path, ok := strings.Cut(o, "=")
 		if !ok || name == "" {
 			return nil, fmt.Errorf("--owner %q: write NAME=KEYFILE", o)
@@ -172,19 +184,16 @@ func (f *appraisalFlags) store() (*appraisal.Store, error) {
 		owners = append(owners, appraisal.Owner{Name: name, Keys: keys})
 	}
 	var all []*appraisal.Collateral
-	for _, path := range f.collateral {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
+	for i, data := range contents {
 		var one *appraisal.Collateral
+		var err error
 		if isCOSE(data) {
 			one, err = appraisal.ParseSigned(data, owners...)
 		} else {
 			one, err = appraisal.ParseYAML(data)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w", paths[i], err)
 		}
 		all = append(all, one)
 	}

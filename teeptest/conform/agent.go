@@ -215,6 +215,12 @@ func (r *agentRun) send(ctx context.Context, msg []byte) (*said, error) {
 func (r *agentRun) pass(ctx context.Context, session uint64, msg []byte) (*said, error) {
 	ask, err := r.Link.ProcessTeepMessage(ctx, session, msg)
 	for range 64 {
+		if err == nil && ask.Appraisal != nil {
+			ask, err = r.Link.Appraised(ctx, link.Appraised{
+				Session: ask.Session, AppraisalID: ask.Appraisal.ID, Err: "the conformance suite is no verifier",
+			})
+			continue
+		}
 		if err != nil || ask.Fetch == nil {
 			break
 		}

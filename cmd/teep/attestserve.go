@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/builtin"
+	"github.com/go-teep/teep/attest/cmw"
+	"github.com/go-teep/teep/attest/policy"
+	"github.com/go-teep/teep/attest/tdx"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/filewatch"
+	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/transport"
+	"github.com/go-teep/teep/transport/challengeresponse"
+)
+
+// servedVerifier are the flags of 'teep attest serve'.
+type servedVerifier struct {
+	listen, certificate, key   string
+	signingKey, name, tdxCache string
+	policy                     string
+	collateral, owners         []string
+	pcrs                       []int
+	insecureHTTP               bool
+	logs                       program.LogFlags
+}
+
+func serveVerifierCommand() *cobra.Command {
+	var v servedVerifier
+	c := &cobra.Command{
+		Use:   "serve --key FILE --collateral FILE",
+		Short: "Be a verifier for devices that bring Attestation Results along (passport model)",
+		Long: `Serves the challenge-response API of Project Veraison until SIGTERM: Evidence comes in, and an Attestation
+Result in the TEEP profile goes out, signed with --key. Agents reach it through their brokers (verifier.url in broker.yaml),
+and TAMs that know the public part of the key (passports.verifiers in tam.yaml) rely on its results.
+
+Evidence, collateral and policy are those of 'teep attest appraise'. Files are read again when they change; what is wrong
+with them is logged, and what was read before stays in force. Anybody may ask: a result says only what was appraised.
+
+Beyond loopback addresses it serves HTTPS.`,
+		Example: `  teep attest serve --listen 127.0.0.1:8090 --key verifier.pem --collateral devices.yaml
+  teep attest serve --listen 0.0.0.0:443 --tls-certificate tls.pem --tls-key tls.key --key verifier.pem \
+      --collateral image.cose --owner 'Example=example.pub.pem' --policy edge.yaml`,
+		Args: program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return v.serve(cmd.Context(), cmd.ErrOrStderr()) },
+	}
+	fl := c.Flags()
+	fl.StringVar(&v.listen, "listen", "127.0.0.1:8090", "address to listen at")
+	fl.StringVar(&v.certificate, "tls-certificate", "", "certificate chain of the server, in PEM")
+	fl.StringVar(&v.key, "tls-key", "", "its private key, in PEM")
+	fl.BoolVar(&v.insecureHTTP, "insecure-plain-http", false, "serve plain HTTP beyond loopback addresses too: behind something that ends TLS")
+	fl.StringVar(&v.signingKey, "key", "", "key that signs Attestation Results")
+	fl.StringVar(&v.name, "name", "teep", "name of this verifier in results")
+	fl.StringArrayVar(&v.collateral, "collateral", nil, "collateral file; may be repeated")
+	fl.StringArrayVar(&v.owners, "owner", nil, "NAME=KEYFILE of who may sign collateral; may be repeated")
+	fl.StringVar(&v.policy, "policy", "", "appraisal policy in CEL (YAML file)")
+	fl.IntSliceVar(&v.pcrs, "pcr", builtin.DefaultPCRs(), "PCRs that a TPM quote must hold")
+	fl.StringVar(&v.tdxCache, "tdx-cache", "", "folder with what Intel publishes, without which there is no verdict on TDX quotes")
+	v.logs.Register(c)
+	for _, required := range []string{"key", "collateral"} {
+		if err := c.MarkFlagRequired(required); err != nil {
+			panic(err) // the flag was added above
+		}
+	}
+	return c
+}
+
+func (v *servedVerifier) check() error {
+	host, _, err := net.SplitHostPort(v.listen)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--listen %q is no address: write HOST:PORT", v.listen)
+	case (v.certificate == "") != (v.key == ""):
+		return errors.New("--tls-certificate and --tls-key go together")
+	case v.certificate == "" && !v.insecureHTTP && !isLoopback(host):
+		return fmt.Errorf("--listen %s can be reached from elsewhere: give --tls-certificate and --tls-key", v.listen)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+const verifierShutdown = 10 * time.Second
+
+func (v *servedVerifier) serve(ctx context.Context, stderr io.Writer) error {
+	if err := v.check(); err != nil {
+		return &program.Usage{Err: err}
+	}
+	log, err := v.logs.Logger(stderr)
+	if err != nil {
+		return err
+	}
+	key, err := readKey(v.signingKey)
+	if err != nil {
+		return err
+	}
+	signer, err := key.Signer()
+	if err != nil {
+		return fmt.Errorf("%s: %w", v.signingKey, err)
+	}
+	files := append([]string{}, v.collateral...)
+	if v.policy != "" {
+		files = append(files, v.policy)
+	}
+	current, err := filewatch.New(files, func(contents [][]byte) (*cmw.Verifier, error) { return v.verifier(signer, contents) }, log)
+	if err != nil {
+		return err
+	}
+	server := transport.NewServer(challengeresponse.NewHandler(evidenceVerifier{current}, challengeresponse.HandlerOptions{Log: log}))
+	if v.certificate != "" {
+		pair, err := filewatch.New([]string{v.certificate, v.key}, func(contents [][]byte) (*tls.Certificate, error) {
+			c, err := tls.X509KeyPair(contents[0], contents[1])
+			return &c, err
+		}, log)
+		if err != nil {
+			return fmt.Errorf("--tls-certificate: %w", err)
+		}
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get(), nil }}
+	} else if v.insecureHTTP {
+		log.Warn("insecure: Evidence comes in by plain HTTP")
+	}
+	ln, err := net.Listen("tcp", v.listen)
+	if err != nil {
+		return err
+	}
+	log.Info("ready", "listen", ln.Addr().String(), "tls", server.TLSConfig != nil)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		var err error
+		if server.TLSConfig != nil {
+			err = server.ServeTLS(ln, "", "")
+		} else {
+			err = server.Serve(ln)
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), verifierShutdown)
+		defer cancel()
+		return server.Shutdown(ctx)
+	})
+	return g.Wait()
+}
+
+// verifier is made of the contents of the files.
+func (v *servedVerifier) verifier(signer cose.Signer, contents [][]byte) (*cmw.Verifier, error) {
+	n := len(v.collateral)
+	store, err := collateralStore(v.collateral, contents[:n], v.owners)
+	if err != nil {
+		return nil, err
+	}
+	c := builtin.Config{Collateral: store, Signer: signer, Developer: "go-teep", Build: v.name, PCRs: v.pcrs}
+	if v.tdxCache != "" {
+		if c.TDXCache, err = tdx.OpenFolder(v.tdxCache); err != nil {
+			return nil, err
+		}
+	}
+	if v.policy != "" {
+		rules, err := policy.Parse(contents[n])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", v.policy, err)
+		}
+		c.Policy = rules
+	}
+	return builtin.New(c)
+}
+
+// evidenceVerifier gives Attestation Results for Evidence. It has met no agent: the key is the one that the
+// Evidence names and that the result names again, so that who relies on it compares that with the key of
+// the message.
+type evidenceVerifier struct {
+	current *filewatch.Value[*cmw.Verifier]
+}
+
+// Types implements challengeresponse.Verifier.
+func (evidenceVerifier) Types() []string { return builtin.EvidenceTypes() }
+
+// Appraise implements challengeresponse.Verifier.
+func (v evidenceVerifier) Appraise(ctx context.Context, mediaType string, evidence, nonce []byte) (challengeresponse.Result, error) {
+	var none challengeresponse.Result
+	verifier, e := v.current.Get(), attest.Evidence{MediaType: mediaType, Payload: evidence}
+	if !verifier.Accepts(mediaType) {
+		return none, fmt.Errorf("%w: %.100q", attest.ErrUnknownType, mediaType)
+	}
+	_, key, err := verifier.Peek(e)
+	switch {
+	case err != nil:
+		return none, err
+	case key == nil:
+		return none, fmt.Errorf("%w: the Evidence names the agent's key by thumbprint alone", attest.ErrKeyBinding)
+	}
+	r, err := verifier.Appraise(ctx, e, attest.Expectation{Nonce: nonce, AgentKey: key})
+	if err != nil {
+		return none, err
+	}
+	return challengeresponse.Result{MediaType: r.MediaType, Data: r.Token}, nil
+}
