@@ -16,6 +16,8 @@ import (
 	"github.com/go-rod/rod/lib/launcher"
 	"github.com/go-rod/rod/lib/proto"
 
+	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/policy"
 )
@@ -51,10 +53,33 @@ func axe(t *testing.T) string {
 	return string(source)
 }
 
-// person is somebody in front of a real browser.
+// window is a real browser.
+type window struct {
+	browser *rod.Browser
+}
+
+// openBrowser starts the one browser of a test and those below it.
+func openBrowser(t *testing.T) *window {
+	t.Helper()
+	l := launcher.New()
+	control, err := l.Bin(chromium(t)).Headless(true).NoSandbox(true).Leakless(false).
+		Set("disable-gpu").Set("disable-dev-shm-usage").Set("hide-scrollbars").Set("disable-background-networking").
+		Set("disable-component-update").Set("disable-sync").Set("disable-quic").Set("no-first-run").Launch()
+	must(t, err)
+	w := &window{rod.New().ControlURL(control)}
+	must(t, w.browser.Connect())
+	t.Cleanup(func() {
+		_ = w.browser.Close()
+		l.Kill()
+		l.Cleanup() // waits for the browser to be gone, and removes what it wrote
+	})
+	return w
+}
+
+// person is somebody in front of a page of their own.
 type person struct {
 	*service
-	browser *rod.Browser
+	context *rod.Browser // what the person's pages share: cookies
 	page    *rod.Page
 
 	mu         sync.Mutex
@@ -62,21 +87,31 @@ type person struct {
 	asked      []string
 }
 
-// visitor opens a real browser on the login page, and fails the test in the end if a page offended against
-// its own policy, or asked anybody else for anything.
-func (s *service) visitor() *person {
+// visitor gives somebody a page, who shares nothing with others. The test fails in the end if a page offended
+// against its own policy, or asked anybody else for anything.
+func (s *service) visitor(w *window) *person {
 	s.t.Helper()
-	l := launcher.New()
-	control, err := l.Bin(chromium(s.t)).Headless(true).NoSandbox(true).Leakless(false).
-		Set("disable-gpu").Set("disable-dev-shm-usage").Set("hide-scrollbars").Set("disable-background-networking").
-		Set("disable-component-update").Set("disable-sync").Set("disable-quic").Set("no-first-run").Launch()
+	context, err := w.browser.Incognito()
 	must(s.t, err)
-	p := &person{service: s, browser: rod.New().ControlURL(control)}
-	must(s.t, p.browser.Connect())
+	return s.sits(context)
+}
+
+// beside is a second page of the same person.
+func (p *person) beside() *person {
+	p.t.Helper()
+	return p.sits(p.context)
+}
+
+// patience bounds what a person waits for in all.
+const patience = 5 * time.Minute
+
+func (s *service) sits(context *rod.Browser) *person {
+	s.t.Helper()
+	page, err := context.Page(proto.TargetCreateTarget{URL: "about:blank"})
+	must(s.t, err)
+	p := &person{service: s, context: context, page: page.Timeout(patience)}
 	s.t.Cleanup(func() {
-		_ = p.browser.Close()
-		l.Kill()
-		l.Cleanup() // waits for the browser to be gone, and removes what it wrote
+		_ = page.Close()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, c := range p.complaints {
@@ -88,9 +123,6 @@ func (s *service) visitor() *person {
 			}
 		}
 	})
-	p.page, err = p.browser.Page(proto.TargetCreateTarget{URL: "about:blank"})
-	must(s.t, err)
-	p.page = p.page.Timeout(2 * time.Minute)
 	go p.page.EachEvent(
 		func(e *proto.RuntimeExceptionThrown) { p.complain(e.ExceptionDetails.Text) },
 		func(e *proto.LogEntryAdded) {
@@ -152,13 +184,15 @@ type violation struct {
 	Nodes    []struct{ HTML string }
 }
 
-// accessible runs the checker over the page that is open.
-func (p *person) accessible(what, checker string) {
+// accessible runs the checker over the page that is open: all of its rules, or those whose outcome the
+// colours and the size of the screen can change.
+func (p *person) accessible(what string, all bool) {
 	p.t.Helper()
-	// Evaluated by the debugger: the page's own policy, which stays in force, allows no scripts.
-	_, err := proto.RuntimeEvaluate{Expression: checker}.Call(p.page)
-	must(p.t, err)
-	found, err := p.page.Eval(`() => axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}).then(r => JSON.stringify(r.violations))`)
+	which := `{type: "rule", values: ["color-contrast", "target-size", "link-in-text-block", "scrollable-region-focusable", "meta-viewport", "region"]}`
+	if all {
+		which = `{type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}`
+	}
+	found, err := p.page.Eval(`() => axe.run(document, {resultTypes: ["violations"], runOnly: ` + which + `}).then(r => JSON.stringify(r.violations))`)
 	must(p.t, err)
 	var violations []violation
 	must(p.t, json.Unmarshal([]byte(found.Value.Str()), &violations))
@@ -171,6 +205,14 @@ func (p *person) accessible(what, checker string) {
 	}
 }
 
+// bring puts the checker into the page that is open.
+func (p *person) bring(checker string) {
+	p.t.Helper()
+	// Evaluated by the debugger: the page's own policy, which stays in force, allows no scripts.
+	_, err := proto.RuntimeEvaluate{Expression: checker}.Call(p.page)
+	must(p.t, err)
+}
+
 // narrow fails when the page scrolls sideways as a whole.
 func (p *person) narrow(what string) {
 	p.t.Helper()
@@ -181,39 +223,81 @@ func (p *person) narrow(what string) {
 	}
 }
 
-// TestInABrowser shows every page in a real browser, wide and as on a phone, light and dark: nothing offends
-// against the pages' own policy, nothing is asked of anybody else, hostile texts run no script, nothing is wider
-// than the screen, and the accessibility checker finds nothing. With TEEP_SCREENSHOTS=DIR the pictures are kept.
+// TestInABrowser has people look at the console and use it, in one real browser, each with cookies of their
+// own.
 func TestInABrowser(t *testing.T) {
 	checker := axe(t)
+	w := openBrowser(t)
+	for name, test := range map[string]func(*testing.T, *window, string){
+		"Pages": testPages, "Keyboard": testKeyboard, "Phone": testPhone, "Rollout": testRollout, "Group": testGroup,
+		"Policy": testPolicy, "Events": testEvents, "Withdrawal": testWithdrawal,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, w, checker)
+		})
+	}
+}
+
+// tabs is how many pages are looked at beside each other.
+const tabs = 3
+
+// testPages shows every page wide and as on a phone, light and dark: nothing offends against the pages' own
+// policy, nothing is asked of anybody else, hostile texts run no script, nothing is wider than the screen, and
+// the accessibility checker finds nothing. With TEEP_SCREENSHOTS=DIR the pictures are kept.
+func testPages(t *testing.T, w *window, checker string) {
 	s := newService(t)
 	text, dir := hostile, os.Getenv("TEEP_SCREENSHOTS")
 	if dir != "" {
 		text = "camera" // pictures for people
 	}
 	s.fillWith(t.Context(), text)
-	p := s.visitor()
-	p.open("login")
-	p.accessible("login", checker)
+	first := s.visitor(w)
+	first.open("login")
+	first.look(picture{"login", ""}, checker, dir)
 	secret, _ := s.token(api.ScopeAdministrator)
-	p.login(secret)
-	for _, page := range pictures(text) {
-		for _, screen := range []struct {
-			name          string
-			width, height int
-			dark          bool
-		}{{"", 1100, 900, false}, {"-phone-dark", 390, 844, true}} {
-			p.screen(screen.width, screen.height, screen.dark)
-			p.open(page.path)
-			name := page.name + screen.name
-			p.narrow(name)
-			p.accessible(name, checker)
-			if dir != "" {
-				picture, err := p.page.Screenshot(true, nil)
-				must(t, err)
-				must(t, os.WriteFile(filepath.Join(dir, "console-"+name+".png"), picture, 0o600))
-			}
+	first.login(secret)
+	left := make(chan picture)
+	var group sync.WaitGroup
+	for n := range tabs {
+		p := first
+		if n > 0 {
+			p = first.beside()
 		}
+		group.Go(func() {
+			for page := range left {
+				p.open(page.path)
+				p.look(page, checker, dir)
+			}
+		})
+	}
+	for _, page := range append(pictures(text), picture{"none", "devices/none"}) {
+		left <- page
+	}
+	close(left)
+	group.Wait()
+}
+
+// look checks the page that is open on every screen, loading it once.
+func (p *person) look(page picture, checker, dir string) {
+	p.bring(checker)
+	for i, screen := range []struct {
+		name          string
+		width, height int
+		dark          bool
+	}{{"", 1200, 900, false}, {"-dark", 1200, 900, true}, {"-phone-dark", 390, 844, true}, {"-phone", 390, 844, false}} {
+		p.screen(screen.width, screen.height, screen.dark)
+		name := page.name + screen.name
+		p.narrow(name)
+		if i == 0 || !strings.HasPrefix(page.path, "new-") { // whose forms are those of what there is
+			p.accessible(name, i == 0)
+		}
+		if dir == "" {
+			continue
+		}
+		picture, err := p.page.Screenshot(true, nil)
+		must(p.t, err)
+		must(p.t, os.WriteFile(filepath.Join(dir, "console-"+name+".png"), picture, 0o600))
 	}
 }
 
@@ -228,7 +312,7 @@ func pictures(text string) []picture {
 		if method != http.MethodGet {
 			continue
 		}
-		name := strings.Trim(strings.NewReplacer("{$}", "", "{id}", "one", "{manifest}", "one", "{message}", "one", "{name}", "one", "{sequence}", "one", "/", "-").
+		name := strings.Trim(strings.NewReplacer("{$}", "", "{id}", "one", "{manifest}", "one", "{message}", "one", "{name}", "one", "{sequence}", "one", "{publisher}", "one", "{key}", "one", "/", "-").
 			Replace(strings.TrimPrefix(path, Prefix)), "-")
 		if name == "" {
 			name = "fleet"
@@ -239,12 +323,13 @@ func pictures(text string) []picture {
 	return list
 }
 
-// TestByKeyboard goes through the console without a mouse: the skip link comes first and works, every link and
-// control can be reached, where the focus is can be seen, and a form can be sent.
-func TestByKeyboard(t *testing.T) {
+// testKeyboard goes through the console without a mouse: the skip link comes first and works, every link and
+// control can be reached, where the focus is can be seen, what is destructive asks once more, and a form can
+// be sent.
+func testKeyboard(t *testing.T, w *window, _ string) {
 	s := newService(t)
 	s.fillWith(t.Context(), "camera")
-	p := s.visitor()
+	p := s.visitor(w)
 	secret, _ := s.token(api.ScopeAdministrator)
 	p.login(secret)
 	p.open("devices/0123")
@@ -269,7 +354,10 @@ func TestByKeyboard(t *testing.T) {
 		if !visible {
 			t.Errorf("the focus on %q cannot be seen", text)
 		}
-		if text == "Block" {
+		if text == "Block…" {
+			must(t, p.page.Keyboard.Type(input.Enter))
+		}
+		if text == "Block the device" {
 			wait := p.page.WaitNavigation(proto.PageLifecycleEventNameLoad)
 			must(t, p.page.Keyboard.Type(input.Enter))
 			wait()
@@ -304,6 +392,14 @@ func (p *person) press(text string) {
 	wait()
 }
 
+// click clicks on what leads to no other page.
+func (p *person) click(selector, text string) {
+	p.t.Helper()
+	e, err := p.page.ElementR(selector, text)
+	must(p.t, err)
+	must(p.t, e.Click(proto.InputMouseButtonLeft, 1))
+}
+
 func (p *person) write(id, text string) {
 	p.t.Helper()
 	field, err := p.page.Element("#" + id)
@@ -312,11 +408,11 @@ func (p *person) write(id, text string) {
 	must(p.t, field.Input(text))
 }
 
-// TestRolloutInABrowser previews a rollout while it is typed, creates it, sees it go on by itself, and stops it.
-func TestRolloutInABrowser(t *testing.T) {
+// testRollout previews a rollout while it is typed, creates it, sees it go on by itself, and stops it.
+func testRollout(t *testing.T, w *window, _ string) {
 	s := newService(t)
 	s.fillWith(t.Context(), "camera")
-	p := s.visitor()
+	p := s.visitor(w)
 	secret, _ := s.token(api.ScopeOperator, api.ScopeAuditor)
 	p.login(secret)
 	p.open("new-rollout?manifest=%27acme%27%2F%27camera%27&sequence=4")
@@ -334,10 +430,11 @@ func TestRolloutInABrowser(t *testing.T) {
 	// Without a click, the page shows what happens meanwhile.
 	must(t, s.tam.AdvanceRollouts(t.Context()))
 	p.await("#rollout .state", "running")
-	p.await("#rollout caption", "Stage 1 is the newest")
+	p.await("#rollout", "Stage 1 is the newest")
+	p.await("#news", "summer: running, stage 1 of 2") // what a screen reader is told
 	p.press("^Pause$")
 	p.await("#rollout .state", "paused")
-	must(t, p.page.MustElement("summary").Click(proto.InputMouseButtonLeft, 1))
+	p.click("summary", "Stop it for good")
 	p.write("reason", "seen enough")
 	p.press("Stop for good")
 	p.await("#rollout .state", "aborted")
@@ -348,11 +445,11 @@ func TestRolloutInABrowser(t *testing.T) {
 	}
 }
 
-// TestGroupInABrowser writes a group that contradicts another one: the preview says so before it is saved.
-func TestGroupInABrowser(t *testing.T) {
+// testGroup writes a group that contradicts another one: the preview says so before it is saved.
+func testGroup(t *testing.T, w *window, _ string) {
 	s := newService(t)
 	s.fillWith(t.Context(), "camera")
-	p := s.visitor()
+	p := s.visitor(w)
 	secret, _ := s.token(api.ScopeOperator)
 	p.login(secret)
 	p.open("new-group")
@@ -367,10 +464,112 @@ func TestGroupInABrowser(t *testing.T) {
 	p.press("^Save$")
 	p.await("table", "lab")
 	p.open("groups/lab")
-	p.press("Remove the group")
+	p.click("summary", "Remove the group")
+	p.press("^Remove the group$")
 	page, err := p.page.HTML()
 	must(t, err)
 	if strings.Contains(page, ">lab<") {
 		t.Error("the group is still there")
+	}
+}
+
+// testPhone opens the menu of a phone, by touch and with a key, and goes on from there.
+func testPhone(t *testing.T, w *window, checker string) {
+	s := newService(t)
+	s.fillWith(t.Context(), "camera")
+	p := s.visitor(w)
+	secret, _ := s.token(api.ScopeAuditor)
+	p.login(secret)
+	p.screen(390, 844, false)
+	p.open("devices")
+	shown := func() bool {
+		t.Helper()
+		r, err := p.page.Eval(`() => document.querySelector("nav").checkVisibility()`)
+		must(t, err)
+		return r.Value.Bool()
+	}
+	if shown() {
+		t.Error("the menu is open before anybody asked for it")
+	}
+	p.click("button", "Menu")
+	if !shown() {
+		t.Fatal("the button opens no menu")
+	}
+	p.bring(checker)
+	p.accessible("menu", true)
+	must(t, p.page.Keyboard.Type(input.Escape))
+	if shown() {
+		t.Error("the menu does not close with Escape")
+	}
+	p.click("button", "Menu")
+	wait := p.page.WaitNavigation(proto.PageLifecycleEventNameLoad)
+	p.click("nav a", "Audit")
+	wait()
+	p.await("h1", "Audit log")
+}
+
+// testPolicy has a policy previewed and saved, and finds that somebody else was faster.
+func testPolicy(t *testing.T, w *window, _ string) {
+	s := newService(t)
+	s.fillWith(t.Context(), "camera")
+	p := s.visitor(w)
+	secret, _ := s.token(api.ScopeOperator)
+	p.login(secret)
+	p.open("policies/%27acme%27%2F%27camera%27")
+	p.click("label", "must not have it")
+	p.await("#preview", "would change")
+	must(t, s.store.PutAssignment(t.Context(), tam.Assignment{Manifest: suit.NewComponentID("acme", "camera"), Mode: tam.ModeAvailable}))
+	p.press("^Save$")
+	p.await("[role=alert]", "changed|meanwhile|reload|Reload")
+	p.open("policies/%27acme%27%2F%27camera%27")
+	p.click("label", "only")
+	p.press("^Save$")
+	p.await("table", "by rollouts only")
+}
+
+// testEvents sees an event without a click, and by its kind.
+func testEvents(t *testing.T, w *window, _ string) {
+	s := newService(t)
+	s.fillWith(t.Context(), "camera")
+	p := s.visitor(w)
+	secret, _ := s.token(api.ScopeAuditor)
+	p.login(secret)
+	p.open("events")
+	p.await("#events", "camera")
+	must(t, s.store.CommitExchange(t.Context(), tam.Exchange{Event: &tam.Event{DeviceID: "0123", At: s.now, Kind: tam.EventSucceeded, Detail: "it came"}}))
+	p.await("#events", "it came")
+	p.await("#news", "succeeded")
+	p.open("events?kind=failed")
+	if page, err := p.page.HTML(); err != nil || strings.Contains(page, "it came") {
+		t.Errorf("an event of another kind is shown, or %v", err)
+	}
+}
+
+// testWithdrawal makes a token that only publishes, sees what that person may see, and withdraws a key.
+func testWithdrawal(t *testing.T, w *window, _ string) {
+	s := newService(t)
+	s.fillWith(t.Context(), "camera")
+	p := s.visitor(w)
+	secret, _ := s.token(api.ScopeAdministrator)
+	p.login(secret)
+	p.open("tokens")
+	p.write("name", "build server")
+	p.click("label", "^ *publisher: ")
+	p.press("Make the token")
+	made := p.page.MustElement("pre.secret").MustText()
+	p.open("publishers/camera")
+	p.click("a", "^[0-9a-f]{64}$")
+	p.await("#signed", "What it signed")
+	p.click("summary", "Withdraw the key")
+	p.write("reason", "it leaked")
+	p.press("Withdraw for good")
+	p.await("dl", "it leaked")
+
+	publisher := s.visitor(w)
+	publisher.login(made)
+	publisher.await("h1", "Components")
+	nav := publisher.page.MustElement("nav").MustText()
+	if strings.Contains(nav, "Devices") || !strings.Contains(nav, "Publishers") {
+		t.Errorf("a publisher is led to %q", nav)
 	}
 }

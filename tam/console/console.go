@@ -99,7 +99,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	pages, err := parsePages(c.Base)
+	pages, err := parsePages(c.Base, c.Clock)
 	if err != nil {
 		return nil, err
 	}
@@ -147,43 +147,6 @@ func headers(next http.Handler) http.Handler {
 	})
 }
 
-// route is one page or action. All of them need a session, and those that change something the
-// session's CSRF token too.
-type route struct {
-	pattern string
-	handle  func(*console, *visit) error
-}
-
-func routes() []route {
-	return []route{
-		{"GET " + Prefix + "{$}", (*console).fleet},
-		{"GET " + Prefix + "devices", (*console).devices},
-		{"GET " + Prefix + "devices/{id}", (*console).device},
-		{"POST " + Prefix + "devices/{id}", (*console).changeDevice},
-		{"GET " + Prefix + "devices/{id}/messages/{message}", (*console).message},
-		{"GET " + Prefix + "components", (*console).components},
-		{"GET " + Prefix + "components/{manifest}", (*console).component},
-		{"GET " + Prefix + "components/{manifest}/{sequence}/devices", (*console).holders},
-		{"POST " + Prefix + "components/{manifest}/{sequence}/withdraw", (*console).withdraw},
-		{"GET " + Prefix + "policies", (*console).policies},
-		{"POST " + Prefix + "policies", (*console).setPolicy},
-		{"GET " + Prefix + "rollouts", (*console).rollouts},
-		{"POST " + Prefix + "rollouts", (*console).createRollout},
-		{"GET " + Prefix + "new-rollout", (*console).newRollout},
-		{"GET " + Prefix + "rollouts/{name}", (*console).rollout},
-		{"POST " + Prefix + "rollouts/{name}", (*console).actOnRollout},
-		{"GET " + Prefix + "groups", (*console).groups},
-		{"POST " + Prefix + "groups", (*console).setGroup},
-		{"GET " + Prefix + "new-group", (*console).newGroup},
-		{"GET " + Prefix + "groups/{name}", (*console).group},
-		{"GET " + Prefix + "removals", (*console).removals},
-		{"POST " + Prefix + "removals", (*console).setRemoval},
-		{"GET " + Prefix + "publishers", (*console).publishers},
-		{"GET " + Prefix + "audit", (*console).audit},
-		{"POST " + Prefix + "logout", (*console).logout},
-	}
-}
-
 // visit is one request of somebody who is logged in.
 type visit struct {
 	w       http.ResponseWriter
@@ -206,7 +169,11 @@ func (s *console) serve(r route) http.Handler {
 				Next: "Go back, reload the page, and send the form again."})
 			return
 		}
-		if err := r.handle(s, v); err != nil {
+		err = v.need(r.scopes...)
+		if err == nil {
+			err = r.handle(s, v)
+		}
+		if err != nil {
 			s.fail(v, err)
 		}
 	})

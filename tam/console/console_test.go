@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"log/slog"
 	"net/http"
@@ -111,11 +113,11 @@ func (s *service) fillWith(ctx context.Context, hostile string) {
 	must(s.t, err)
 	public, err := key.Public().MarshalCBOR()
 	must(s.t, err)
-	must(s.t, s.store.AddPublisher(ctx, tam.Publisher{Name: hostile, Keys: [][]byte{public}, Prefixes: []suit.ComponentID{id}, Created: s.now}))
+	must(s.t, s.store.AddPublisher(ctx, tam.Publisher{Name: hostile, Keys: [][]byte{public}, Anchors: [][]byte{anchor}, Prefixes: []suit.ComponentID{id}, Created: s.now}))
 	for n := range 2 {
 		must(s.t, s.store.AddVersion(ctx, tam.Version{
-			Manifest: id, Sequence: uint64(n + 1), Digest: []byte{1, 2}, Publisher: hostile, Uploaded: s.now, Size: 400,
-			Components: []tam.VersionComponent{{ID: id, Digest: []byte{3}}}, Dependencies: []suit.ComponentID{id},
+			Manifest: id, Sequence: uint64(n + 1), Digest: bytes.Repeat([]byte{0x5a, byte(n)}, 16), Publisher: hostile, Signer: key.Thumbprint(), Anchor: thumbprint(anchor), Uploaded: s.now, Size: 400,
+			Components: []tam.VersionComponent{{ID: id, Digest: bytes.Repeat([]byte{3}, 32), Size: 1_234_567}}, Dependencies: []suit.ComponentID{id},
 		}))
 	}
 	must(s.t, s.store.WithdrawVersion(ctx, id, 1, hostile, s.now))
@@ -128,12 +130,15 @@ func (s *service) fillWith(ctx context.Context, hostile string) {
 				Reasons: []attest.Reason{{Claim: hostile, Status: status, Text: hostile}}},
 			Inventory: []tam.Installed{{Manifest: id, Sequence: 2}},
 			Failures:  []tam.Failure{{Manifest: id, Sequence: 2, Count: 1, Until: s.now, Reason: hostile}},
+			Labels:    map[string]string{"site": hostile, hostile: "x"}, DecidedBy: "rule " + hostile,
+			Deliveries: []tam.Delivery{{Manifest: id, Version: 2}},
 		}
 		must(s.t, s.store.CommitExchange(ctx, tam.Exchange{Device: d,
 			Event: &tam.Event{DeviceID: d.ID, At: s.now, Kind: tam.EventFailed, Detail: hostile}}))
 	}
 	s.record(ctx, key, hostile)
 	s.govern(ctx, id.String(), hostile)
+	s.tell(ctx, id, hostile)
 	for h := range 40 {
 		must(s.t, s.store.AddField(ctx, s.now.Add(time.Duration(h-39)*time.Hour), []tam.InstalledCount{
 			{Manifest: id, Sequence: 1, Devices: int64(1000 - 20*h)}, {Manifest: id, Sequence: 2, Devices: int64(20 * h)},
@@ -161,9 +166,27 @@ func (s *service) govern(ctx context.Context, manifest, text string) {
 	}, person)
 	must(s.t, err)
 	must(s.t, s.tam.AdvanceRollouts(ctx))
-	_, err = s.tam.SetRemoval(ctx, policy.Removal{Name: "leak", Manifest: "'acme'/'leaks'", Match: match, Reason: "it leaks " + text}, person, tam.ExpectNew)
+	_, err = s.tam.SetDomain(ctx, policy.Domain{Name: "edge", Owner: text, Manifests: []string{manifest}}, tam.ExpectNew)
+	must(s.t, err)
+	_, err = s.tam.SetAdmission(ctx, policy.Admission{Name: "edge", Match: match, Labels: map[string]string{"site": "lab"}}, tam.ExpectNew)
+	must(s.t, err)
+	_, err = s.tam.SetRemoval(ctx, policy.Removal{Name: "edge", Manifest: "'acme'/'leaks'", Match: match, Reason: "it leaks " + text}, person, tam.ExpectNew)
 	must(s.t, err)
 }
+
+// tell puts webhooks and deposits into the store that speak of a manifest and a text.
+func (s *service) tell(ctx context.Context, id suit.ComponentID, text string) {
+	s.t.Helper()
+	must(s.t, s.store.AddWebhook(ctx, tam.Webhook{ID: "0123", URL: "https://events.example/" + text, Kinds: []tam.EventKind{tam.EventFailed}, Secret: []byte{1}, Created: s.now,
+		WebhookProgress: tam.WebhookProgress{Position: 1200, Failures: 3, Next: s.now.Add(time.Minute), LastError: "the receiver answered 500 " + text}}))
+	must(s.t, s.store.PutDeposit(ctx, tam.Deposit{ID: "0123", Kind: tam.DepositData, Manifest: id, Component: id, Device: "0123", EncryptionInfo: []byte{1}, Ciphertext: []byte{2}, Deposited: s.now}))
+	must(s.t, s.store.PutDeposit(ctx, tam.Deposit{ID: "4567", Kind: tam.DepositContentKey, Manifest: id, Sequence: 2, EncryptionInfo: []byte{1}, Deposited: s.now}))
+}
+
+// anchor stands for the certificate of a publisher.
+var anchor = []byte("certificate")
+
+func thumbprint(b []byte) []byte { sum := sha256.Sum256(b); return sum[:] }
 
 // recordedMessage is the message of device 0123 that fillWith puts into the store.
 const recordedMessage = "1772368200000000"
@@ -265,7 +288,8 @@ func paths() (list [][2]string) {
 func concretePath(pattern, text string) string {
 	path := strings.TrimPrefix(strings.TrimSuffix(pattern, "{$}"), Prefix)
 	return strings.NewReplacer("{id}", "0123", "{manifest}", url.PathEscape(suit.NewComponentID("acme", text).String()),
-		"{sequence}", "2", "{message}", recordedMessage, "{name}", nameIn(pattern)).Replace(path)
+		"{sequence}", "2", "{message}", recordedMessage, "{name}", nameIn(pattern),
+		"{publisher}", url.PathEscape(text), "{key}", hex.EncodeToString(thumbprint(anchor))).Replace(path)
 }
 
 // nameIn is a name that fillWith gave to what a pattern is about.
@@ -437,7 +461,10 @@ func TestScopes(t *testing.T) {
 		t.Error("an auditor is offered to block")
 	}
 	publisher, _ := s.login(api.ScopePublisher)
-	for _, path := range []string{"", "devices", "devices/0123", "audit"} {
+	if r := s.get(publisher, ""); r.status != http.StatusSeeOther || r.header.Get("Location") != Prefix+"components" {
+		t.Errorf("a publisher begins at %q: %d", r.header.Get("Location"), r.status)
+	}
+	for _, path := range []string{"devices", "devices/0123", "audit", "events", "tokens", "webhooks", "groups", "new-publisher"} {
 		if r := s.get(publisher, path); r.status != http.StatusForbidden || strings.Contains(r.body, "4567") {
 			t.Errorf("a publisher sees %q: %d", path, r.status)
 		}
@@ -463,7 +490,7 @@ func TestActions(t *testing.T) {
 	if a, err := s.store.Assignment(t.Context(), suit.NewComponentID("acme", "b")); err != nil || a.Mode != tam.ModeForbidden || len(a.Devices) != 2 {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if r := s.post(c, "policies", url.Values{"csrf": {csrf}, "manifest": {"'acme'/'b'"}, "mode": {"remove"}}); r.status != http.StatusSeeOther {
+	if r := s.post(c, "policies", url.Values{"csrf": {csrf}, "manifest": {"'acme'/'b'"}, "delete": {"yes"}}); r.status != http.StatusSeeOther {
 		t.Errorf("no policy: %d", r.status)
 	}
 	manifest := suit.NewComponentID("acme", hostile).String()
@@ -506,7 +533,7 @@ func TestTextsOfOthersAreTexts(t *testing.T) {
 }
 
 var allowedElements = strings.Fields(`html head meta title link script body a header p nav ul li form input span button main h1 h2 h3 footer section div table
-	caption thead tbody tr th td svg line rect details summary time label select option dl dt dd code pre textarea progress ol strong small br article fieldset legend`)
+	caption thead tbody tr th td svg line rect nav details summary time label select option dl dt dd code pre textarea progress ol strong small br article fieldset legend`)
 
 func inspect(t *testing.T, path, body string) {
 	t.Helper()

@@ -3,10 +3,8 @@ package console
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
@@ -17,7 +15,7 @@ type deviceData struct {
 	api.Device
 	// Timeline is its history and the messages of its sessions, newest first; Next leads to earlier
 	// events.
-	Timeline []moment
+	Timeline []chapter
 	Next     string
 	// MayChange says whether to show the form; Changes are the statuses that it offers.
 	MayChange bool
@@ -30,10 +28,16 @@ type deviceData struct {
 type statusChange struct {
 	Status tam.DeviceStatus
 	Verb   string
+	// Confirm is what to know before; empty: nothing is lost.
+	Confirm string
 }
 
-var statusChanges = []statusChange{
-	{tam.DeviceAccepted, "Accept"}, {tam.DeviceBlocked, "Block"}, {tam.DeviceRetired, "Retire"},
+func statusChanges() []statusChange {
+	return []statusChange{
+		{tam.DeviceAccepted, "Accept", ""},
+		{tam.DeviceBlocked, "Block", "A blocked device is not answered, and keeps what it has, until it is accepted again."},
+		{tam.DeviceRetired, "Retire", "A retired device has left the fleet: it is not answered, and no longer counts among those that have something."},
+	}
 }
 
 func (s *console) device(v *visit) error {
@@ -54,8 +58,10 @@ func (s *console) device(v *visit) error {
 	if err != nil {
 		return err
 	}
-	data := deviceData{Device: *d, Timeline: timeline(events.Items, messages.Items, events.Next), Next: events.Next, Policy: policy, MayChange: v.may(api.ScopeOperator)}
-	for _, c := range statusChanges {
+	story := timeline(events.Items, messages.Items, events.Next)
+	v.summarize(id, story)
+	data := deviceData{Device: *d, Timeline: chapters(story), Next: events.Next, Policy: policy, MayChange: v.may(api.ScopeOperator)}
+	for _, c := range statusChanges() {
 		if c.Status != d.Status {
 			data.Changes = append(data.Changes, c)
 		}
@@ -84,29 +90,12 @@ func (s *console) changeDevice(v *visit) error {
 	return v.back("devices/" + url.PathEscape(id))
 }
 
-// moment is one entry of a timeline: an event or a message.
-type moment struct {
-	At      time.Time
-	Event   *api.Event
-	Message *api.Message
-}
-
-// timeline merges events with the messages around them, newest first. Messages are kept for a shorter
-// time than events; those that are older than the last event of this page belong to the next one.
-func timeline(events []api.Event, messages []api.Message, next string) []moment {
-	var all []moment
-	for i := range events {
-		all = append(all, moment{At: events[i].At, Event: &events[i]})
+func (s *console) replaceDevice(v *visit) error {
+	id := v.r.PathValue("id")
+	if _, err := v.api.ReplaceDevice(v.r.Context(), id, v.field("old")); err != nil {
+		return err
 	}
-	for i := range messages {
-		m := &messages[i]
-		if len(events) > 0 && (m.At.Before(events[len(events)-1].At.Add(-time.Second)) && next != "") {
-			continue
-		}
-		all = append(all, moment{At: m.At, Message: m})
-	}
-	slices.SortStableFunc(all, func(a, b moment) int { return b.At.Compare(a.At) })
-	return all
+	return v.back("devices/" + url.PathEscape(id))
 }
 
 // messageData is one message of a session.

@@ -18,6 +18,15 @@ type fieldPlot struct {
 	Versions      []uint64 // of the rows' columns; 0 stands for a version that is not published here
 	Width, Height int
 	Summary       string
+	// Legend is how many devices were counted last with each version.
+	Legend []fieldKey
+}
+
+// fieldKey is an entry of the legend.
+type fieldKey struct {
+	Version uint64
+	Devices int64
+	Shade   int
 }
 
 // fieldPart is one version in one hour. Shade numbers its version among those that the plot tells apart,
@@ -110,7 +119,8 @@ func newFieldPlot(manifest string, first time.Time, counts []api.FieldCount) fie
 	var now []string
 	for i, v := range p.Versions {
 		if last.Devices[i] > 0 {
-			now = append(now, fmt.Sprintf("%d devices with %s", last.Devices[i], versionName(v)))
+			p.Legend = append(p.Legend, fieldKey{v, last.Devices[i], min(i, maxShades-1)})
+			now = append(now, count(last.Devices[i], "device", "devices")+" with "+versionName(v))
 		}
 	}
 	p.Summary = "Last counted: " + strings.Join(now, ", ")

@@ -3,7 +3,6 @@ package console
 import (
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/policy"
@@ -27,69 +26,59 @@ func (s *console) groups(v *visit) error {
 
 // groupForm is a group as somebody writes it.
 type groupForm struct {
+	form
 	Name, Match, Priority, Components string
-	// New says that the name can be chosen.
-	New            bool
-	ComponentsHint string
-	Previewed      previewed
+	ComponentsHint                    string
 }
 
 func (s *console) newGroup(v *visit) error {
-	s.render(v, http.StatusOK, "groupform", "New group", groupForm{New: true, Priority: "0", ComponentsHint: componentsHint})
+	s.render(v, http.StatusOK, "groupform", "New group", groupForm{form: form{New: true, MayChange: true}, Priority: "0", ComponentsHint: componentsHint})
 	return nil
 }
 
 func (s *console) group(v *visit) error {
-	name := v.r.PathValue("name")
-	for after := ""; ; {
-		page, err := v.api.Groups(v.r.Context(), after)
-		if err != nil {
-			return err
-		}
-		for _, g := range page.Items {
-			if g.Name == name {
-				s.render(v, http.StatusOK, "groupform", "Group "+visible(name), groupForm{
-					Name: g.Name, Match: g.Match, Priority: strconv.Itoa(g.Priority), Components: formatComponents(g.Components),
-					ComponentsHint: componentsHint,
-				})
-				return nil
-			}
-		}
-		if after = page.Next; after == "" {
-			return &api.Problem{Status: http.StatusNotFound, Detail: "There is no group of that name.", Next: "See the list of groups."}
-		}
+	g, tag, err := v.api.Group(v.r.Context(), v.r.PathValue("name"))
+	if err != nil {
+		return err
 	}
+	s.render(v, http.StatusOK, "groupform", "Group "+visible(g.Name), groupForm{
+		form: form{Tag: tag, MayChange: v.may(api.ScopeOperator)},
+		Name: g.Name, Match: g.Match, Priority: strconv.Itoa(g.Priority), Components: formatComponents(g.Components), ComponentsHint: componentsHint,
+	})
+	return nil
 }
 
 func (s *console) setGroup(v *visit) error {
-	form := groupForm{
-		Name: strings.TrimSpace(v.r.PostFormValue("name")), Match: strings.TrimSpace(v.r.PostFormValue("match")),
-		Priority:   strings.TrimSpace(v.r.PostFormValue("priority")),
-		Components: strings.ReplaceAll(v.r.PostFormValue("components"), "\r\n", "\n"),
-		New:        v.r.PostFormValue("new") != "", ComponentsHint: componentsHint,
+	f := groupForm{
+		form: v.formOf(api.ScopeOperator),
+		Name: v.field("name"), Match: v.field("match"), Priority: v.field("priority"), Components: v.area("components"), ComponentsHint: componentsHint,
 	}
 	if v.r.PostFormValue("delete") != "" {
-		if err := v.api.DeleteGroup(v.r.Context(), form.Name); err != nil {
+		if err := v.api.DeleteGroup(v.r.Context(), f.Name); err != nil {
 			return err
 		}
 		return v.back("groups")
 	}
-	g, err := form.group()
+	title := "Group " + visible(f.Name)
+	if f.New {
+		title = "New group"
+	}
+	g, err := f.group()
 	if v.wantsPreview() {
 		if g.Name == "" {
 			g.Name = "preview"
 		}
-		if form.Previewed, err = v.preview(api.Proposal{Group: &g}, err); err != nil {
+		if f.Previewed, err = v.preview(api.Proposal{Group: &g}, err); err != nil {
 			return err
 		}
-		s.render(v, http.StatusOK, "groupform", "Group "+visible(form.Name), form)
+		s.render(v, http.StatusOK, "groupform", title, f)
 		return nil
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = v.api.SetGroupIf(v.r.Context(), g, f.Tag)
 	}
-	if _, err := v.api.SetGroup(v.r.Context(), g); err != nil {
-		return err
+	if err != nil {
+		return s.again(v, err, &f.Refused, "groupform", title, &f)
 	}
 	return v.back("groups")
 }

@@ -20,6 +20,7 @@ const (
 // plot counts something by the hour, as bars.
 type plot struct {
 	Title, Text   string
+	Class         string // of the bars: bad, or empty
 	Bars          []bar
 	Total, Max    int64
 	Width, Height int
@@ -42,8 +43,8 @@ func (p plot) Summary() string {
 	return fmt.Sprintf("%s in the last %d hours: %d in all, at most %d in an hour", p.Text, plotHours, p.Total, p.Max)
 }
 
-func newPlot(title, text string, now time.Time, activity []api.Activity, kinds ...tam.EventKind) plot {
-	p := plot{Title: title, Text: text, Width: plotWidth, Height: plotHeight}
+func newPlot(title, text, class string, now time.Time, activity []api.Activity, kinds ...tam.EventKind) plot {
+	p := plot{Title: title, Text: text, Class: class, Width: plotWidth, Height: plotHeight}
 	first := now.UTC().Truncate(time.Hour).Add(-(plotHours - 1) * time.Hour)
 	for n := range plotHours {
 		b := bar{Hour: first.Add(time.Duration(n) * time.Hour)}

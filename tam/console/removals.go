@@ -2,51 +2,97 @@ package console
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/policy"
 )
 
-// removalsData is the list of emergency removals, with the form for a new one as somebody wrote it so far.
+// removalsData is the list of emergency removals.
 type removalsData struct {
 	Removals  []policy.Removal
 	Next      string
 	MayChange bool
-
-	Name, Target, Sequence, Match, Reason string
-	Previewed                             previewed
 }
 
-func (s *console) removals(v *visit) error { return s.showRemovals(v, removalsData{}) }
-
-func (s *console) showRemovals(v *visit, data removalsData) error {
+func (s *console) removals(v *visit) error {
 	page, err := v.api.Removals(v.r.Context(), v.r.URL.Query().Get("after"))
 	if err != nil {
 		return err
 	}
-	data.Removals, data.Next, data.MayChange = page.Items, page.Next, v.may(api.ScopeOperator)
-	s.render(v, http.StatusOK, "removals", "Emergency removals", data)
+	s.render(v, http.StatusOK, "removals", "Emergency removals", removalsData{page.Items, page.Next, v.may(api.ScopeOperator)})
 	return nil
 }
 
+// removalForm is a removal as somebody writes it.
+type removalForm struct {
+	form
+	Name, Target, Sequence, Match, Reason string
+	// By and At are who ordered it, and when.
+	By string
+	At time.Time
+}
+
+func (s *console) newRemoval(v *visit) error {
+	q := v.r.URL.Query()
+	s.render(v, http.StatusOK, "removalform", "Order a removal", removalForm{
+		form: form{New: true, MayChange: true}, Target: q.Get("target"), Sequence: q.Get("sequence"),
+	})
+	return nil
+}
+
+func (s *console) removal(v *visit) error {
+	r, tag, err := v.api.Removal(v.r.Context(), v.r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	f := removalForm{
+		form: form{Tag: tag, MayChange: v.may(api.ScopeOperator)},
+		Name: r.Name, Target: r.Manifest, Match: r.Match, Reason: r.Reason, By: r.By, At: r.At,
+	}
+	if r.Domain != "" {
+		f.Target = domainWord + r.Domain
+	}
+	if r.Sequence != 0 {
+		f.Sequence = strconv.FormatUint(r.Sequence, 10)
+	}
+	s.render(v, http.StatusOK, "removalform", "Removal "+visible(r.Name), f)
+	return nil
+}
+
+// domainWord is before the name of a domain where there may be a manifest too.
+const domainWord = "domain "
+
+func (f *removalForm) removal(v *visit) (policy.Removal, error) {
+	r := policy.Removal{Name: f.Name, Match: f.Match, Reason: f.Reason}
+	if domain, ok := strings.CutPrefix(f.Target, domainWord); ok {
+		r.Domain = strings.TrimSpace(domain)
+	} else {
+		r.Manifest = f.Target
+	}
+	var err error
+	r.Sequence, err = number(v, "sequence", "The sequence number")
+	return r, err
+}
+
 func (s *console) setRemoval(v *visit) error {
-	field := func(name string) string { return strings.TrimSpace(v.r.PostFormValue(name)) }
-	data := removalsData{Name: field("name"), Target: field("target"), Sequence: field("sequence"), Match: field("match"), Reason: field("reason")}
+	f := removalForm{
+		form: v.formOf(api.ScopeOperator),
+		Name: v.field("name"), Target: v.field("target"), Sequence: v.field("sequence"), Match: v.field("match"), Reason: v.field("reason"),
+	}
 	if v.r.PostFormValue("lift") != "" {
-		if err := v.api.DeleteRemoval(v.r.Context(), data.Name); err != nil {
+		if err := v.api.DeleteRemoval(v.r.Context(), f.Name); err != nil {
 			return err
 		}
 		return v.back("removals")
 	}
-	r := policy.Removal{Name: data.Name, Match: data.Match, Reason: data.Reason}
-	if domain, ok := strings.CutPrefix(data.Target, "domain "); ok {
-		r.Domain = strings.TrimSpace(domain)
-	} else {
-		r.Manifest = data.Target
+	title := "Removal " + visible(f.Name)
+	if f.New {
+		title = "Order a removal"
 	}
-	var err error
-	r.Sequence, err = number(v, "sequence", "The sequence number")
+	r, err := f.removal(v)
 	if v.wantsPreview() {
 		if r.Name == "" {
 			r.Name = "preview"
@@ -54,16 +100,17 @@ func (s *console) setRemoval(v *visit) error {
 		if r.Reason == "" {
 			r.Reason = "preview"
 		}
-		if data.Previewed, err = v.preview(api.Proposal{Removal: &r}, err); err != nil {
+		if f.Previewed, err = v.preview(api.Proposal{Removal: &r}, err); err != nil {
 			return err
 		}
-		return s.showRemovals(v, data)
+		s.render(v, http.StatusOK, "removalform", title, f)
+		return nil
+	}
+	if err == nil {
+		err = v.api.SetRemovalIf(v.r.Context(), r, f.Tag)
 	}
 	if err != nil {
-		return err
-	}
-	if _, err := v.api.SetRemoval(v.r.Context(), r); err != nil {
-		return err
+		return s.again(v, err, &f.Refused, "removalform", title, &f)
 	}
 	return v.back("removals")
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -18,14 +19,19 @@ import (
 // page is what every template gets.
 type page struct {
 	Title, Name string
-	// Who is logged in; empty for nobody.
-	Who  string
-	CSRF string
+	// Tenant is whose console it is; empty for the service's own.
+	Tenant string
+	// Who is logged in; empty for nobody. Navigation is where they may go.
+	Who        string
+	Navigation []section
+	CSRF       string
+	// Back is the page of the console that led here; empty when it is not known.
+	Back string
 	Data any
 }
 
-// parsePages reads every page with the frame around it.
-func parsePages(base string) (map[string]*template.Template, error) {
+// parsePages reads every page with the frame and the parts that pages share.
+func parsePages(base string, clock func() time.Time) (map[string]*template.Template, error) {
 	names, err := fs.Glob(templates, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
@@ -33,11 +39,11 @@ func parsePages(base string) (map[string]*template.Template, error) {
 	pages := map[string]*template.Template{}
 	for _, file := range names {
 		name := strings.TrimSuffix(path.Base(file), ".html")
-		if name == "frame" {
+		if name == "frame" || name == "parts" {
 			continue
 		}
-		t := template.New("frame.html").Funcs(functions)
-		for _, part := range []string{"templates/frame.html", file} {
+		t := template.New("frame.html").Funcs(functions(clock))
+		for _, part := range []string{"templates/frame.html", "templates/parts.html", file} {
 			text, err := fs.ReadFile(templates, part)
 			if err == nil {
 				_, err = t.Parse(linkBelow(base, string(text)))
@@ -51,28 +57,38 @@ func parsePages(base string) (map[string]*template.Template, error) {
 	return pages, nil
 }
 
-var functions = template.FuncMap{
-	"text":    visible,
-	"lines":   lines,
-	"version": versionName,
-	"duration": func(d policy.Duration) string {
-		if d == 0 {
-			return ""
-		}
-		return time.Duration(d).String()
-	},
-	"short":   short,
-	"time":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
-	"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"explain": explain,
-	"segment": url.PathEscape,
+func functions(clock func() time.Time) template.FuncMap {
+	return template.FuncMap{
+		"text":     visible,
+		"lines":    lines,
+		"version":  versionName,
+		"duration": func(d policy.Duration) string { return span(time.Duration(d)) },
+		"short":    short,
+		"time":     func(t time.Time) string { return moderate(t, clock()) },
+		"sentence": sentence,
+		"ago":      func(t time.Time) string { return ago(clock().Sub(t)) },
+		"machine":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"explain":  explain,
+		"claim":    explainClaim,
+		"segment":  url.PathEscape,
+		"count":    count,
+		"number":   func(n any) string { return grouped(fmt.Sprint(n)) },
+		"bytes":    size,
+		"join":     func(list []string) string { return visible(strings.Join(list, ", ")) },
+	}
 }
 
 // render writes a page. It is made whole before the first byte is sent.
 func (s *console) render(v *visit, status int, name, title string, data any) {
-	p := page{Title: title, Name: name, Data: data}
+	p := page{Title: title, Name: name, Tenant: path.Base(s.Base), Data: data}
+	if s.Base == "" {
+		p.Tenant = ""
+	}
 	if v.session != nil && v.caller != nil {
-		p.Who, p.CSRF = v.caller.Name, v.session.CSRF
+		p.Who, p.CSRF, p.Navigation = v.caller.Name, v.session.CSRF, v.navigation(name)
+	}
+	if name == "problem" {
+		p.Back = s.cameFrom(v)
 	}
 	var b bytes.Buffer
 	if err := s.pages[name].Execute(&b, p); err != nil {
@@ -83,6 +99,16 @@ func (s *console) render(v *visit, status int, name, title string, data any) {
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	v.w.WriteHeader(status)
 	_, _ = v.w.Write(b.Bytes()) // the browser may be gone; there is nobody to tell
+}
+
+// cameFrom is the page of this console that led to the request.
+func (s *console) cameFrom(v *visit) string {
+	from, err := url.Parse(v.r.Referer())
+	if err != nil || from.Host != v.r.Host || !strings.HasPrefix(from.Path, s.Base+Prefix) ||
+		v.r.Method == http.MethodGet && from.EscapedPath() == s.Base+v.r.URL.EscapedPath() {
+		return ""
+	}
+	return from.RequestURI()
 }
 
 // visible shows what could otherwise make a text look like another one: control characters, and those
@@ -116,15 +142,5 @@ func short(id string) string {
 	return visible(id)
 }
 
-// explain says what a verdict means for whoever has to decide.
-func explain(status string) string {
-	switch status {
-	case "affirming":
-		return "as it should be"
-	case "warning":
-		return "not as it should be, but no proof of harm: policy decides whether the device is served"
-	case "contraindicated":
-		return "the device must not be trusted: nothing is offered to it but what may heal it"
-	}
-	return "nothing is asserted: the device was never appraised, or nothing is known about this claim"
-}
+// errTemplate says that a page is broken: a mistake in this package.
+var errTemplate = errors.New("console: page is broken")

@@ -24,16 +24,55 @@ type rolloutData struct {
 	// Total is how many devices it has, Done how many of them have the version; Total is 0 while they
 	// are counted.
 	Total, Done int64
-	Actions     []rolloutAction
-	MayChange   bool
-	MayAbort    bool
+	// Shares are what its bar shows.
+	Shares     []share
+	Under, Bad int64 // being updated; failed, or lost their attestation
+	Actions    []rolloutAction
+	MayChange  bool
+	MayAbort   bool
+}
+
+// share is a part of a bar, in percent of its width.
+type share struct {
+	Class string
+	X, W  float64
+}
+
+// shares parts a bar: who has it, who is being updated, where it failed.
+func shares(total, done, under, bad int64) []share {
+	if total == 0 {
+		return nil
+	}
+	var parts []share
+	x := 0.0
+	for i, n := range []int64{done, under, bad} {
+		w := 100 * float64(n) / float64(total)
+		if n > 0 {
+			parts = append(parts, share{[]string{"done", "under", "bad"}[i], x, w})
+		}
+		x += w
+	}
+	return parts
+}
+
+// News is what a screen reader is told when it changed.
+func (r rolloutData) News() string {
+	news := fmt.Sprintf("%s: %s, stage %d of %d, %d", visible(r.Name), r.State, r.Stage, len(r.Stages), r.Done)
+	if r.Total > 0 {
+		news += fmt.Sprintf(" of %d", r.Total)
+	}
+	news += " devices have the version"
+	if r.Bad > 0 {
+		news += fmt.Sprintf(", %d failed", r.Bad)
+	}
+	return news
 }
 
 // rolloutAction is a button.
 type rolloutAction struct {
 	Action policy.Action
 	Verb   string
-	Danger bool
+	Main   bool
 }
 
 func (s *console) rollouts(v *visit) error {
@@ -56,19 +95,22 @@ func viewRollout(r api.Rollout, mayChange bool) rolloutData {
 			data.Total += *stage.Total
 		}
 		data.Done += stage.Counts.Succeeded
+		data.Under += stage.Counts.Offered
+		data.Bad += stage.Counts.Failed + stage.Counts.Dropped
 	}
+	data.Shares = shares(data.Total, data.Done, data.Under, data.Bad)
 	if data.MayChange = mayChange; !mayChange {
 		return data
 	}
 	switch r.State {
 	case policy.StateProposed:
-		data.Actions = []rolloutAction{{policy.ActionApprove, "Approve", false}}
+		data.Actions = []rolloutAction{{policy.ActionApprove, "Approve", true}}
 	case policy.StateScheduled:
-		data.Actions = []rolloutAction{{policy.ActionPause, "Pause", true}}
+		data.Actions = []rolloutAction{{policy.ActionPause, "Pause", false}}
 	case policy.StateRunning:
-		data.Actions = []rolloutAction{{policy.ActionPause, "Pause", true}, {policy.ActionAdvance, "Open the next stage now", false}}
+		data.Actions = []rolloutAction{{policy.ActionPause, "Pause", false}, {policy.ActionAdvance, "Open the next stage now", false}}
 	case policy.StatePaused:
-		data.Actions = []rolloutAction{{policy.ActionResume, "Resume", false}}
+		data.Actions = []rolloutAction{{policy.ActionResume, "Resume", true}}
 	}
 	data.MayAbort = r.State != policy.StateAborted && r.State != policy.StateStopped
 	return data
@@ -94,10 +136,10 @@ func (s *console) actOnRollout(v *visit) error {
 
 // rolloutForm is what somebody wrote so far.
 type rolloutForm struct {
+	form
 	Name, Manifest, Sequence, Match, Stages, Windows, Start string
 	Require, Approval                                       bool
 	StagesHint, WindowsHint                                 string
-	Previewed                                               previewed
 }
 
 func (s *console) newRollout(v *visit) error {
@@ -129,12 +171,12 @@ func (s *console) createRollout(v *visit) error {
 		s.render(v, http.StatusOK, "rolloutform", "New rollout", form)
 		return nil
 	}
-	if err != nil {
-		return err
+	var r *api.Rollout
+	if err == nil {
+		r, err = v.api.CreateRollout(v.r.Context(), n)
 	}
-	r, err := v.api.CreateRollout(v.r.Context(), n)
 	if err != nil {
-		return err
+		return s.again(v, err, &form.Refused, "rolloutform", "New rollout", &form)
 	}
 	return v.back("rollouts/" + url.PathEscape(r.Name))
 }
