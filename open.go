@@ -158,8 +158,8 @@ func coseStep(err error) int {
 	switch {
 	case errors.Is(err, cose.ErrHeader), errors.Is(err, cose.ErrAlgorithm):
 		return StepHeader
-	case errors.Is(err, cose.ErrMalformed), errors.Is(err, cose.ErrPayload):
+	case errors.Is(err, cose.ErrMalformed):
 		return StepCOSE
 	}
-	return StepSignature
+	return StepSignature // and a payload that is left out, which no signature can be checked with
 }

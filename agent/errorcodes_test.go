@@ -1,8 +1,10 @@
 package agent_test
 
 import (
+	"bytes"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -165,10 +167,17 @@ func TestEveryErrorCodeIsHandled(t *testing.T) {
 				t.Fatal("nobody says how the agent handles it")
 			}
 			w := newWorld(t)
+			var log bytes.Buffer
+			w.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			w.start()
-			u := &teep.Update{Token: token(t), ErrorCode: code, ErrorMessage: "why", ErrorLanguage: "en"}
+			u := &teep.Update{Token: token(t), ErrorCode: code, ErrorMessage: "warum", ErrorLanguage: "de-CH"}
 			if s, ok := w.exchange(w.one, u).(*teep.Success); !ok {
 				t.Fatalf("got %#v", s)
+			}
+			for _, part := range []string{code.String(), "warum", "de-CH"} {
+				if !strings.Contains(log.String(), part) {
+					t.Errorf("the log has no %q for people (TEEP §4.4):\n%s", part, log.String())
+				}
 			}
 			w.device.now = w.device.now.Add(wait - time.Second)
 			if w.due(w.one) {

@@ -2,6 +2,7 @@ package tam_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,7 +103,13 @@ func TestErrorsForQueryRequests(t *testing.T) {
 				w.changes() // sweeps what the first session consumed
 				before := w.changes()
 				m := test.err
+				m.Message, m.Language = "warum", "de-CH"
 				q, _ := a.send(&m).(*teep.QueryRequest)
+				for _, part := range []string{m.Code.String(), "warum", "de-CH"} {
+					if !strings.Contains(w.log.String(), part) {
+						t.Errorf("the log has no %q for people (TEEP §4.6)", part)
+					}
+				}
 				test.check(t, q)
 				for n := 0; q != nil && a.send(&m) != nil; n++ {
 					if n == 10 {

@@ -107,6 +107,9 @@ var agentQueryChecks = []check[*agentRun]{
 	{"query-sign1", "§8.1", Must, "a QueryRequest in the agent's own suite is accepted", func(ctx context.Context, r *agentRun) error {
 		return r.acceptedAs(ctx, func(*parts) {})
 	}},
+	{"query-unknown-header", "§4.1.2 step 3", Should, "a header parameter that nobody knows and that is not critical is ignored", func(ctx context.Context, r *agentRun) error {
+		return r.acceptedAs(ctx, unknownHeaders)
+	}},
 	{"query-untagged", "§4.1.2", Should, "a COSE_Sign1 without tag is accepted", func(ctx context.Context, r *agentRun) error {
 		return r.acceptedAs(ctx, func(p *parts) { p.tag = 0 })
 	}},

@@ -159,3 +159,10 @@ func indefinite(m teep.Message, s cose.Signer) ([]byte, error) {
 	}
 	return honest(taken.encodeWith(append(options, 0xff)), s).sign(s)
 }
+
+// unknownHeaders adds a header parameter that nobody knows to each bucket. Only one that is critical has to
+// be understood (RFC 9052 §3.1).
+func unknownHeaders(p *parts) {
+	p.protected = must(cbor.Marshal(map[int64]any{1: algorithmOf(p.protected), -70001: true}))
+	p.unprotected = append([]byte{p.unprotected[0] + 1}, append(must(cbor.Marshal("teep-conform")), append([]byte{0x01}, p.unprotected[1:]...)...)...)
+}

@@ -226,6 +226,9 @@ func tamMessageChecks() []check[*tamRun] {
 				p.unprotected = []byte{0xa0}
 			})
 		}},
+		check[*tamRun]{"message-unknown-header", "§4.1.2 step 3", Should, "a header parameter that nobody knows and that is not critical is ignored", func(ctx context.Context, r *tamRun) error {
+			return r.accepted(ctx, unknownHeaders)
+		}},
 		check[*tamRun]{"message-unknown-option", "§6", Should, "an option that nobody knows is tolerated", func(ctx context.Context, r *tamRun) error {
 			return r.accepted(ctx, func(p *parts) {
 				m, err := takeApart(p.payload)
