@@ -22,10 +22,8 @@ package postgres
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -34,14 +32,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
 
 	"github.com/go-teep/teep/tam"
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 // Options of a store. The zero value is the safe choice.
 type Options struct {
@@ -74,6 +67,19 @@ var ErrInsecure = errors.New("postgres: the connection would not be protected")
 // Open connects to the database that url names and migrates it. url is a PostgreSQL URL
 // (postgres://…); a password may also come from PGPASSWORD or a passfile. No error has it in its text.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
+	s, err := connect(ctx, url, o, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.migrate(ctx); err != nil {
+		s.pool.pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connect makes a store over whatever schema is there. tracer, if not nil, sees every statement.
+func connect(ctx context.Context, url string, o Options, tracer pgx.QueryTracer) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		// The driver's own error may quote the URL.
@@ -91,6 +97,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("postgres: %q cannot be the name of a schema: use lower-case letters, digits and underscores", o.Schema)
 	}
 	config.PrepareConn = prepareConn
+	config.ConnConfig.Tracer = tracer
 	s := &Store{clock: o.Clock}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -100,10 +107,6 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	s.pool = &schemaPool{pool, o.Schema}
-	if err := s.migrate(ctx); err != nil {
-		pool.Close()
-		return nil, err
-	}
 	return s, nil
 }
 
@@ -123,46 +126,6 @@ func protected(c *pgconn.Config) error {
 		}
 	}
 	return nil
-}
-
-// migrate brings the schema to the newest version. Replicas may start at the same time: one that loses
-// the race finds the work done when it looks again.
-func (s *Store) migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("postgres: %w", err)
-	}
-	config := s.pool.pool.Config().ConnConfig
-	if s.pool.schema != "" {
-		config.RuntimeParams["search_path"] = s.pool.searchPath()
-	}
-	db := stdlib.OpenDB(*config)
-	defer db.Close()
-	for attempt := 0; ; attempt++ {
-		p, err := goose.NewProvider(goose.DialectPostgres, db, files)
-		if err != nil {
-			return fmt.Errorf("postgres: migrations: %w", err)
-		}
-		if s.pool.schema != "" {
-			_, err = db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+s.pool.searchPath())
-		}
-		if err == nil {
-			if _, err = p.Up(ctx); err == nil {
-				return nil
-			}
-		}
-		if attempt == 5 || ctx.Err() != nil || unreachable(err) {
-			return fmt.Errorf("postgres: migrating the schema: %w (is the server running, and may this user create tables in the database?)", err)
-		}
-		if err := pause(ctx, 50*time.Millisecond, attempt); err != nil {
-			return fmt.Errorf("postgres: migrating the schema: %w", err)
-		}
-	}
-}
-
-func unreachable(err error) bool {
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
 }
 
 // Close closes all connections, after the calls that are under way.

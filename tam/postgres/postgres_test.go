@@ -17,7 +17,12 @@ import (
 
 func open(t *testing.T, url string) *postgres.Store {
 	t.Helper()
-	s, err := postgres.Open(t.Context(), url, postgres.Options{MaxConnections: 8})
+	return openNoting(t, url, &postgres.Statements{})
+}
+
+func openNoting(t *testing.T, url string, said *postgres.Statements) *postgres.Store {
+	t.Helper()
+	s, err := postgres.OpenNoting(t.Context(), url, postgres.Options{MaxConnections: 8}, said)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,15 +38,19 @@ func open(t *testing.T, url string) *postgres.Store {
 // what it cannot serialize, as CockroachDB does.
 func TestStore(t *testing.T) {
 	server := pgtest.Start(t)
+	var said postgres.Statements
 	for _, level := range []string{"read committed", "serializable"} {
 		fresh := func(t *testing.T) storetest.Backend {
 			url := server.Database(t) + "&default_transaction_isolation=" + strings.ReplaceAll(level, " ", "%20")
-			return storetest.Backend{Open: func(t *testing.T) tam.Store { return open(t, url) }}
+			return storetest.Backend{Open: func(t *testing.T) tam.Store { return openNoting(t, url, &said) }}
 		}
 		t.Run(level, func(t *testing.T) {
 			storetest.Run(t, fresh)
 			storetest.RunOperations(t, fresh)
 		})
+	}
+	if !t.Failed() {
+		said.WriteDown(t)
 	}
 	t.Run("replicas start together", func(t *testing.T) { startTogether(t, server.Database(t)) })
 	t.Run("texts that are none", func(t *testing.T) { oddTexts(t, server.Database(t)) })

@@ -1,95 +1,122 @@
 package sqlite
 
 import (
+	"database/sql"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
-	"time"
 
-	"github.com/pressly/goose/v3"
-
-	"github.com/go-teep/teep/attest"
-	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/storetest"
 )
 
-// TestMigratesFromTheFirstSchema: what a store of the first schema holds is there after opening it, and
-// counted with its attestation, which that schema did not have as a column.
-func TestMigratesFromTheFirstSchema(t *testing.T) {
-	ctx, path := t.Context(), filepath.Join(t.TempDir(), "tam.db")
-	s, err := Open(ctx, path, Options{RelaxedDurability: true})
-	if err != nil {
-		t.Fatal(err)
+// TestMigratesFromEverySchema: whatever schema a file has, all that is in it is there after opening it.
+func TestMigratesFromEverySchema(t *testing.T) {
+	for _, version := range schemas(t) {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "tam.db")
+			had := liveUntil(t, path, version)
+			s, err := Open(t.Context(), path, Options{RelaxedDurability: true})
+			must(t, err)
+			defer s.Close()
+			storetest.CheckOldRows(t, s, had)
+		})
 	}
-	for n, status := range []attest.Status{attest.StatusNone, attest.StatusAffirming, attest.StatusWarning, attest.StatusContraindicated} {
-		d := &tam.Device{ID: status.String(), KeyThumbprint: []byte{byte(n)}, AgentKey: []byte{1}, Status: tam.DeviceAccepted,
-			Attestation: tam.Attestation{Status: status, At: time.Unix(1e9, 0).UTC()}}
-		for i := range n {
-			e := &tam.Event{DeviceID: d.ID, At: time.Unix(int64(1e9+10*i-n), 0), Kind: tam.EventAttested, Detail: fmt.Sprint(i)}
-			if err := s.CommitExchange(ctx, tam.Exchange{Device: d, Event: e}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if n == 0 {
-			if err := s.CommitExchange(ctx, tam.Exchange{Device: d}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.writer, files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.DownTo(ctx, 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+}
 
-	s, err = Open(ctx, path, Options{RelaxedDurability: true})
-	if err != nil {
-		t.Fatal(err)
+// TestMigrationsOnlyExpand: a process of the release before works on while a newer one starts.
+func TestMigrationsOnlyExpand(t *testing.T) { storetest.CheckExpanding(t, migrations) }
+
+func schemas(t *testing.T) (list []int64) {
+	t.Helper()
+	db, err := sql.Open("sqlite", dsn(filepath.Join(t.TempDir(), "none.db"), Options{}, false))
+	must(t, err)
+	defer db.Close()
+	p, err := migrator(db)
+	must(t, err)
+	for _, s := range p.ListSources() {
+		list = append(list, s.Version)
 	}
-	defer s.Close()
-	counts, err := s.CountDevices(ctx)
-	if err != nil || len(counts) != 4 {
-		t.Fatalf("%+v, %v", counts, err)
-	}
-	for _, c := range counts {
-		list, err := s.FindDevices(ctx, tam.DeviceFilter{Attestation: c.Attestation.String()}, "", 9)
-		if err != nil || c.Devices != 1 || len(list) != 1 || list[0].Attestation.Status != c.Attestation || list[0].ID != c.Attestation.String() {
-			t.Errorf("%+v: %+v, %v", c, list, err)
+	return list
+}
+
+// liveUntil makes a file that has seen every schema up to a version, with rows of each, and tells which tables
+// have some.
+func liveUntil(t *testing.T, path string, version int64) map[string]bool {
+	t.Helper()
+	ctx, had := t.Context(), map[string]bool{}
+	db, err := sql.Open("sqlite", dsn(path, Options{RelaxedDurability: true}, false))
+	must(t, err)
+	defer db.Close()
+	p, err := migrator(db)
+	must(t, err)
+	for _, schema := range schemas(t) {
+		if schema > version {
+			break
 		}
-	}
-	for n, id := range []string{"none", "affirming", "warning", "contraindicated"} {
-		if err := s.CommitExchange(ctx, tam.Exchange{Event: &tam.Event{DeviceID: id, At: time.Unix(2e9, 0), Kind: tam.EventFailed, Detail: fmt.Sprint(n)}}); err != nil {
-			t.Fatal(err)
-		}
-		var said []string
-		for before := int64(0); ; {
-			page, err := s.Events(ctx, id, before, 2)
-			if err != nil {
-				t.Fatal(err)
+		_, err := p.UpTo(ctx, schema)
+		must(t, err)
+		filled := map[string]bool{}
+		for _, row := range storetest.OldRows() {
+			columns := tableColumns(t, db, row.Table)
+			if len(columns) == 0 || had[row.Table] {
+				continue
 			}
-			for _, e := range page {
-				said, before = append(said, e.Detail), e.ID
+			filled[row.Table] = true
+			var names, marks []string
+			var values []any
+			for _, name := range columns {
+				if v, ok := row.Columns[name]; ok {
+					names, values = append(names, name), append(values, v)
+					marks = append(marks, fmt.Sprintf("$%d", len(values)))
+				}
 			}
-			if len(page) < 2 {
-				break
-			}
+			_, err := db.ExecContext(ctx, `INSERT INTO `+row.Table+` (`+strings.Join(names, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`, values...)
+			must(t, err)
 		}
-		if want := []string{"3", "2", "1", "0"}[3-n:]; !slices.Equal(said, want) {
-			t.Errorf("history of %s is %q, not %q", id, said, want)
+		for table := range filled {
+			had[table] = true
+		}
+		if filled["audit"] {
+			seq, hash := storetest.OldAuditHead()
+			_, err := db.ExecContext(ctx, `UPDATE audit_head SET seq = $1, hash = $2`, seq, hash)
+			must(t, err)
 		}
 	}
-	head, err := s.AuditHead(ctx)
-	if err != nil || head.Seq != 0 {
-		t.Errorf("a fresh audit log begins with %+v, %v", head, err)
+	if list := schemas(t); version == list[len(list)-1] {
+		everyTableHasRows(t, db)
+	}
+	return had
+}
+
+func tableColumns(t *testing.T, db *sql.DB, table string) []string {
+	t.Helper()
+	return texts(t, db, `SELECT name FROM pragma_table_info($1) ORDER BY cid`, table)
+}
+
+func texts(t *testing.T, db *sql.DB, query string, args ...any) (list []string) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), query, args...)
+	must(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var s string
+		must(t, rows.Scan(&s))
+		list = append(list, s)
+	}
+	must(t, rows.Err())
+	return list
+}
+
+// everyTableHasRows: no table was forgotten.
+func everyTableHasRows(t *testing.T, db *sql.DB) {
+	t.Helper()
+	for _, table := range texts(t, db, `SELECT name FROM sqlite_master WHERE type = 'table'`) {
+		var n int
+		must(t, db.QueryRowContext(t.Context(), `SELECT count(*) FROM "`+table+`"`).Scan(&n))
+		if n == 0 && !slices.Contains([]string{"sqlite_sequence"}, table) {
+			t.Errorf("OldRows of package storetest has no row of %s", table)
+		}
 	}
 }

@@ -15,25 +15,19 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"time"
 
-	"github.com/pressly/goose/v3"
 	driver "modernc.org/sqlite" // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/go-teep/teep/tam"
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 // Options of a store. The zero value is the safe choice.
 type Options struct {
@@ -76,13 +70,13 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if s.clock == nil {
 		s.clock = time.Now
 	}
+	if err := migrate(ctx, dsn(abs, o, false)); err != nil {
+		return nil, err
+	}
 	if s.writer, err = sql.Open("sqlite", dsn(abs, o, false)); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
 	s.writer.SetMaxOpenConns(1)
-	if err := migrate(ctx, s.writer); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
 	if s.reader, err = sql.Open("sqlite", dsn(abs, o, true)); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlite: %w", err), s.Close())
 	}
@@ -127,32 +121,6 @@ func dsn(path string, o Options, readOnly bool) string {
 		q.Set("_txlock", "immediate")
 	}
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
-}
-
-// migrate brings the schema to the newest version. Two processes may start at the same time: the
-// one that loses the race finds the work done when it looks again.
-func migrate(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("sqlite: %w", err)
-	}
-	for attempt := 0; ; attempt++ {
-		p, err := goose.NewProvider(goose.DialectSQLite3, db, files)
-		if err != nil {
-			return fmt.Errorf("sqlite: migrations: %w", err)
-		}
-		_, err = p.Up(ctx)
-		if err == nil {
-			return nil
-		}
-		if attempt == 4 || ctx.Err() != nil {
-			return fmt.Errorf("sqlite: migrating the schema: %w (is the file a database of this program, and not of a newer release?)", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond << attempt):
-		}
-	}
 }
 
 // Close closes the database. Calls that are under way fail.
