@@ -166,10 +166,27 @@ const (
 	EventStatus            EventKind = "status-changed"
 )
 
-// Event is one entry of a device's history.
+// The kinds of event in the life of a rollout. They are in the feed, and in no device's history.
+const (
+	EventRolloutCreated  EventKind = "rollout-created"
+	EventRolloutApproved EventKind = "rollout-approved"
+	// EventRolloutStage says that a further stage is open; the first one opens with EventRolloutStarted.
+	EventRolloutStarted  EventKind = "rollout-started"
+	EventRolloutStage    EventKind = "rollout-stage"
+	EventRolloutPaused   EventKind = "rollout-paused"
+	EventRolloutResumed  EventKind = "rollout-resumed"
+	EventRolloutDone     EventKind = "rollout-done"
+	EventRolloutStopped  EventKind = "rollout-stopped"
+	EventRolloutAborted  EventKind = "rollout-aborted"
+	EventRolloutArchived EventKind = "rollout-archived"
+	EventRolloutDeleted  EventKind = "rollout-deleted"
+)
+
+// Event is one entry of a device's history, or, with Rollout and without DeviceID, of a rollout's.
 type Event struct {
-	ID       int64     // rises; assigned by the store
-	DeviceID string    //
+	ID       int64 // rises; assigned by the store
+	DeviceID string
+	Rollout  string    // the name of one
 	At       time.Time //
 	Kind     EventKind //
 	// Detail is one sentence for people. It holds no secrets and no raw Evidence.

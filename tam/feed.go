@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Feed is the history of all devices in one order, for those who follow it: webhooks and streams. It
+// Feed is the history of all devices and rollouts in one order, for those who follow it: webhooks and streams. It
 // keeps what [Exchanges.Sweep] left of the history.
 type Feed interface {
 	// FeedEvents lists events by their positions, ascending, beginning after the position `after`.
@@ -81,5 +81,7 @@ func (w Webhook) Describe() string {
 
 // EventKinds lists the kinds of event.
 func EventKinds() []EventKind {
-	return []EventKind{EventAttested, EventAttestationFailed, EventUpdateSent, EventSucceeded, EventFailed, EventStatus}
+	return []EventKind{EventAttested, EventAttestationFailed, EventUpdateSent, EventSucceeded, EventFailed, EventStatus,
+		EventRolloutCreated, EventRolloutApproved, EventRolloutStarted, EventRolloutStage, EventRolloutPaused, EventRolloutResumed,
+		EventRolloutDone, EventRolloutStopped, EventRolloutAborted, EventRolloutArchived, EventRolloutDeleted}
 }

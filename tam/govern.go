@@ -223,6 +223,11 @@ func (t *TAM) conflicts(o *offer) ([]policy.Conflict, error) {
 
 // save stores a record that check made, if nothing that it was checked against changed meanwhile.
 func (t *TAM) save(ctx context.Context, kind RecordKind, name string, expect int64, action string, check func(*offer) (any, string, error)) (int64, error) {
+	return t.saveWith(ctx, kind, name, expect, action, nil, check)
+}
+
+// saveWith is save, and appends an event to the feed.
+func (t *TAM) saveWith(ctx context.Context, kind RecordKind, name string, expect int64, action string, e *Event, check func(*offer) (any, string, error)) (int64, error) {
 	for range 10 {
 		catalogue, o, revision, err := t.before(ctx, kind, name)
 		if err != nil {
@@ -240,7 +245,7 @@ func (t *TAM) save(ctx context.Context, kind RecordKind, name string, expect int
 			return 0, fmt.Errorf("tam: %s %s: %w", kind, name, err)
 		}
 		err = t.store.ChangePolicy(ctx, PolicyChange{
-			Kind: kind, Name: name, Revision: revision, Data: data, Catalogue: catalogue, Action: action, Detail: detail,
+			Kind: kind, Name: name, Revision: revision, Data: data, Catalogue: catalogue, Action: action, Detail: detail, Event: e,
 		})
 		if !errors.Is(err, ErrConflict) {
 			return revision + 1, err

@@ -58,6 +58,8 @@ type PolicyChange struct {
 	Catalogue int64
 	// Action and Detail are for the audit log.
 	Action, Detail string
+	// Event, if not nil, is appended to the feed in the same step; it is a rollout's.
+	Event *Event
 }
 
 // RolloutCount is a number of devices, or a change of it.

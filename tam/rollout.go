@@ -29,7 +29,16 @@ func (t *TAM) CreateRollout(ctx context.Context, r policy.Rollout, by policy.Per
 		return nil, err
 	}
 	r = r.Begin(by, t.clock().UTC())
-	revision, err := t.save(ctx, KindRollout, r.Name, ExpectNew, "rollout.create", func(o *offer) (any, string, error) {
+	// A name is used once: what devices did under it is counted for good.
+	counts, err := t.store.RolloutCounts(ctx, r.Name)
+	if err == nil && len(counts) > 0 {
+		err = ErrExists
+	}
+	if err != nil {
+		return nil, err
+	}
+	created := &Event{Rollout: r.Name, At: r.Created, Kind: EventRolloutCreated, Detail: r.Describe()}
+	revision, err := t.saveWith(ctx, KindRollout, r.Name, ExpectNew, "rollout.create", created, func(o *offer) (any, string, error) {
 		return r, r.Describe(), o.mayRollOut(&r)
 	})
 	if errors.Is(err, ErrConflict) {
@@ -81,7 +90,7 @@ func (t *TAM) ActOnRollout(ctx context.Context, name string, a policy.Action, by
 		if err != nil {
 			return nil, err
 		}
-		err = t.putRollout(ctx, next, s.Revision, "rollout."+string(a))
+		err = t.putRollout(ctx, s, next, "rollout."+string(a))
 		if errors.Is(err, ErrConflict) && expect == ExpectAny {
 			continue // it went on by itself meanwhile
 		}
@@ -93,7 +102,8 @@ func (t *TAM) ActOnRollout(ctx context.Context, name string, a policy.Action, by
 	return nil, ErrConflict
 }
 
-func (t *TAM) putRollout(ctx context.Context, r policy.Rollout, revision int64, action string) error {
+// putRollout stores what a rollout became, and says so in the feed where that is another state or stage.
+func (t *TAM) putRollout(ctx context.Context, was *RolloutStatus, r policy.Rollout, action string) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("tam: rollout %s: %w", r.Name, err)
@@ -103,8 +113,91 @@ func (t *TAM) putRollout(ctx context.Context, r policy.Rollout, revision int64, 
 		detail = r.History[n-1].What
 	}
 	return t.store.ChangePolicy(ctx, PolicyChange{
-		Kind: KindRollout, Name: r.Name, Revision: revision, Data: data, Action: action, Detail: detail,
+		Kind: KindRollout, Name: r.Name, Revision: was.Revision, Data: data, Action: action, Detail: detail,
+		Event: rolloutEvent(&was.Rollout, &r, t.clock()),
 	})
+}
+
+// rolloutEvent says what happened with a rollout; nil if that is nobody's business.
+func rolloutEvent(was, is *policy.Rollout, now time.Time) *Event {
+	e := &Event{Rollout: is.Name, At: now}
+	switch {
+	case is.State != was.State:
+		e.Kind = map[policy.State]EventKind{
+			policy.StateScheduled: EventRolloutApproved, policy.StateRunning: EventRolloutStarted, policy.StatePaused: EventRolloutPaused,
+			policy.StateDone: EventRolloutDone, policy.StateStopped: EventRolloutStopped, policy.StateAborted: EventRolloutAborted,
+		}[is.State]
+		if was.State == policy.StatePaused && is.State.Active() {
+			e.Kind = EventRolloutResumed
+		}
+	case is.Stage != was.Stage:
+		e.Kind = EventRolloutStage
+	case is.Archived != was.Archived:
+		e.Kind = EventRolloutArchived
+	}
+	if e.Kind == "" {
+		return nil
+	}
+	if n := len(is.History); n > 0 {
+		h := is.History[n-1]
+		e.Detail = fmt.Sprintf("%s, by %s", h.What, h.By)
+	}
+	return e
+}
+
+// DeleteRollout removes a rollout for good. That is possible once it makes no difference to any device: it ended, and
+// its version was withdrawn or never published; or it is done, and everybody gets the version. expect is as in
+// [TAM.SetGroup].
+func (t *TAM) DeleteRollout(ctx context.Context, name string, by policy.Person, expect int64) error {
+	for range 10 {
+		catalogue, o, revision, err := t.before(ctx, KindRollout, name)
+		switch {
+		case err != nil:
+			return err
+		case revision == 0:
+			return ErrNotFound
+		case expect != ExpectAny && revision != expect:
+			return ErrConflict
+		}
+		n := slices.IndexFunc(o.rollouts, func(r policy.Rollout) bool { return r.Name == name })
+		if n < 0 {
+			continue // it came or went meanwhile
+		}
+		if err := o.mayForget(&o.rollouts[n]); err != nil {
+			return err
+		}
+		err = t.store.ChangePolicy(ctx, PolicyChange{
+			Kind: KindRollout, Name: name, Revision: revision, Catalogue: catalogue, Action: "rollout.delete", Detail: "removed",
+			Event: &Event{Rollout: name, At: t.clock(), Kind: EventRolloutDeleted, Detail: "deleted, by " + by.Name},
+		})
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
+// mayForget tells whether a rollout makes no difference any more.
+func (o *offer) mayForget(r *policy.Rollout) error {
+	if !r.State.Ended() {
+		return fmt.Errorf("%w: rollout %s is %s: abort it first", policy.ErrState, r.Name, r.State)
+	}
+	id, err := suit.ParseComponentID(r.Manifest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", policy.ErrInvalid, err)
+	}
+	for _, v := range o.versions {
+		if v.Sequence != r.Sequence || !v.Manifest.Equal(id) || !v.Withdrawn.IsZero() {
+			continue
+		}
+		staged := slices.ContainsFunc(o.assignments, func(a Assignment) bool {
+			return a.Staged && a.Manifest.Equal(id) && r.Sequence > a.StagedFrom
+		})
+		if r.State != policy.StateDone || r.Match != "" || r.Require || staged {
+			return fmt.Errorf("%w: without rollout %s its version would reach other devices than now: withdraw the version first, or archive the rollout", policy.ErrState, r.Name)
+		}
+	}
+	return nil
 }
 
 // Rollout returns a rollout with its counts.
@@ -116,21 +209,28 @@ func (t *TAM) Rollout(ctx context.Context, name string) (*RolloutStatus, error) 
 	return t.rolloutStatus(ctx, record)
 }
 
-// Rollouts lists rollouts by name, beginning after `after`.
-func (t *TAM) Rollouts(ctx context.Context, after string, limit int) ([]RolloutStatus, error) {
-	records, err := t.store.PolicyRecords(ctx, KindRollout, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]RolloutStatus, 0, len(records))
-	for i := range records {
-		s, err := t.rolloutStatus(ctx, &records[i])
+// Rollouts lists rollouts by name, beginning after `after`: those that are archived, or all others.
+func (t *TAM) Rollouts(ctx context.Context, archived bool, after string, limit int) ([]RolloutStatus, error) {
+	list := make([]RolloutStatus, 0, limit)
+	for {
+		records, err := t.store.PolicyRecords(ctx, KindRollout, after, limit)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, *s)
+		for i := range records {
+			after = records[i].Name
+			s, err := t.rolloutStatus(ctx, &records[i])
+			if err != nil {
+				return nil, err
+			}
+			if !s.Archived.IsZero() == archived && len(list) < limit {
+				list = append(list, *s)
+			}
+		}
+		if len(records) < limit || len(list) == limit {
+			return list, nil
+		}
 	}
-	return list, nil
 }
 
 func (t *TAM) rolloutStatus(ctx context.Context, record *PolicyRecord) (*RolloutStatus, error) {
@@ -184,7 +284,7 @@ func (t *TAM) advanceRollout(ctx context.Context, name string) error {
 	now := t.clock().UTC()
 	next, changed := s.Advance(s.Counts, now)
 	if changed {
-		if err := t.putRollout(ctx, next, s.Revision, "rollout.progress"); err != nil {
+		if err := t.putRollout(ctx, s, next, "rollout.progress"); err != nil {
 			return err
 		}
 		t.log.InfoContext(ctx, "rollout", "rollout", name, "state", string(next.State), "what", next.History[len(next.History)-1].What)
@@ -200,7 +300,7 @@ func (t *TAM) advanceRollout(ctx context.Context, name string) error {
 func (t *TAM) countRollout(ctx context.Context, s *RolloutStatus, now time.Time) error {
 	claimed := s.Rollout
 	claimed.Counting = now
-	if err := t.putRollout(ctx, claimed, s.Revision, "rollout.progress"); err != nil {
+	if err := t.putRollout(ctx, s, claimed, "rollout.progress"); err != nil {
 		return err // somebody else counts, or it was changed
 	}
 	c, err := t.currentCatalogue(ctx)
@@ -231,7 +331,7 @@ func (t *TAM) countRollout(ctx context.Context, s *RolloutStatus, now time.Time)
 		}
 		counted := current.Rollout
 		counted.Totals = totals
-		if err := t.putRollout(ctx, counted, current.Revision, "rollout.progress"); !errors.Is(err, ErrConflict) {
+		if err := t.putRollout(ctx, current, counted, "rollout.progress"); !errors.Is(err, ErrConflict) {
 			return err
 		}
 	}

@@ -21,8 +21,8 @@ func eventsCommand() *cobra.Command {
 	var newest int
 	c := &cobra.Command{
 		Use:   "events",
-		Short: "What happened with all devices of a TAM, and what happens now",
-		Long: `Lists what happened with all devices, oldest first, as far as the TAM keeps it. With --follow, prints what
+		Short: "What happened with all devices and rollouts of a TAM, and what happens now",
+		Long: `Lists what happened with all devices and rollouts, oldest first, as far as the TAM keeps it. With --follow, prints what
 happens from now on, or after the position --after, as it happens. With --newest, lists only so many, newest first.`,
 		Example: `  teep events
   teep events --newest 20
@@ -71,18 +71,23 @@ happens from now on, or after the position --after, as it happens. With --newest
 
 func eventTable(events []api.FeedEvent) func(*tabwriter.Writer) {
 	return func(w *tabwriter.Writer) {
-		fmt.Fprintln(w, "POSITION\tAT\tDEVICE\tKIND\tDETAIL")
+		fmt.Fprintln(w, "POSITION\tAT\tABOUT\tKIND\tDETAIL")
 		for _, e := range events {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Position, when(e.At), plain(e.Device), e.Kind, plain(e.Detail))
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Position, when(e.At), about(e), e.Kind, plain(e.Detail))
 		}
 	}
+}
+
+// about names the device or rollout of an event.
+func about(e api.FeedEvent) string {
+	return choose(e.Rollout != "", "rollout "+plain(e.Rollout), plain(e.Device))
 }
 
 func printEvent(w io.Writer, e api.FeedEvent, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(e)
 	}
-	_, err := fmt.Fprintf(w, "%d  %s  %s  %s  %s\n", e.Position, when(e.At), plain(e.Device), e.Kind, plain(e.Detail))
+	_, err := fmt.Fprintf(w, "%d  %s  %s  %s  %s\n", e.Position, when(e.At), about(e), e.Kind, plain(e.Detail))
 	return err
 }
 

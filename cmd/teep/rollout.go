@@ -47,21 +47,34 @@ dropped. Create it before the version is published, or have the manifest staged 
 				return client.CreateRollout(cmd.Context(), *n)
 			},
 			func(w *tabwriter.Writer, n *api.NewRollout) { fmt.Fprintf(w, "rollout %s created\n", n.Name) }),
-		listed("List rollouts", "  teep rollout list", func(cmd *cobra.Command, client *api.Client, after string) (*api.Page[api.Rollout], error) {
-			return client.Rollouts(cmd.Context(), after)
-		}, func(w *tabwriter.Writer, all []api.Rollout) {
-			fmt.Fprintln(w, "ROLLOUT\tVERSION\tSTATE\tSTAGE\tSUCCEEDED\tFAILED")
-			for _, r := range all {
-				c := sum(r)
-				fmt.Fprintf(w, "%s\t%s #%d\t%s\t%d of %d\t%d\t%d\n", r.Name, r.Manifest, r.Sequence, state(r), r.Stage, len(r.Stages), c.Succeeded, c.Failed+c.Dropped)
-			}
-		}),
-		rolloutShow(), rolloutWatch(),
+		rolloutList(), rolloutShow(), rolloutWatch(),
 		rolloutAct(policy.ActionApprove, "Approve a rollout that somebody else proposed"),
 		rolloutAct(policy.ActionPause, "Give the version to no further device until it is resumed"),
 		rolloutAct(policy.ActionResume, "Go on with a rollout that was paused"),
 		rolloutAct(policy.ActionAdvance, "Open the next stage without waiting for its gates"),
-		rolloutAbort())
+		rolloutAbort(),
+		rolloutAct(policy.ActionArchive, "Take a rollout that ended off the list; it keeps its effect"),
+		byName("delete NAME", "Remove a rollout that ended and makes no difference any more", "  teep rollout delete hello-2", func(cmd *cobra.Command, client *api.Client, name string) error {
+			return client.DeleteRollout(cmd.Context(), name)
+		}))
+	return c
+}
+
+func rolloutList() *cobra.Command {
+	archived := false
+	c := listed("List rollouts", "  teep rollout list\n  teep rollout list --archived", func(cmd *cobra.Command, client *api.Client, after string) (*api.Page[api.Rollout], error) {
+		if archived {
+			return client.ArchivedRollouts(cmd.Context(), after)
+		}
+		return client.Rollouts(cmd.Context(), after)
+	}, func(w *tabwriter.Writer, all []api.Rollout) {
+		fmt.Fprintln(w, "ROLLOUT\tVERSION\tSTATE\tSTAGE\tSUCCEEDED\tFAILED")
+		for _, r := range all {
+			c := sum(r)
+			fmt.Fprintf(w, "%s\t%s #%d\t%s\t%d of %d\t%d\t%d\n", r.Name, r.Manifest, r.Sequence, state(r), r.Stage, len(r.Stages), c.Succeeded, c.Failed+c.Dropped)
+		}
+	})
+	c.Flags().BoolVar(&archived, "archived", false, "those that are archived")
 	return c
 }
 

@@ -130,6 +130,21 @@ func (c *Client) Rollouts(ctx context.Context, after string) (*Page[Rollout], er
 	return list[Rollout](ctx, c, "/v1/rollouts", after)
 }
 
+// ArchivedRollouts lists rollouts that are off the list.
+func (c *Client) ArchivedRollouts(ctx context.Context, after string) (*Page[Rollout], error) {
+	q := url.Values{queryArchived: {"true"}}
+	if after != "" {
+		q.Set(queryAfter, after)
+	}
+	var p Page[Rollout]
+	return &p, c.call(ctx, http.MethodGet, "/v1/rollouts?"+q.Encode(), nil, &p)
+}
+
+// DeleteRollout removes a rollout that ended and makes no difference any more.
+func (c *Client) DeleteRollout(ctx context.Context, name string) error {
+	return c.remove(ctx, "/v1/rollouts/", name)
+}
+
 // Rollout returns a rollout with what it reached.
 func (c *Client) Rollout(ctx context.Context, name string) (*Rollout, error) {
 	var r Rollout

@@ -349,3 +349,129 @@ func TestTokensHaveOwners(t *testing.T) {
 		t.Errorf("the audit log does not say whose it is: %q", last.Detail)
 	}
 }
+
+// rolloutKinds are the kinds of event of a rollout, oldest first.
+func (s *service) rolloutKinds(name string) (kinds []tam.EventKind) {
+	s.t.Helper()
+	page, err := s.client(ScopeAuditor).FeedEvents(s.t.Context(), "")
+	must(s.t, err)
+	for _, e := range page.Items {
+		if e.Rollout == name {
+			if e.Device != "" || e.Detail == "" || e.At.IsZero() {
+				s.t.Errorf("event %+v", e)
+			}
+			kinds = append(kinds, e.Kind)
+		}
+	}
+	return kinds
+}
+
+// TestRolloutIsToldOf: whoever follows the feed learns of every step of a rollout, of those that a person takes and
+// of those that it takes by itself.
+func TestRolloutIsToldOf(t *testing.T) {
+	s := newService(t)
+	ctx := t.Context()
+	s.fleet(4)
+	advance := func() {
+		t.Helper()
+		for range 3 {
+			must(t, s.core().AdvanceRollouts(ctx))
+		}
+	}
+	act := func(c *Client, name string, a policy.Action) {
+		t.Helper()
+		_, err := c.ActOnRollout(ctx, name, a, "why")
+		must(t, err)
+	}
+	new := NewRollout{Name: "one", Manifest: appManifest, Sequence: 9, Stages: []policy.Stage{{Percent: 50, Soak: policy.Duration(time.Hour)}, {Percent: 100, Soak: policy.Duration(time.Hour)}}}
+	first := s.client(ScopeOperator)
+	_, err := first.CreateRollout(ctx, new)
+	must(t, err)
+	advance()
+	act(first, "one", policy.ActionPause)
+	act(first, "one", policy.ActionResume)
+	act(first, "one", policy.ActionAdvance)
+	act(first, "one", policy.ActionAdvance)
+	if got, want := fmt.Sprint(s.rolloutKinds("one")), "[rollout-created rollout-started rollout-paused rollout-resumed rollout-stage rollout-done]"; got != want {
+		t.Errorf("told of\n%s, not of\n%s", got, want)
+	}
+	new.Name, new.Sequence = "two", 10
+	_, err = first.CreateRollout(ctx, new)
+	must(t, err)
+	advance()
+	must(t, s.config.Store.CommitExchange(ctx, tam.Exchange{Counts: []tam.RolloutCount{{Rollout: "two", Progress: policy.ProgressFailed, Devices: 1}}}))
+	advance()
+	act(first, "two", policy.ActionArchive)
+	if got, want := fmt.Sprint(s.rolloutKinds("two")), "[rollout-created rollout-started rollout-stopped rollout-archived]"; got != want {
+		t.Errorf("told of\n%s, not of\n%s", got, want)
+	}
+	_, err = first.AddWebhook(ctx, NewWebhook{URL: "https://example.com/hook", Kinds: []tam.EventKind{tam.EventRolloutStopped}})
+	refused(t, err, http.StatusForbidden, "scope")
+	_, err = s.client(ScopeAdministrator).AddWebhook(ctx, NewWebhook{URL: "https://example.com/hook", Kinds: []tam.EventKind{tam.EventRolloutStopped}})
+	must(t, err)
+}
+
+// TestRolloutsAreTidiedUp: what ended can be archived, and removed once that changes nothing for any device.
+func TestRolloutsAreTidiedUp(t *testing.T) {
+	s := newService(t)
+	ctx := t.Context()
+	s.addAuthor("acme", s.author)
+	c := s.client(ScopeOperator)
+	new := NewRollout{Name: "one", Manifest: appManifest, Sequence: 1, Stages: []policy.Stage{{Percent: 100}}}
+	_, err := c.CreateRollout(ctx, new)
+	must(t, err)
+	_, err = s.client(ScopePublisher).Publish(ctx, s.envelope(1, s.author))
+	must(t, err)
+	for _, a := range []func() error{
+		func() error { _, err := c.ActOnRollout(ctx, "one", policy.ActionArchive, ""); return err },
+		func() error { return c.DeleteRollout(ctx, "one") },
+	} {
+		if err := a(); err == nil || !strings.Contains(err.Error(), "scheduled") {
+			t.Errorf("one that may still happen: %v", err)
+		}
+	}
+	_, err = c.ActOnRollout(ctx, "one", policy.ActionAbort, "wrong build")
+	must(t, err)
+	// Its version is kept from devices by this rollout alone.
+	if err := c.DeleteRollout(ctx, "one"); err == nil || !strings.Contains(err.Error(), "withdraw the version first") {
+		t.Errorf("an aborted one whose version would get loose: %v", err)
+	}
+	_, err = c.ActOnRollout(ctx, "one", policy.ActionArchive, "")
+	must(t, err)
+	if _, err := c.ActOnRollout(ctx, "one", policy.ActionArchive, ""); err == nil {
+		t.Error("archived twice")
+	}
+	for _, want := range []struct{ list, archived int }{{0, 1}, {0, 0}} {
+		list, err := c.Rollouts(ctx, "")
+		must(t, err)
+		archived, err := c.ArchivedRollouts(ctx, "")
+		must(t, err)
+		if len(list.Items) != want.list || len(archived.Items) != want.archived {
+			t.Errorf("%d rollouts and %d archived ones, want %+v", len(list.Items), len(archived.Items), want)
+		}
+		if want.archived == 1 {
+			must(t, c.Withdraw(ctx, appManifest, 1, "faulty"))
+			must(t, c.DeleteRollout(ctx, "one"))
+		}
+	}
+	refused(t, c.DeleteRollout(ctx, "one"), http.StatusNotFound, "not-found")
+	// A name under which devices were counted is not used again.
+	must(t, s.config.Store.CommitExchange(ctx, tam.Exchange{Counts: []tam.RolloutCount{{Rollout: "one", Progress: policy.ProgressFailed, Devices: 1}}}))
+	new.Sequence = 2
+	_, err = c.CreateRollout(ctx, new)
+	refused(t, err, http.StatusConflict, "exists")
+	// One that is done and for everybody makes no difference.
+	new.Name = "two"
+	_, err = c.CreateRollout(ctx, new)
+	must(t, err)
+	_, err = s.client(ScopePublisher).Publish(ctx, s.envelope(2, s.author))
+	must(t, err)
+	must(t, s.core().AdvanceRollouts(ctx))
+	_, err = c.ActOnRollout(ctx, "two", policy.ActionAdvance, "")
+	must(t, err)
+	must(t, c.DeleteRollout(ctx, "two"))
+	status, _ := s.request("GET", "/v1/rollouts?archived=perhaps", "Bearer "+c.Token, nil, "")
+	if status != http.StatusBadRequest {
+		t.Errorf("archived=perhaps: %d", status)
+	}
+}

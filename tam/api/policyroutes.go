@@ -30,10 +30,12 @@ func (c Config) policyRoutes() []route {
 		{pattern: "POST /v1/publishers/{name}/keys/{key}/withdraw", summary: "Trust a key or certificate no longer, for good", maxBody: maxJSON,
 			in: KeyWithdrawal{}, out: Page[SignedVersion]{}, handle: (*handler).withdrawKey},
 
-		{pattern: "GET /v1/rollouts", summary: "Rollouts, with what they reached", scopes: everyone, query: pages, out: Page[Rollout]{}, handle: (*handler).listRollouts},
+		{pattern: "GET /v1/rollouts", summary: "Rollouts, with what they reached", scopes: everyone, query: []string{queryAfter, queryLimit, queryArchived}, out: Page[Rollout]{}, handle: (*handler).listRollouts},
 		{pattern: "POST /v1/rollouts", summary: "Bring a version to devices in stages", scopes: operators, maxBody: maxJSON,
 			in: NewRollout{}, out: Rollout{}, status: http.StatusCreated, handle: (*handler).createRollout},
 		{pattern: "GET /v1/rollouts/{name}", summary: "A rollout, with what it reached", scopes: everyone, out: Rollout{}, conditional: true, handle: (*handler).rollout},
+		{pattern: "DELETE /v1/rollouts/{name}", summary: "Remove a rollout that ended and makes no difference any more, for good", scopes: operators,
+			status: http.StatusNoContent, conditional: true, handle: (*handler).deleteRollout},
 		{pattern: "POST /v1/rollouts/{name}/abort", summary: "End a rollout: no further device gets the version", scopes: operators, maxBody: maxJSON,
 			in: Withdrawal{}, out: Rollout{}, conditional: true, handle: (*handler).abortRollout},
 
@@ -45,6 +47,7 @@ func (c Config) policyRoutes() []route {
 		policy.ActionPause:   "Give the version to no further device until it is resumed",
 		policy.ActionResume:  "Go on with a rollout that was paused",
 		policy.ActionAdvance: "Open the next stage without waiting for its gates",
+		policy.ActionArchive: "Take a rollout that ended off the list; it keeps its effect",
 	} {
 		list = append(list, route{pattern: "POST /v1/rollouts/{name}/" + string(action), summary: summary, scopes: operators, out: Rollout{}, conditional: true,
 			handle: func(h *handler, w http.ResponseWriter, r *http.Request) error {

@@ -49,6 +49,8 @@ type Rollout struct {
 	Windows  []policy.Window `json:"windows"`
 
 	State policy.State `json:"state"`
+	// Archived is since when it is off the list.
+	Archived *time.Time `json:"archived,omitempty"`
 	// Reason says why it is stopped or aborted.
 	Reason string `json:"reason,omitempty"`
 	// Stage is the newest stage that is open, from 1, since StageSince.
@@ -83,7 +85,7 @@ func (h *handler) viewRollout(s *tam.RolloutStatus) Rollout {
 	view := Rollout{
 		Name: s.Name, Revision: s.Revision, Manifest: s.Manifest, Sequence: s.Sequence, Match: s.Match, Require: s.Require,
 		Approval: s.Approval, Start: timePointer(s.Start), Windows: append([]policy.Window{}, s.Windows...),
-		State: s.State, Reason: s.Reason, Stage: s.Stage + 1, StageSince: timePointer(s.StageSince), InWindow: s.InWindow(h.Clock()),
+		State: s.State, Archived: timePointer(s.Archived), Reason: s.Reason, Stage: s.Stage + 1, StageSince: timePointer(s.StageSince), InWindow: s.InWindow(h.Clock()),
 		Stages: []RolloutStage{}, Estimate: timePointer(s.Estimate), Created: s.Created.UTC(),
 		Creator: s.Creator.Name, Approver: s.Approver.Name, History: append([]policy.Step{}, s.History...),
 	}
@@ -112,7 +114,15 @@ func (h *handler) listRollouts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := h.TAM.Rollouts(r.Context(), after, limit+1)
+	archived := false
+	switch r.URL.Query().Get(queryArchived) {
+	case "", "false":
+	case "true":
+		archived = true
+	default:
+		return badRequest(queryArchived, "archived is neither true nor false.", "Use true for those that are archived, or leave it out.")
+	}
+	list, err := h.TAM.Rollouts(r.Context(), archived, after, limit+1)
 	if err != nil {
 		return err
 	}
@@ -153,6 +163,22 @@ func (h *handler) abortRollout(w http.ResponseWriter, r *http.Request) error {
 		return badRequest("reason", "A reason of 1 to 500 bytes is missing.", "Say in a sentence why the rollout ends.")
 	}
 	return h.actOnRollout(w, r, policy.ActionAbort, body.Reason)
+}
+
+func (h *handler) deleteRollout(w http.ResponseWriter, r *http.Request) error {
+	expect, err := h.expectation(r, tam.KindRollout)
+	if err != nil {
+		return err
+	}
+	if expect == tam.ExpectNew {
+		return tam.ErrNotFound
+	}
+	if err := h.TAM.DeleteRollout(r.Context(), r.PathValue("name"), personOf(r), expect); err != nil {
+		return err
+	}
+	h.log(r, "rollout deleted", "name", r.PathValue("name"))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func (h *handler) actOnRollout(w http.ResponseWriter, r *http.Request, a policy.Action, reason string) error {

@@ -34,7 +34,7 @@ const (
 	ActionKeyWithdraw     Action = "publisher.key-withdraw"
 	// Further actions are those on records of policy: group.set, group.delete, domain.set,
 	// domain.delete, removal.set, removal.delete, admission.set, admission.delete, rollout.create,
-	// rollout.approve, rollout.pause, rollout.resume, rollout.advance, rollout.abort and, by the TAM
+	// rollout.approve, rollout.pause, rollout.resume, rollout.advance, rollout.abort, rollout.archive, rollout.delete and, by the TAM
 	// itself, rollout.progress.
 )
 

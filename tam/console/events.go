@@ -66,7 +66,11 @@ func (s *console) events(v *visit) error {
 	}
 	if len(data.Events) > 0 {
 		e := data.Events[0]
-		data.News = "Newest: " + string(e.Kind) + ", device " + short(e.Device) + ", " + e.At.UTC().Format("15:04:05")
+		about := "device " + short(e.Device)
+		if e.Rollout != "" {
+			about = "rollout " + visible(e.Rollout)
+		}
+		data.News = "Newest: " + string(e.Kind) + ", " + about + ", " + e.At.UTC().Format("15:04:05")
 	}
 	s.render(v, http.StatusOK, "events", "Events", data)
 	return nil

@@ -15,6 +15,7 @@ import (
 type rolloutsData struct {
 	Rollouts  []rolloutData
 	Next      string
+	Archived  bool // they are those off the list
 	MayChange bool
 }
 
@@ -76,11 +77,15 @@ type rolloutAction struct {
 }
 
 func (s *console) rollouts(v *visit) error {
-	page, err := v.api.Rollouts(v.r.Context(), v.r.URL.Query().Get("after"))
+	list, archived := v.api.Rollouts, v.r.URL.Query().Get("archived") == "true"
+	if archived {
+		list = v.api.ArchivedRollouts
+	}
+	page, err := list(v.r.Context(), v.r.URL.Query().Get("after"))
 	if err != nil {
 		return err
 	}
-	data := rolloutsData{Next: page.Next, MayChange: v.may(api.ScopeOperator)}
+	data := rolloutsData{Next: page.Next, Archived: archived, MayChange: v.may(api.ScopeOperator)}
 	for _, r := range page.Items {
 		data.Rollouts = append(data.Rollouts, viewRollout(r, false))
 	}
@@ -111,6 +116,10 @@ func viewRollout(r api.Rollout, mayChange bool) rolloutData {
 		data.Actions = []rolloutAction{{policy.ActionPause, "Pause", false}, {policy.ActionAdvance, "Open the next stage now", false}}
 	case policy.StatePaused:
 		data.Actions = []rolloutAction{{policy.ActionResume, "Resume", true}}
+	case policy.StateDone, policy.StateStopped, policy.StateAborted:
+		if r.Archived == nil {
+			data.Actions = []rolloutAction{{policy.ActionArchive, "Archive", false}}
+		}
 	}
 	data.MayAbort = r.State != policy.StateAborted && r.State != policy.StateStopped
 	return data

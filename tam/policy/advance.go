@@ -19,11 +19,13 @@ const (
 	// ActionAdvance opens the next stage without waiting for its gates.
 	ActionAdvance Action = "advance"
 	ActionAbort   Action = "abort"
+	// ActionArchive takes an ended rollout off the list. It keeps its effect.
+	ActionArchive Action = "archive"
 )
 
 // Actions lists all actions.
 func Actions() []Action {
-	return []Action{ActionApprove, ActionPause, ActionResume, ActionAdvance, ActionAbort}
+	return []Action{ActionApprove, ActionPause, ActionResume, ActionAdvance, ActionAbort, ActionArchive}
 }
 
 // ErrState says that the rollout's state does not allow the action.
@@ -84,6 +86,11 @@ func (r Rollout) Act(a Action, by Person, reason string, now time.Time) (Rollout
 			return refuse("not ended")
 		}
 		r.State, r.Reason = StateAborted, reason
+	case ActionArchive:
+		if !r.State.Ended() || !r.Archived.IsZero() {
+			return refuse("done, stopped or aborted, and not archived yet")
+		}
+		r.Archived = now
 	default:
 		return r, fmt.Errorf("%w: there is no action %q: use one of %v", ErrState, a, Actions())
 	}

@@ -33,6 +33,12 @@ func (s State) Active() bool {
 	return s == StateScheduled || s == StateRunning || s == StatePaused
 }
 
+// Ended tells whether it came to its end. One that is done still gives the version to devices that join, and
+// one that was stopped or aborted keeps it from them.
+func (s State) Ended() bool {
+	return s == StateDone || s == StateStopped || s == StateAborted
+}
+
 // Progress is how far a rollout came on one device.
 type Progress string
 
@@ -77,8 +83,10 @@ type Rollout struct {
 	Creator  Person `json:"creator"`
 	Approver Person `json:"approver"`
 	// Reason says why it is stopped or aborted.
-	Reason  string `json:"reason,omitempty"`
-	History []Step `json:"history"`
+	Reason string `json:"reason,omitempty"`
+	// Archived is since when it is off the list; it keeps its effect.
+	Archived time.Time `json:"archived,omitzero"`
+	History  []Step    `json:"history"`
 }
 
 // Step is an entry in a rollout's history.

@@ -69,13 +69,13 @@ func (s *Store) FeedBefore(ctx context.Context, before int64, limit int) ([]tam.
 }
 
 func (s *Store) feed(ctx context.Context, which string, position int64, limit int) ([]tam.FeedEvent, error) {
-	rows, err := s.pool.Query(ctx, `SELECT feed, id, device_id, at, kind, detail FROM events WHERE `+which+` LIMIT $2`, position, limit)
+	rows, err := s.pool.Query(ctx, `SELECT feed, id, device_id, at, kind, detail, rollout FROM events WHERE `+which+` LIMIT $2`, position, limit)
 	return collect(rows, err, func(row pgx.Row) (*tam.FeedEvent, error) {
 		var e tam.FeedEvent
 		var at int64
 		var kind string
 		var detail []byte
-		if err := row.Scan(&e.Position, &e.ID, &e.DeviceID, &at, &kind, &detail); err != nil {
+		if err := row.Scan(&e.Position, &e.ID, &e.DeviceID, &at, &kind, &detail, &e.Rollout); err != nil {
 			return nil, wrap(err)
 		}
 		e.At, e.Kind, e.Detail = fromMillis(at), tam.EventKind(kind), string(detail)

@@ -70,9 +70,19 @@ func (s *Store) ChangePolicy(ctx context.Context, c tam.PolicyChange) error {
 		if err := oneRow(tag, err, tam.ErrConflict); err != nil {
 			return false, err
 		}
+		if e := c.Event; e != nil {
+			if _, err := tx.Exec(ctx, insertRolloutEvent, millis(e.At), string(e.Kind), []byte(e.Detail), e.Rollout); err != nil {
+				return false, wrap(err)
+			}
+		}
 		return true, s.record(ctx, tx, audit.Action(c.Action), c.Name, c.Detail)
 	})
 }
+
+// insertRolloutEvent appends to the feed what is in no device's history. Changes of policy are made one after the
+// other, so that no two take the same number.
+const insertRolloutEvent = `INSERT INTO events (device_id, id, at, kind, detail, feed, rollout)
+	SELECT '', coalesce(max(id), 0) + 1, $1::bigint, $2::text, $3::bytea, NULL, $4::text FROM events WHERE device_id = ''`
 
 // RolloutCounts implements [tam.Policies].
 func (s *Store) RolloutCounts(ctx context.Context, rollout string) ([]tam.RolloutCount, error) {
@@ -87,6 +97,8 @@ func (s *Store) RolloutCounts(ctx context.Context, rollout string) ([]tam.Rollou
 	})
 }
 
+const insertInstalled = `INSERT INTO installed (device_id, manifest, sequence) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+
 // fleetQueries are the statements for what an exchange changes beside the device: its identity when it is
 // new, what it has installed, and the counts of rollouts. Most exchanges change none of these.
 func fleetQueries(x *tam.Exchange) []query {
@@ -99,7 +111,7 @@ func fleetQueries(x *tam.Exchange) []query {
 	if d != nil && x.Reindex {
 		list = append(list, query{`DELETE FROM installed WHERE device_id = $1`, []any{d.ID}})
 		for _, i := range inService(d) {
-			list = append(list, query{`INSERT INTO installed (device_id, manifest, sequence) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+			list = append(list, query{insertInstalled,
 				[]any{d.ID, []byte(i.Manifest.Key()), sequenceKey(i.Sequence)}})
 		}
 	}

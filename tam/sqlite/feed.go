@@ -33,7 +33,7 @@ func (s *Store) FeedBefore(ctx context.Context, before int64, limit int) ([]tam.
 }
 
 func (s *Store) feed(ctx context.Context, which string, position int64, limit int) ([]tam.FeedEvent, error) {
-	rows, err := s.reader.QueryContext(ctx, `SELECT id, device_id, at, kind, detail FROM events WHERE `+which+` LIMIT $2`, position, limit)
+	rows, err := s.reader.QueryContext(ctx, `SELECT id, device_id, at, kind, detail, rollout FROM events WHERE `+which+` LIMIT $2`, position, limit)
 	if err != nil {
 		return nil, wrap(err)
 	}
@@ -42,7 +42,7 @@ func (s *Store) feed(ctx context.Context, which string, position int64, limit in
 	for rows.Next() {
 		var e tam.FeedEvent
 		var at int64
-		if err := rows.Scan(&e.Position, &e.DeviceID, &at, &e.Kind, &e.Detail); err != nil {
+		if err := rows.Scan(&e.Position, &e.DeviceID, &at, &e.Kind, &e.Detail, &e.Rollout); err != nil {
 			return nil, wrap(err)
 		}
 		e.ID, e.At = e.Position, fromMillis(at)

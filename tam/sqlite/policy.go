@@ -65,6 +65,12 @@ func (s *Store) ChangePolicy(ctx context.Context, c tam.PolicyChange) error {
 		if err := s.record(ctx, tx, audit.Action(c.Action), c.Name, c.Detail); err != nil {
 			return err
 		}
+		if e := c.Event; e != nil {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO events (id, device_id, before, at, kind, detail, rollout)
+				SELECT coalesce(max(id), 0) + 1, '', 0, $1, $2, $3, $4 FROM events`, millis(e.At), string(e.Kind), e.Detail, e.Rollout); err != nil {
+				return wrap(err)
+			}
+		}
 		return s.bump(ctx, tx)
 	})
 }
@@ -96,6 +102,8 @@ func collectRows[T any](rows *sql.Rows, err error, scan func(*T) error) ([]T, er
 	return list, wrap(rows.Err())
 }
 
+const insertInstalled = `INSERT INTO installed (device_id, manifest, sequence) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+
 // putFleet writes what an exchange changes beside the device: its identity when it is new, what it has
 // installed, and the counts of rollouts. Most exchanges change none of these.
 func (s *Store) putFleet(ctx context.Context, tx *sql.Tx, x *tam.Exchange) error {
@@ -110,8 +118,7 @@ func (s *Store) putFleet(ctx context.Context, tx *sql.Tx, x *tam.Exchange) error
 			return wrap(err)
 		}
 		for _, i := range inService(x.Device) {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO installed (device_id, manifest, sequence) VALUES ($1, $2, $3)
-				ON CONFLICT DO NOTHING`, x.Device.ID, []byte(i.Manifest.Key()), sequenceKey(i.Sequence)); err != nil {
+			if _, err := tx.ExecContext(ctx, insertInstalled, x.Device.ID, []byte(i.Manifest.Key()), sequenceKey(i.Sequence)); err != nil {
 				return wrap(err)
 			}
 		}

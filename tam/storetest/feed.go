@@ -173,3 +173,35 @@ func testWebhooks(t *testing.T, open func() Operations) {
 	must(t, err)
 	equal(t, []audit.Action{entries[0].Action, entries[1].Action}, []audit.Action{audit.ActionWebhookCreate, audit.ActionWebhookDelete})
 }
+
+// testRolloutEvents: what happens with a rollout is in the feed, in the same step, and between the events of devices
+// where it happened.
+func testRolloutEvents(t *testing.T, open func() Operations) {
+	s, ctx := open(), t.Context()
+	d := device(1)
+	create(t, s, d)
+	must(t, happened(ctx, s, d, "before"))
+	_, err := s.FeedEvents(ctx, 0, 9) // it has its place
+	must(t, err)
+	change := policyChange("r", 0, "{}")
+	change.Kind = tam.KindRollout
+	change.Event = &tam.Event{Rollout: "r", At: start, Kind: tam.EventRolloutCreated, Detail: "a \x00 <b>"}
+	must(t, s.ChangePolicy(ctx, change))
+	_, err = s.FeedEvents(ctx, 0, 9)
+	must(t, err)
+	want(t, s.ChangePolicy(ctx, change), tam.ErrConflict)
+	change.Revision, change.Catalogue = 1, 1<<40
+	want(t, s.ChangePolicy(ctx, change), tam.ErrConflict)
+	must(t, happened(ctx, s, d, "after"))
+	list, err := open().FeedEvents(ctx, 0, 9)
+	must(t, err)
+	var said []string
+	for _, e := range list {
+		said = append(said, e.DeviceID+"/"+e.Rollout+"/"+string(e.Kind)+"/"+e.Detail)
+	}
+	about := d.ID + "//" + string(list[0].Kind) + "/"
+	equal(t, said, []string{about + "before", "/r/rollout-created/a \x00 <b>", about + "after"})
+	events, err := s.Events(ctx, d.ID, 0, 9)
+	must(t, err)
+	equal(t, len(events), 2)
+}

@@ -45,6 +45,7 @@ func RunOperations(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"Recordings", testRecordings},
 		{"Feed", testFeed},
 		{"FeedMissesNothing", testFeedMissesNothing},
+		{"RolloutEvents", testRolloutEvents},
 		{"Webhooks", testWebhooks},
 		{"Field", testField},
 	} {

@@ -35,16 +35,18 @@ var ErrSignature = errors.New("webhook: the signature does not hold")
 // Event is an event as it is posted.
 type Event struct {
 	// Position is the event's place in the feed of the TAM, by which one that arrives twice is known.
-	Position int64         `json:"position"`
-	Device   string        `json:"device"`
-	At       time.Time     `json:"at"`
-	Kind     tam.EventKind `json:"kind"`
-	Detail   string        `json:"detail"`
+	Position int64 `json:"position"`
+	// Device is the ID of the device that it is about, Rollout the name of the rollout: one of them is there.
+	Device  string        `json:"device,omitempty"`
+	Rollout string        `json:"rollout,omitempty"`
+	At      time.Time     `json:"at"`
+	Kind    tam.EventKind `json:"kind"`
+	Detail  string        `json:"detail"`
 }
 
 // NewEvent makes what is posted of an event.
 func NewEvent(e tam.FeedEvent) Event {
-	return Event{e.Position, e.DeviceID, e.At.UTC(), e.Kind, e.Detail}
+	return Event{e.Position, e.DeviceID, e.Rollout, e.At.UTC(), e.Kind, e.Detail}
 }
 
 // message is the body of a request.

@@ -303,3 +303,22 @@ func TestVerifyRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestEventsOfRollouts: an event is about a device or about a rollout, and says which.
+func TestEventsOfRollouts(t *testing.T) {
+	for _, c := range []struct {
+		event tam.Event
+		want  string
+	}{
+		{tam.Event{DeviceID: "0123", Kind: tam.EventFailed, Detail: "why"}, `"device":"0123"`},
+		{tam.Event{Rollout: "spring", Kind: tam.EventRolloutStopped, Detail: "why"}, `"rollout":"spring"`},
+	} {
+		data, err := json.Marshal(NewEvent(tam.FeedEvent{Position: 1, Event: c.event}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := string(data); !strings.Contains(text, c.want) || strings.Contains(text, `"device"`) == strings.Contains(text, `"rollout"`) {
+			t.Errorf("%s lacks %s", text, c.want)
+		}
+	}
+}
