@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
@@ -25,6 +26,20 @@ type Payloads interface {
 	// Open opens a payload; ErrNotFound when there is none. It does not read it all: whoever does
 	// compares the digest, as agents do. ctx bounds the reading too. Close it.
 	Open(ctx context.Context, digest [32]byte) (Payload, error)
+	// Each gives visit every payload that is stored, in no particular order, and ends with its error. One that
+	// comes or goes meanwhile may be missing.
+	Each(ctx context.Context, visit func(StoredPayload) error) error
+	// Delete removes a payload that was stored before the given time, and not since; removing one that does not
+	// exist is no error. Who reads it goes on.
+	Delete(ctx context.Context, digest [32]byte, before time.Time) error
+}
+
+// StoredPayload is a payload as its store knows it.
+type StoredPayload struct {
+	Digest [32]byte
+	Size   int64 // in bytes
+	// Stored is when it was stored, or stored again, by the clock of the store.
+	Stored time.Time
 }
 
 // Payload is one that is open, at its beginning.

@@ -73,6 +73,9 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 		}
 		return nil, err
 	}
+	if err := t.stillStored(ctx, envelope); err != nil {
+		return nil, err
+	}
 	t.log.InfoContext(ctx, "version published", "manifest", v.Manifest.String(), "sequence", v.Sequence, "publisher", p.Name)
 	return v, nil
 }

@@ -63,6 +63,32 @@ type HandlerOptions struct {
 // NewHandler makes the HTTP face of an endpoint (TEEP/HTTP §6). It serves every path that it is
 // mounted on.
 func NewHandler(e Endpoint, o HandlerOptions) http.Handler {
+	o = o.withDefaults()
+	h := &handler{endpoint: e, options: o, slots: make(chan struct{}, o.MaxConcurrent), arriving: newArriving(o.MaxArriving)}
+	if o.Rate > 0 {
+		h.limits = newAddressLimits(o.Rate, max(o.Burst, 1), o.MaxAddresses)
+	}
+	return h
+}
+
+// Limits are the limits in force, by what they limit, for whoever shows them: in bytes, numbers and seconds. What is
+// not limited is left out.
+func (o HandlerOptions) Limits() map[string]float64 {
+	o = o.withDefaults()
+	limits := map[string]float64{
+		"message_bytes": float64(o.MaxRequest), "concurrent_messages": float64(o.MaxConcurrent), "arriving_messages": float64(o.MaxArriving),
+		"body_seconds": o.BodyTimeout.Seconds(),
+	}
+	if o.Rate > 0 {
+		limits["requests_per_second_and_address"], limits["burst"], limits["addresses"] = o.Rate, float64(max(o.Burst, 1)), float64(o.MaxAddresses)
+	}
+	if o.ProcessTimeout > 0 {
+		limits["process_seconds"] = o.ProcessTimeout.Seconds()
+	}
+	return limits
+}
+
+func (o HandlerOptions) withDefaults() HandlerOptions {
 	o.MaxRequest = orDefault(o.MaxRequest, 4<<20)
 	o.MaxConcurrent = orDefault(o.MaxConcurrent, 256)
 	o.MaxArriving = orDefault(o.MaxArriving, 256)
@@ -78,11 +104,7 @@ func NewHandler(e Endpoint, o HandlerOptions) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	h := &handler{endpoint: e, options: o, slots: make(chan struct{}, o.MaxConcurrent), arriving: newArriving(o.MaxArriving)}
-	if o.Rate > 0 {
-		h.limits = newAddressLimits(o.Rate, max(o.Burst, 1), o.MaxAddresses)
-	}
-	return h
+	return o
 }
 
 type handler struct {

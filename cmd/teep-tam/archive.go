@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -24,8 +25,8 @@ func backupCommand() *cobra.Command {
 	var path string
 	c := &cobra.Command{
 		Use:   "backup --config FILE DIR",
-		Short: "Back up the SQLite store and the envelopes while the TAM works",
-		Long: `Writes the store, as it is at one moment, and the envelopes to the new folder DIR. The TAM may go on working.
+		Short: "Back up the SQLite store, the envelopes and the payloads while the TAM works",
+		Long: `Writes the store, as it is at one moment, the envelopes and the payloads to the new folder DIR. The TAM may go on working.
 Keys and configuration are not in it: keep a copy of their folder, once. The backup is a secret: it holds the keys of
 the TAM's tokens.`,
 		Example: `  teep-tam backup --config tam/tam.yaml /backups/2026-03-01`,
@@ -60,7 +61,11 @@ func backup(ctx context.Context, c *configuration, dir string) (*archive.Summary
 		return nil, err
 	}
 	defer blobs.close()
-	return archive.Backup(ctx, store, blobs.envelopes, dir)
+	payloads := blobs.payloads
+	if isS3(c.Blobs) {
+		payloads = nil // those in a bucket are its service's to keep
+	}
+	return archive.Backup(ctx, store, blobs.envelopes, payloads, dir)
 }
 
 func restoreCommand() *cobra.Command {
@@ -68,8 +73,8 @@ func restoreCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "restore --config FILE DIR",
 		Short: "Make the store and the envelopes of a backup",
-		Long: `Checks the backup in DIR, envelope by envelope and entry by entry of the audit log, and makes the store and the
-envelopes that the configuration names. Neither may exist. Tokens that the TAM sent before are refused from then on;
+		Long: `Checks the backup in DIR, envelope by envelope, payload by payload and entry by entry of the audit log, and makes the
+store, the envelopes and the payloads that the configuration names. Neither may exist. Tokens that the TAM sent before are refused from then on;
 devices ask again by themselves.`,
 		Example: `  teep-tam restore --config tam/tam.yaml /backups/2026-03-01`,
 		Args:    program.ExactArgs("DIR"),
@@ -84,7 +89,7 @@ devices ask again by themselves.`,
 			if isS3(c.Blobs) {
 				return fmt.Errorf("%s: blobs is a bucket: restore into a folder (blobs: envelopes), copy its files below envelopes/ in the bucket, and write the URL back", path)
 			}
-			s, err := archive.Restore(cmd.Context(), args[0], c.Store, c.Blobs, time.Now(), rand.Reader)
+			s, err := archive.Restore(cmd.Context(), args[0], c.Store, c.Blobs, filepath.Join(c.Blobs, payloadFolder), time.Now(), rand.Reader)
 			if err != nil {
 				return err
 			}
@@ -102,7 +107,7 @@ func migrateStoreCommand() *cobra.Command {
 		Short: "Move the SQLite store to a new PostgreSQL database",
 		Long: `Copies everything of the SQLite store into the database, in one transaction, and verifies it. Stop the TAM first:
 what it does meanwhile would be lost. Afterwards write the URL into the configuration as store, and start the TAM, or
-several. The SQLite file stays as it is, and so do the envelopes: all replicas need their folder.
+several. The SQLite file stays as it is, and so do envelopes and payloads: all replicas need their folder.
 
 A password belongs into PGPASSWORD or a passfile, so that no list of processes shows it.`,
 		Example: `  teep-tam migrate-store --config tam/tam.yaml --to 'postgres://tam@db.example/tam?sslmode=verify-full'`,

@@ -164,6 +164,8 @@ func (c *configuration) check() error {
 		return fmt.Errorf("%s: teep.path %q is at payloads.path: choose another for one of them", c.path, c.TEEP.Path)
 	case c.API.Timeout < 0:
 		return fmt.Errorf("%s: api.timeout is negative: leave it out for 15s", c.path)
+	case c.Payloads.Path == "" && c.Payloads.MaxTotalBytes != 0 && c.TenantOf == "":
+		return fmt.Errorf("%s: payloads.path is missing: without it no payloads are served", c.path)
 	case c.Recording.PerDevice < 0 || c.Recording.PerSecond < 0:
 		return fmt.Errorf("%s: recording: a number is negative: write recording.off: true to record nothing", c.path)
 	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):

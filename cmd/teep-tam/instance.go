@@ -108,6 +108,7 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if err != nil {
 		return nil, err
 	}
+	measured.Limits("teep", limits.Limits())
 	i.agents = measured.Handler("teep", transport.NewHandler(t, limits))
 	i.tasks = append(i.tasks, measured.Run, hooks.Run, known.follow, c.certificates.follow,
 		c.allowed.follow, c.Policy.advance(t, log),
@@ -115,6 +116,9 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 		func(ctx context.Context) error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
 	if recorded != nil {
 		i.tasks = append(i.tasks, recorded.Run)
+	}
+	if i.payloads != nil {
+		i.tasks = append(i.tasks, func(ctx context.Context) error { return c.Payloads.sweep(ctx, t, log) })
 	}
 	return i, nil
 }

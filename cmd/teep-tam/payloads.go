@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/blobfs"
@@ -22,18 +25,58 @@ type payloadsConfig struct {
 	MaxBytes int64 `yaml:"max-bytes"`
 	// Concurrent bounds the downloads under way; 0 means 512.
 	Concurrent int `yaml:"concurrent"`
+	// MaxTotalBytes bounds all that are stored together; 0 means no bound. A tenant has its own.
+	MaxTotalBytes int64 `yaml:"max-total-bytes"`
+	// KeepUnneeded is how long one is kept that no version needs; 0 means a week.
+	KeepUnneeded time.Duration `yaml:"keep-unneeded"`
+}
+
+const (
+	defaultKeepUnneeded = 7 * 24 * time.Hour
+	// payloadSweep is how often those go that no version needs. Every replica looks.
+	payloadSweep = time.Hour
+)
+
+// sweep removes payloads that no version needs, until ctx ends.
+func (p *payloadsConfig) sweep(ctx context.Context, t *tam.TAM, log *slog.Logger) error {
+	keep := p.KeepUnneeded
+	if keep == 0 {
+		keep = defaultKeepUnneeded
+	}
+	tick := time.NewTicker(min(payloadSweep, keep))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if _, err := t.SweepPayloads(ctx, keep); err != nil && ctx.Err() == nil {
+			log.Error("sweep of payloads", "err", err)
+		}
+	}
+}
+
+// elsewhere tells whether p differs from o only in what a tenant may have of its own.
+func (p payloadsConfig) elsewhere(o payloadsConfig) bool {
+	p.MaxTotalBytes = o.MaxTotalBytes
+	return p == o
 }
 
 func (p *payloadsConfig) check() error {
 	switch {
-	case p.Path == "" && *p != payloadsConfig{}:
+	case p.Path == "" && !p.elsewhere(payloadsConfig{}):
 		return errors.New("payloads.path is missing: without it no payloads are served")
+	case p.MaxTotalBytes < 0:
+		return errors.New("payloads.max-total-bytes is negative")
 	case p.Path == "":
 		return nil
 	case !plainPath.MatchString(p.Path) || strings.HasSuffix(p.Path, "/"):
 		return fmt.Errorf("payloads.path %q is no plain path: write a slash and then letters, digits, and - . _ ~ /, such as /payloads", p.Path)
 	case p.MaxBytes < 0, p.Concurrent < 0:
 		return errors.New("payloads: a limit is negative")
+	case p.KeepUnneeded < 0, p.KeepUnneeded > 0 && p.KeepUnneeded < time.Second:
+		return errors.New("payloads.keep-unneeded is less than a second: an upload would be gone before its envelope is published")
 	case p.URI == "":
 		return nil
 	}
@@ -74,6 +117,14 @@ const payloadFolder = "payloads"
 
 // openBlobs opens the stores that the configuration names.
 func openBlobs(c *configuration) (*blobStores, error) {
+	b, err := openUnbounded(c)
+	if err == nil && b.payloads != nil && c.Payloads.MaxTotalBytes > 0 {
+		b.payloads = tam.NewPayloadQuota(b.payloads, c.Payloads.MaxTotalBytes, nil)
+	}
+	return b, err
+}
+
+func openUnbounded(c *configuration) (*blobStores, error) {
 	if isS3(c.Blobs) {
 		return c.openBucket()
 	}

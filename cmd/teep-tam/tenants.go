@@ -66,13 +66,17 @@ func (c *configuration) joinService() error {
 		return fmt.Errorf("%s: a tenant cannot be called %q: rename the folder to lower-case letters, digits and hyphens, beginning with a letter", c.path, c.tenant)
 	case c.TEEP.Listen != own.TEEP.Listen, c.TEEP.Path != own.TEEP.Path, c.TEEP.TLS != own.TEEP.TLS, c.API.Listen != own.API.Listen,
 		c.API.TLS != own.API.TLS, c.API.InsecureHTTP, c.Metrics != own.Metrics, c.Console != own.Console, c.Tenants != "",
-		c.Payloads != own.Payloads:
+		!c.Payloads.elsewhere(own.Payloads):
 		return fmt.Errorf("%s: a tenant has no listen, path, tls, metrics, console, payloads and tenants of its own: they are those of %s", c.path, c.TenantOf)
 	}
 	uri := c.TEEP.URI
 	c.TEEP, c.API.Listen, c.API.TLS, c.API.InsecureHTTP = main.TEEP, main.API.Listen, main.API.TLS, main.API.InsecureHTTP
 	c.Console, c.API.Timeout = main.Console, main.API.Timeout
-	if c.Payloads = main.Payloads; c.Payloads.Path != "" {
+	space := c.Payloads.MaxTotalBytes
+	if c.Payloads = main.Payloads; space != 0 {
+		c.Payloads.MaxTotalBytes = space
+	}
+	if c.Payloads.Path != "" {
 		c.Payloads.Path = c.prefix() + main.Payloads.Path
 		if main.Payloads.URI != "" {
 			c.Payloads.URI = strings.TrimSuffix(strings.TrimSuffix(main.Payloads.URI, "/"), main.Payloads.Path) + c.Payloads.Path
@@ -135,6 +139,10 @@ func (c *configuration) apart(t *configuration, others []*configuration) error {
 		}
 		if !isPostgres(t.Store) && t.Store == o.Store {
 			return fmt.Errorf("%s: the store %s is that of %s too: tenants have stores of their own", t.path, t.Store, name)
+		}
+		// What one of them needs no longer is removed.
+		if t.Blobs == o.Blobs {
+			return fmt.Errorf("%s: blobs is that of %s too: tenants have folders, or prefixes in a bucket, of their own", t.path, name)
 		}
 	}
 	return nil

@@ -99,6 +99,15 @@ func (s *serviceWithTenants) ask(method, path, token string) (int, string) {
 // that does not end are left out.
 func (s *serviceWithTenants) routes() (all [][2]string) {
 	s.t.Helper()
+	for _, r := range s.patterns() {
+		all = append(all, [2]string{r[0], regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllString(r[1], "1")})
+	}
+	return all
+}
+
+// patterns are the same with their parameters.
+func (s *serviceWithTenants) patterns() (all [][2]string) {
+	s.t.Helper()
 	_, body := s.ask("GET", "/v1/openapi.json", "")
 	var doc struct {
 		Paths map[string]map[string]struct {
@@ -107,7 +116,6 @@ func (s *serviceWithTenants) routes() (all [][2]string) {
 	}
 	must(s.t, json.Unmarshal([]byte(body), &doc))
 	for path, methods := range doc.Paths {
-		path = regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllString(path, "1")
 		for method, op := range methods {
 			if len(op.Security) > 0 && !strings.HasSuffix(path, "/stream") {
 				all = append(all, [2]string{strings.ToUpper(method), path})
@@ -155,6 +163,7 @@ func tenantsAreApart(t *testing.T, s *serviceWithTenants) {
 			if mine == theirs {
 				continue
 			}
+			s.nothingOf(theirs, prefix(mine), tokens[mine])
 			for _, path := range []string{"/v1/devices", "/v1/publishers", "/v1/tokens", "/v1/audit"} {
 				status, body := s.ask("GET", prefix(mine)+path, tokens[mine])
 				if status != http.StatusOK || !strings.Contains(body, "of-"+mine) && !strings.Contains(body, "admin of "+mine) {
@@ -173,6 +182,35 @@ func tenantsAreApart(t *testing.T, s *serviceWithTenants) {
 	s.keysAreApart()
 	if status, _ := s.ask("GET", "/t/nobody/v1/devices", tokens[""]); status != http.StatusNotFound {
 		t.Errorf("a tenant that does not exist: %d", status)
+	}
+}
+
+// nothingOf: whatever of another tenant is named in the path of any route, it is not there, and nothing happens to it.
+func (s *serviceWithTenants) nothingOf(theirs, prefix, token string) {
+	s.t.Helper()
+	store := s.all[theirs].measured.Store()
+	before, err := store.Device(s.t.Context(), "of-"+theirs)
+	must(s.t, err)
+	for _, r := range s.patterns() {
+		if !strings.Contains(r[1], "{") {
+			continue
+		}
+		path := regexp.MustCompile(`\{(sequence|message)\}`).ReplaceAllString(r[1], "1")
+		path = regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllString(path, "of-"+theirs)
+		// Some take a body, which none is sent of: that is found out first, or the name is.
+		status, body := s.ask(r[0], prefix+path, token)
+		empty := r[0] == "GET" && status == http.StatusOK && strings.Contains(body, `"items":[]`)
+		if !empty && (status < 400 || status >= 500) || strings.Contains(body, `"`+"of-"+theirs+`"`) {
+			s.t.Errorf("%s %s with a name of %q: %d %s", r[0], path, theirs, status, body)
+		}
+	}
+	after, err := store.Device(s.t.Context(), "of-"+theirs)
+	must(s.t, err)
+	if after.Revision != before.Revision || after.Status != before.Status {
+		s.t.Errorf("the device of %q was changed: %+v", theirs, after)
+	}
+	if p, err := store.Publisher(s.t.Context(), "of-"+theirs); err != nil || !p.Revoked.IsZero() {
+		s.t.Errorf("the publisher of %q was changed: %+v, %v", theirs, p, err)
 	}
 }
 
@@ -273,7 +311,7 @@ func TestTenantConfigurations(t *testing.T) {
 	must(t, err)
 	for name, line := range map[string]string{
 		"listens": "teep: {listen: \"127.0.0.1:1\"}\n", "has a path": "teep: {path: /x}\n", "serves an API": "api: {listen: \"127.0.0.1:1\"}\n",
-		"has metrics": "metrics: {listen: \"127.0.0.1:1\"}\n", "has tenants": "tenants: x\n", "unknown key": "tenent: x\n",
+		"has metrics": "metrics: {listen: \"127.0.0.1:1\"}\n", "has tenants": "tenants: x\n", "unknown key": "tenent: x\n", "has payloads": "payloads: {path: /x}\n",
 	} {
 		must(t, os.WriteFile(file, append(append([]byte{}, good...), line...), 0o600))
 		if _, err := load(file); err == nil {
@@ -282,11 +320,16 @@ func TestTenantConfigurations(t *testing.T) {
 	}
 	for name, change := range map[string][2]string{
 		"the service's store": {"store: tam.db", "store: ../../tam.db"}, "the service's key": {"keys/esp256.pem", "../../keys/esp256.pem"},
+		"the service's envelopes": {"blobs: envelopes", "blobs: ../../envelopes"},
 	} {
 		must(t, os.WriteFile(file, []byte(strings.Replace(string(good), change[0], change[1], 1)), 0o600))
 		if _, err := main.loadTenants(); err == nil {
 			t.Errorf("a tenant has %s", name)
 		}
+	}
+	must(t, os.WriteFile(file, append(append([]byte{}, good...), "payloads: {max-total-bytes: 7}\n"...), 0o600))
+	if all, err := main.loadTenants(); err != nil || all[0].Payloads.MaxTotalBytes != 7 {
+		t.Errorf("a tenant with less space: %v", err)
 	}
 	must(t, os.WriteFile(file, good, 0o600))
 	if all, err := main.loadTenants(); err != nil || len(all) != 1 || all[0].uri() != "http://127.0.0.1:8080/t/a/tam" {

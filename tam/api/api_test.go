@@ -34,6 +34,8 @@ type service struct {
 	recipient *cose.Key
 	now       time.Time
 	log       bytes.Buffer
+	// blobDir has the envelopes, payloadDir the payloads.
+	blobDir, payloadDir string
 }
 
 // payloadURI is where payloads would be served.
@@ -61,9 +63,10 @@ func newService(t *testing.T) *service {
 	s := &service{t: t, author: key(t, cose.AlgESP256), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tam.db"), sqlite.Options{RelaxedDurability: true})
 	must(t, err)
-	blobs, err := blobfs.Open(t.TempDir())
+	s.blobDir, s.payloadDir = t.TempDir(), t.TempDir()
+	blobs, err := blobfs.Open(s.blobDir)
 	must(t, err)
-	payloads, err := blobfs.OpenPayloads(t.TempDir())
+	payloads, err := blobfs.OpenPayloads(s.payloadDir)
 	must(t, err)
 	var signers []cose.Signer
 	for _, alg := range []cose.Algorithm{cose.AlgESP256, cose.AlgEd25519} {

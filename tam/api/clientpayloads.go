@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -43,4 +44,14 @@ func (c *Client) UploadPayload(ctx context.Context, payload io.Reader, size int6
 		return nil, fmt.Errorf("api: the answer is not that of a TAM's operator API: %w", err)
 	}
 	return stored, nil
+}
+
+// PayloadList lists payloads; after is Next of the page before.
+func (c *Client) PayloadList(ctx context.Context, after string) (*PayloadList, error) {
+	path := "/v1/payloads"
+	if after != "" {
+		path += "?" + url.Values{queryAfter: {after}}.Encode()
+	}
+	var p PayloadList
+	return &p, c.call(ctx, http.MethodGet, path, nil, &p)
 }

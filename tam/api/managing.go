@@ -20,6 +20,7 @@ type Managing interface {
 // Publishing is the part of a [tam.TAM] that has to do with publishers and what they publish.
 type Publishing interface {
 	Publish(ctx context.Context, envelope []byte, publisher string) (*tam.Version, error)
+	PayloadsInUse(ctx context.Context) (map[[32]byte]bool, error)
 	TrustPublisher(ctx context.Context, p tam.NewPublisher) (*tam.Publisher, error)
 	AddPublisherKeys(ctx context.Context, name string, keys []*cose.Key, anchors []*x509.Certificate) (*tam.Publisher, error)
 	WithdrawPublisherKey(ctx context.Context, name string, thumbprint []byte, reason string, remove bool) error
@@ -41,7 +42,8 @@ type Governing interface {
 	CreateRollout(ctx context.Context, r policy.Rollout, by policy.Person) (*tam.RolloutStatus, error)
 	ActOnRollout(ctx context.Context, name string, a policy.Action, by policy.Person, reason string, expect int64) (*tam.RolloutStatus, error)
 	Rollout(ctx context.Context, name string) (*tam.RolloutStatus, error)
-	Rollouts(ctx context.Context, after string, limit int) ([]tam.RolloutStatus, error)
+	Rollouts(ctx context.Context, archived bool, after string, limit int) ([]tam.RolloutStatus, error)
+	DeleteRollout(ctx context.Context, name string, by policy.Person, expect int64) error
 
 	ReplaceDevice(ctx context.Context, id, old, who string) (*tam.Device, error)
 	Matching(source string) (func(*tam.Device) bool, error)

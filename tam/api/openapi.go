@@ -88,6 +88,7 @@ var parameterTexts = map[string]string{
 	"name":           "name",
 	queryAfter:       "next of the page before",
 	queryLimit:       "entries in a page, 1 to 1000; 100 where it is left out",
+	queryArchived:    "true for those that are archived; the others where it is left out",
 	queryStatus:      "pending, accepted, blocked or retired",
 	queryMatch:       "condition in CEL over what is known of a device; pages may be short, and next leads on",
 	queryUEID:        "attested UEID, hexadecimal: the TEEs of one device",

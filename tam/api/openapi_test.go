@@ -204,10 +204,10 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	maps.Copy(bodies, s.policyBodies(text))
 	// What changes comes first and in this order, so that there is something to list.
 	routes := s.config.routes()
-	order := []string{"POST /v1/publishers", "POST /v1/components", "PUT /v1/policy/{manifest}", "POST /v1/tokens", "PATCH /v1/devices/{id}",
+	order := []string{"POST /v1/publishers", "POST /v1/components", "POST /v1/payloads", "PUT /v1/policy/{manifest}", "POST /v1/tokens", "PATCH /v1/devices/{id}",
 		"PUT /v1/groups/{name}", "PUT /v1/domains/{name}", "PUT /v1/removals/{name}", "PUT /v1/admissions/{name}", "POST /v1/rollouts",
 		"POST /v1/rollouts/{name}/approve", "POST /v1/rollouts/{name}/pause", "POST /v1/rollouts/{name}/resume",
-		"POST /v1/rollouts/{name}/advance", "POST /v1/rollouts/{name}/abort"}
+		"POST /v1/rollouts/{name}/advance", "GET /v1/rollouts", "POST /v1/rollouts/{name}/abort", "POST /v1/rollouts/{name}/archive"}
 	late := []string{"DELETE", "revoke", "withdraw"}
 	rank := func(r route) int {
 		if i := slices.Index(order, r.pattern); i >= 0 {

@@ -12,8 +12,11 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-teep/teep/tam"
 )
 
 const (
@@ -35,6 +38,69 @@ type StoredPayload struct {
 	Size int64 `json:"size"`
 	// URI is where devices fetch it, and what manifests name.
 	URI string `json:"uri"`
+}
+
+// PayloadList is a page of payloads, by their names.
+type PayloadList struct {
+	Items []ListedPayload `json:"items"`
+	// Next is the value of after for the next page; absent on the last one.
+	Next string `json:"next,omitempty"`
+	// Used is how many bytes all payloads take, Limit how many they may take; 0: as many as there is space for.
+	Used  int64 `json:"used"`
+	Limit int64 `json:"limit"`
+}
+
+// ListedPayload is a payload that is stored.
+type ListedPayload struct {
+	SHA256 string    `json:"sha256"`
+	Size   int64     `json:"size"`
+	URI    string    `json:"uri"`
+	Stored time.Time `json:"stored"`
+	// Needed says that a version names it that is not withdrawn. Others go after a while.
+	Needed bool `json:"needed"`
+}
+
+func (h *handler) listPayloads(w http.ResponseWriter, r *http.Request) error {
+	after, limit, err := page(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	list := PayloadList{Items: []ListedPayload{}}
+	if h.Payloads == nil {
+		return writeJSON(w, http.StatusOK, list)
+	}
+	if q, ok := h.Payloads.(*tam.PayloadQuota); ok {
+		if _, list.Limit, err = q.Used(r.Context()); err != nil {
+			return err
+		}
+	}
+	err = h.Payloads.Each(r.Context(), func(p tam.StoredPayload) error {
+		list.Used += p.Size
+		if name := hex.EncodeToString(p.Digest[:]); name > after {
+			list.Items = append(list.Items, ListedPayload{SHA256: name, Size: p.Size, URI: h.payloadAt(name), Stored: p.Stored.UTC()})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(list.Items, func(a, b ListedPayload) int { return strings.Compare(a.SHA256, b.SHA256) })
+	if len(list.Items) > limit {
+		list.Items, list.Next = list.Items[:limit], list.Items[limit-1].SHA256
+	}
+	needed, err := h.TAM.PayloadsInUse(r.Context())
+	if err != nil {
+		return err
+	}
+	for i := range list.Items {
+		digest, _ := tam.ParsePayloadName(list.Items[i].SHA256)
+		list.Items[i].Needed = needed[digest]
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (h *handler) payloadAt(name string) string {
+	return strings.TrimSuffix(h.PayloadURI, "/") + "/" + name
 }
 
 // uploadPayload streams a payload into the store. It needs no idempotency key: the same bytes again are the
@@ -65,7 +131,7 @@ func (h *handler) uploadPayload(w http.ResponseWriter, r *http.Request) error {
 	}
 	name := hex.EncodeToString(digest[:])
 	h.log(r, "payload uploaded", "sha256", name, "size", size)
-	return writeJSON(w, http.StatusCreated, StoredPayload{name, size, strings.TrimSuffix(h.PayloadURI, "/") + "/" + name})
+	return writeJSON(w, http.StatusCreated, StoredPayload{name, size, h.payloadAt(name)})
 }
 
 // upload reads a request body, and refuses at its end what is not as it should be, so that it is not stored.

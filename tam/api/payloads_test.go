@@ -9,11 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
@@ -178,4 +182,145 @@ func TestTAMWithoutPayloadsSaysSo(t *testing.T) {
 	defer s.server.Close()
 	_, err = s.client(ScopePublisher).UploadPayload(t.Context(), strings.NewReader("code"), 4, sha256.Sum256([]byte("code")))
 	wantProblem(t, err, http.StatusNotImplemented, "no-payloads")
+}
+
+// aged makes every stored payload older.
+func (s *service) aged(by time.Duration) {
+	s.t.Helper()
+	then := time.Now().Add(-by)
+	files, err := filepath.Glob(filepath.Join(s.payloadDir, "*"))
+	must(s.t, err)
+	for _, f := range files {
+		must(s.t, os.Chtimes(f, then, then))
+	}
+}
+
+func (s *service) upload(payload string) {
+	s.t.Helper()
+	_, err := s.client(ScopePublisher).UploadPayload(s.t.Context(), strings.NewReader(payload), int64(len(payload)), sha256.Sum256([]byte(payload)))
+	must(s.t, err)
+}
+
+// stored are the payloads that are listed, and whether they are needed.
+func (s *service) stored() map[string]bool {
+	s.t.Helper()
+	list, err := s.client(ScopeAuditor).PayloadList(s.t.Context(), "")
+	must(s.t, err)
+	needed := map[string]bool{}
+	for _, p := range list.Items {
+		needed[p.URI] = p.Needed
+	}
+	return needed
+}
+
+// TestPayloadsThatNobodyNeedsGo: what no version needs goes after a while, and nothing else does.
+func TestPayloadsThatNobodyNeedsGo(t *testing.T) {
+	s := newService(t)
+	ctx := t.Context()
+	s.now = time.Now() // payloads are as old as the clock of their store says
+	s.addAuthor("acme", s.author)
+	c := s.client(ScopePublisher)
+	sweep := func(want int) {
+		t.Helper()
+		gone, err := s.core().SweepPayloads(ctx, time.Hour)
+		if err != nil || gone != want {
+			t.Errorf("%d payloads went, want %d: %v", gone, want, err)
+		}
+	}
+	for _, payload := range []string{"kept", "withdrawn", "never published", "new"} {
+		s.upload(payload)
+	}
+	sweep(0)
+	for i, payload := range []string{"kept", "withdrawn"} {
+		_, err := c.Publish(ctx, s.detached(uint64(i+1), uriOf(payload), suit.NewDigest([]byte(payload))))
+		must(t, err)
+	}
+	s.aged(2 * time.Hour)
+	s.upload("new") // again
+	equalMaps(t, s.stored(), map[string]bool{uriOf("kept"): true, uriOf("withdrawn"): true, uriOf("never published"): false, uriOf("new"): false})
+	sweep(1)
+	must(t, s.client(ScopeOperator).Withdraw(ctx, appManifest, 2, "faulty"))
+	sweep(0) // devices may be fetching it
+	s.now = s.now.Add(90 * time.Minute)
+	s.upload("new")
+	equalMaps(t, s.stored(), map[string]bool{uriOf("kept"): true, uriOf("withdrawn"): false, uriOf("new"): false})
+	must(t, os.Chtimes(filepath.Join(s.payloadDir, strings.TrimPrefix(uriOf("new"), payloadURI+"/")), s.now, s.now))
+	sweep(1)
+	equalMaps(t, s.stored(), map[string]bool{uriOf("kept"): true, uriOf("new"): false})
+	// An envelope that cannot be read may need any of them.
+	s.now = s.now.Add(48 * time.Hour)
+	files, err := filepath.Glob(filepath.Join(s.blobDir, "*"))
+	must(t, err)
+	for _, f := range files {
+		if st, err := os.Stat(f); err == nil && st.Mode().IsRegular() {
+			must(t, os.Remove(f))
+		}
+	}
+	if gone, err := s.core().SweepPayloads(ctx, time.Hour); err == nil || gone != 0 {
+		t.Errorf("without envelopes %d payloads went, %v", gone, err)
+	}
+}
+
+func equalMaps(t *testing.T, got, want map[string]bool) {
+	t.Helper()
+	if !maps.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+// TestPayloadsOfDependenciesStay: a payload that is an envelope itself needs what it names.
+func TestPayloadsOfDependenciesStay(t *testing.T) {
+	s := newService(t)
+	ctx := t.Context()
+	s.now = time.Now()
+	s.addAuthor("acme", s.author)
+	s.upload("inner")
+	dependency := s.detached(7, uriOf("inner"), suit.NewDigest([]byte("inner")))
+	s.upload(string(dependency))
+	_, err := s.client(ScopePublisher).Publish(ctx, s.detached(1, uriOf(string(dependency)), suit.NewDigest(dependency)))
+	must(t, err)
+	s.aged(2 * time.Hour)
+	if gone, err := s.core().SweepPayloads(ctx, time.Hour); err != nil || gone != 0 {
+		t.Errorf("%d payloads went, %v", gone, err)
+	}
+}
+
+// TestPayloadQuota: payloads take no more space than they may, and what goes makes room.
+func TestPayloadQuota(t *testing.T) {
+	s := newService(t)
+	ctx := t.Context()
+	s.config.Payloads = tam.NewPayloadQuota(s.config.Payloads, 10, func() time.Time { return s.now })
+	h, err := NewHandler(s.config)
+	must(t, err)
+	s.server.Config.Handler = h
+	upload := func(payload string, known bool) error {
+		size := int64(len(payload))
+		if !known {
+			size = -1
+		}
+		_, err := s.client(ScopePublisher).UploadPayload(ctx, strings.NewReader(payload), size, sha256.Sum256([]byte(payload)))
+		return err
+	}
+	must(t, upload("123456", true))
+	for _, known := range []bool{true, false} {
+		err := upload("1234567", known)
+		wantProblem(t, err, http.StatusInsufficientStorage, "quota")
+		if !strings.Contains(err.Error(), "6 of 10 bytes") {
+			t.Errorf("%v", err)
+		}
+	}
+	must(t, upload("7890", true)) // a refused one took no space
+	wantProblem(t, upload("x", true), http.StatusInsufficientStorage, "quota")
+	list, err := s.client(ScopeAuditor).PayloadList(ctx, "")
+	must(t, err)
+	if list.Used != 10 || list.Limit != 10 || len(list.Items) != 2 {
+		t.Errorf("%+v", list)
+	}
+	must(t, s.config.Payloads.Delete(ctx, sha256.Sum256([]byte("7890")), time.Now().Add(time.Hour)))
+	s.now = s.now.Add(2 * time.Minute) // it is counted again
+	must(t, upload("x", true))
+	left, err := filepath.Glob(filepath.Join(s.payloadDir, "*.part"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left over: %q, %v", left, err)
+	}
 }

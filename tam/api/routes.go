@@ -40,6 +40,7 @@ type route struct {
 const (
 	queryAfter       = "after"
 	queryLimit       = "limit"
+	queryArchived    = "archived"
 	queryStatus      = "status"
 	queryAttestation = "attestation"
 	queryMatch       = "match"
@@ -64,6 +65,8 @@ func (c Config) routes() []route {
 			inMedia: EnvelopeMediaType, out: Version{}, status: http.StatusCreated, handle: (*handler).publish},
 		{pattern: "POST /v1/payloads", summary: "Upload a payload that lies beside its envelope", scopes: []Scope{ScopePublisher}, maxBody: c.MaxPayload,
 			inMedia: payloadMediaType, streamed: true, long: true, out: StoredPayload{}, status: http.StatusCreated, handle: (*handler).uploadPayload},
+		{pattern: "GET /v1/payloads", summary: "Payloads that lie beside their envelopes, the space that they take, and whether a version needs them", scopes: everyone,
+			query: pages, out: PayloadList{}, handle: (*handler).listPayloads},
 		{pattern: "GET /v1/components", summary: "Published versions", scopes: everyone, query: pages, out: Page[Version]{}, handle: (*handler).listVersions},
 		{pattern: "POST /v1/components/{manifest}/{sequence}/withdraw", summary: "Withdraw a version, for good", scopes: operators, maxBody: maxJSON,
 			in: Withdrawal{}, status: http.StatusNoContent, handle: (*handler).withdraw},
@@ -101,7 +104,7 @@ func (c Config) routes() []route {
 		{pattern: "GET /v1/tokens", summary: "Tokens, without their secrets", scopes: auditors, query: pages, out: Page[Token]{}, handle: (*handler).listTokens},
 		{pattern: "POST /v1/tokens/{id}/revoke", summary: "Revoke a token, for good", status: http.StatusNoContent, handle: (*handler).revokeToken},
 
-		{pattern: "GET /v1/events", summary: "What happened with all devices, oldest first", scopes: readers, query: []string{queryAfter, queryLimit, queryOrder}, out: Page[FeedEvent]{}, handle: (*handler).listFeed},
+		{pattern: "GET /v1/events", summary: "What happened with all devices and rollouts, oldest first", scopes: readers, query: []string{queryAfter, queryLimit, queryOrder}, out: Page[FeedEvent]{}, handle: (*handler).listFeed},
 		{pattern: "GET /v1/events/stream", summary: "What happens from now on, or after the event in Last-Event-ID, as it happens", scopes: readers,
 			query: []string{queryAfter}, outMedia: streamMediaType, long: true, handle: (*handler).streamFeed},
 		{pattern: "POST /v1/webhooks", summary: "Have events posted to a URL", maxBody: maxJSON, in: NewWebhook{}, out: Webhook{}, status: http.StatusCreated, handle: (*handler).addWebhook},

@@ -1,7 +1,7 @@
-// Package archive backs up a TAM's SQLite store with its envelopes, restores them, and moves them to
-// PostgreSQL.
+// Package archive backs up a TAM's SQLite store with its envelopes and payloads, restores them, and moves the store
+// to PostgreSQL.
 //
-// A backup is a folder: tam.db, which is a SQLite store like any other, and envelopes/. It is made while
+// A backup is a folder: tam.db, which is a SQLite store like any other, envelopes/, and payloads/. It is made while
 // the TAM works. It does not hold the TAM's keys and its configuration, which never change by
 // themselves; it does hold the keys of its tokens, so it is a secret.
 package archive
@@ -26,19 +26,24 @@ import (
 const (
 	databaseName  = "tam.db"
 	envelopesName = "envelopes"
+	payloadsName  = "payloads"
 )
 
 // Summary says what was found in a store.
 type Summary struct {
 	Versions int
-	Audit    audit.Head
+	// Payloads are those that lie beside their envelopes, PayloadBytes their sizes together.
+	Payloads     int
+	PayloadBytes int64
+	Audit        audit.Head
 }
 
 // ErrDamaged says that a backup is not whole.
 var ErrDamaged = errors.New("archive: the backup is not whole")
 
-// Backup writes a store and its envelopes to the new folder dir. What cannot be finished is removed.
-func Backup(ctx context.Context, store *sqlite.Store, blobs tam.Blobs, dir string) (s *Summary, err error) {
+// Backup writes a store, its envelopes and its payloads (nil: there are none) to the new folder dir. What cannot be
+// finished is removed.
+func Backup(ctx context.Context, store *sqlite.Store, blobs tam.Blobs, payloads tam.Payloads, dir string) (s *Summary, err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("archive: %w (a backup is a new folder)", err)
 	}
@@ -61,15 +66,46 @@ func Backup(ctx context.Context, store *sqlite.Store, blobs tam.Blobs, dir strin
 		return nil, err
 	}
 	defer to.Close()
-	return transfer(ctx, copied, blobs, to)
+	if s, err = transfer(ctx, copied, blobs, to); err != nil || payloads == nil {
+		return s, err
+	}
+	kept, err := blobfs.OpenPayloads(filepath.Join(dir, payloadsName))
+	if err != nil {
+		return nil, err
+	}
+	defer kept.Close()
+	return s, s.transferPayloads(ctx, payloads, kept)
 }
 
-// Restore checks the backup in dir and makes database and envelopes of it, which must not exist.
+// transferPayloads copies payloads, and looks at each byte of them.
+func (s *Summary) transferPayloads(ctx context.Context, from, to tam.Payloads) error {
+	return from.Each(ctx, func(p tam.StoredPayload) error {
+		open, err := from.Open(ctx, p.Digest)
+		if errors.Is(err, tam.ErrNotFound) {
+			return nil // nobody needed it, and it went
+		}
+		if err != nil {
+			return err
+		}
+		defer open.Close() //nolint:errcheck // was only read
+		digest, size, err := to.Put(ctx, open)
+		if err == nil && digest != p.Digest {
+			err = errors.Join(fmt.Errorf("payload %x was changed where it is stored: upload it again with teep publish --payload", p.Digest),
+				to.Delete(ctx, digest, time.Now().Add(time.Hour)))
+		}
+		s.Payloads++
+		s.PayloadBytes += size
+		return err
+	})
+}
+
+// Restore checks the backup in dir and makes database, envelopes and payloads of it, which must not exist. Payloads
+// that the backup does not have are not made: those of a bucket, or of older releases.
 //
 // Tokens and challenges that were issued until now are refused from then on, because the restored store
 // does not know which of them were used since the backup; devices ask again.
-func Restore(ctx context.Context, dir, database, envelopes string, now time.Time, rand io.Reader) (s *Summary, err error) {
-	for _, path := range []string{database, database + "-wal", envelopes} {
+func Restore(ctx context.Context, dir, database, envelopes, payloads string, now time.Time, rand io.Reader) (s *Summary, err error) {
+	for _, path := range []string{database, database + "-wal", envelopes, payloads} {
 		if _, err := os.Stat(path); err == nil {
 			return nil, fmt.Errorf("archive: %s exists and is not overwritten: stop the TAM, and move it away first", path)
 		}
@@ -95,6 +131,11 @@ func Restore(ctx context.Context, dir, database, envelopes string, now time.Time
 	if s, err = transfer(ctx, from, blobs, to); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
+	if _, err := os.Stat(filepath.Join(dir, payloadsName)); err == nil {
+		if err := s.restorePayloads(ctx, filepath.Join(dir, payloadsName), payloads); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
 	// The database last: without it there is no TAM that could miss an envelope.
 	partial := database + ".restoring"
 	if err := from.Backup(ctx, partial); err != nil {
@@ -104,6 +145,20 @@ func Restore(ctx context.Context, dir, database, envelopes string, now time.Time
 		return nil, errors.Join(err, os.Remove(partial))
 	}
 	return s, os.Rename(partial, database)
+}
+
+func (s *Summary) restorePayloads(ctx context.Context, from, to string) error {
+	kept, err := blobfs.OpenPayloads(from)
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
+	made, err := blobfs.OpenPayloads(to)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	return s.transferPayloads(ctx, kept, made)
 }
 
 // replaceTokenKeys makes a new key and forgets all older ones.
@@ -199,7 +254,11 @@ func Move(ctx context.Context, from *sqlite.Store, to *postgres.Store) (map[stri
 // String says what was found, in a line.
 func (s *Summary) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d versions with their envelopes, audit log of %d entries", s.Versions, s.Audit.Seq)
+	fmt.Fprintf(&b, "%d versions with their envelopes, ", s.Versions)
+	if s.Payloads > 0 {
+		fmt.Fprintf(&b, "%d payloads of %d bytes, ", s.Payloads, s.PayloadBytes)
+	}
+	fmt.Fprintf(&b, "audit log of %d entries", s.Audit.Seq)
 	if s.Audit.Seq > 0 {
 		fmt.Fprintf(&b, " to %d:%v", s.Audit.Seq, s.Audit.Hash)
 	}

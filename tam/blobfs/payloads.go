@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/go-teep/teep/tam"
 )
@@ -36,12 +37,17 @@ func (p *Payloads) Close() error { return p.folder.Close() }
 // Put implements [tam.Payloads]. It needs free space for the payload even if that is stored already.
 func (p *Payloads) Put(ctx context.Context, r io.Reader) (digest [32]byte, size int64, err error) {
 	temporary := rand.Text() + partial
-	digest, size, err = p.write(temporary, reader{ctx, r})
+	from := &reader{ctx: ctx, r: r}
+	digest, size, err = p.write(temporary, from)
 	if err == nil {
 		err = p.folder.root.Rename(temporary, name(digest))
 	}
 	if err != nil {
-		return [32]byte{}, 0, errors.Join(fmt.Errorf("blobfs: storing a payload: %w", err), p.folder.remove(temporary))
+		err = fmt.Errorf("blobfs: storing a payload: %w", err)
+		if from.err == nil {
+			err = tam.Unavailable(err) // it was not r: the folder is full, or away
+		}
+		return [32]byte{}, 0, errors.Join(err, p.folder.remove(temporary))
 	}
 	return digest, size, p.folder.syncFolder()
 }
@@ -64,13 +70,17 @@ func (p *Payloads) write(file string, r io.Reader) (digest [32]byte, size int64,
 type reader struct {
 	ctx context.Context
 	r   io.Reader
+	err error // that it ended with, beside io.EOF
 }
 
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
+func (r *reader) Read(p []byte) (n int, err error) {
+	if err = r.ctx.Err(); err == nil {
+		n, err = r.r.Read(p)
 	}
-	return r.r.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
 }
 
 // Open implements [tam.Payloads].
@@ -80,7 +90,7 @@ func (p *Payloads) Open(_ context.Context, digest [32]byte) (tam.Payload, error)
 		return nil, tam.ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("blobfs: %w", err)
+		return nil, failed(err)
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
@@ -90,6 +100,58 @@ func (p *Payloads) Open(_ context.Context, digest [32]byte) (tam.Payload, error)
 		return nil, errors.Join(fmt.Errorf("blobfs: %w", err), f.Close())
 	}
 	return &payload{f, st.Size()}, nil
+}
+
+// Each implements [tam.Payloads].
+func (p *Payloads) Each(ctx context.Context, visit func(tam.StoredPayload) error) error {
+	folder, err := p.folder.root.Open(".")
+	if err != nil {
+		return failed(err)
+	}
+	defer folder.Close() //nolint:errcheck // was only read
+	for {
+		entries, err := folder.ReadDir(1000)
+		if err != nil && err != io.EOF {
+			return failed(err)
+		}
+		for _, e := range entries {
+			digest, ok := tam.ParsePayloadName(e.Name())
+			if !ok {
+				continue // one that is being stored
+			}
+			st, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return failed(err)
+			}
+			if err := visit(tam.StoredPayload{Digest: digest, Size: st.Size(), Stored: st.ModTime()}); err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err == io.EOF || len(entries) == 0 {
+			return nil
+		}
+	}
+}
+
+// Delete implements [tam.Payloads].
+func (p *Payloads) Delete(_ context.Context, digest [32]byte, before time.Time) error {
+	st, err := p.folder.root.Stat(name(digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return failed(err)
+	}
+	if !st.ModTime().Before(before) {
+		return nil
+	}
+	return p.folder.remove(name(digest))
 }
 
 // payload is an open file.

@@ -109,13 +109,21 @@ func fault(ctx context.Context, err error) error {
 		return nil
 	}
 	var answer minio.ErrorResponse
-	if errors.As(err, &answer) && answer.Code == minio.NoSuchKey {
+	answered := errors.As(err, &answer)
+	if answered && answer.Code == minio.NoSuchKey {
 		return tam.ErrNotFound
 	}
 	if e := ctx.Err(); e != nil && !errors.Is(err, e) {
 		err = errors.Join(e, err)
 	}
-	return fmt.Errorf("blobs3: %w", err)
+	// What the service refuses for good (credentials, a bucket that does not exist) waiting does not mend. It may
+	// pass that it is not reached, has a fault of its own, or is asked too often.
+	away := !answered || answer.StatusCode >= 500 || answer.StatusCode == 0 || answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusRequestTimeout
+	err = fmt.Errorf("blobs3: %w", err)
+	if away && !errors.Is(ctx.Err(), context.Canceled) {
+		return tam.Unavailable(err)
+	}
+	return err
 }
 
 // Put implements [tam.Blobs].

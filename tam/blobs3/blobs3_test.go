@@ -3,14 +3,19 @@ package blobs3_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io"
+	"log"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
@@ -193,5 +198,125 @@ func TestSpoolIsEmptied(t *testing.T) {
 	left, err := os.ReadDir(c.Spool)
 	if err != nil || len(left) != 0 {
 		t.Errorf("left over: %v (%v)", left, err)
+	}
+}
+
+// overTLS is the same service over TLS, with a certificate that c's transport trusts.
+func overTLS(t *testing.T, c blobs3.Config, backend gofakes3.Backend, wrap func(http.Handler) http.Handler) blobs3.Config {
+	t.Helper()
+	s := httptest.NewUnstartedServer(wrap(gofakes3.New(backend).Server()))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // it reports who does not trust it
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	c.Endpoint, c.InsecureHTTP, c.Transport = s.URL, false, s.Client().Transport
+	return c
+}
+
+// TestLargePayloadsGoInParts: what is too large for one request goes in several, and comes back whole.
+func TestLargePayloadsGoInParts(t *testing.T) {
+	var begun, parts atomic.Int32
+	c, backend := service(t, nil)
+	c = overTLS(t, c, backend, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if q := r.URL.Query(); r.Method == http.MethodPost && q.Has("uploads") {
+				begun.Add(1)
+			} else if r.Method == http.MethodPut && q.Has("partNumber") {
+				parts.Add(1)
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	payloads := open(t, c).Payloads()
+	const size = 33<<20 + 7
+	digest, n, err := payloads.Put(t.Context(), io.LimitReader(rand.NewChaCha8([32]byte{1}), size))
+	must(t, err)
+	if n != size || begun.Load() != 1 || parts.Load() < 2 {
+		t.Errorf("%d bytes in %d uploads with %d parts", n, begun.Load(), parts.Load())
+	}
+	p, err := payloads.Open(t.Context(), digest)
+	must(t, err)
+	defer p.Close()
+	h := sha256.New()
+	if n, err := io.Copy(h, p); err != nil || n != size || p.Size() != size || [32]byte(h.Sum(nil)) != digest {
+		t.Errorf("%d bytes came back, %v", n, err)
+	}
+	found := 0
+	must(t, payloads.Each(t.Context(), func(tam.StoredPayload) error { found++; return nil }))
+	if found != 1 {
+		t.Errorf("%d objects are there", found)
+	}
+}
+
+// TestBrokenOffPartsAreNoPayload: an upload of which the service loses a part stores nothing.
+func TestBrokenOffPartsAreNoPayload(t *testing.T) {
+	c, _ := service(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut && r.URL.Query().Get("partNumber") == "2" {
+				w.WriteHeader(http.StatusForbidden) // not one that is tried again
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	payloads := open(t, c).Payloads()
+	if _, _, err := payloads.Put(t.Context(), io.LimitReader(rand.NewChaCha8([32]byte{2}), 33<<20)); err == nil {
+		t.Error("stored")
+	}
+	must(t, payloads.Each(t.Context(), func(p tam.StoredPayload) error { t.Errorf("%+v is there", p); return nil }))
+}
+
+// TestOverTLS: the service is reached over TLS, and only if its certificate is one that is trusted.
+func TestOverTLS(t *testing.T) {
+	c, backend := service(t, nil)
+	trusted := overTLS(t, c, backend, func(next http.Handler) http.Handler { return next })
+	digest, err := open(t, trusted).Put(t.Context(), []byte("envelope"))
+	must(t, err)
+	data, err := open(t, trusted).Get(t.Context(), digest)
+	if err != nil || string(data) != "envelope" {
+		t.Errorf("%q, %v", data, err)
+	}
+	stranger, plain := trusted, trusted
+	stranger.Transport = nil
+	if _, err := open(t, stranger).Get(t.Context(), digest); err == nil || errors.Is(err, tam.ErrNotFound) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("with a certificate of nobody: %v", err)
+	}
+	plain.Endpoint = strings.Replace(trusted.Endpoint, "https", "http", 1)
+	if _, err := blobs3.Open(plain); err == nil || !strings.Contains(err.Error(), "no TLS") {
+		t.Errorf("without TLS: %v", err)
+	}
+}
+
+// TestFaultsThatPass: what may pass by itself is marked so, that the TAM answers 503; what does not is not.
+func TestFaultsThatPass(t *testing.T) {
+	status := http.StatusOK
+	c, _ := service(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if status != http.StatusOK {
+				w.WriteHeader(status)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	s := open(t, c)
+	digest, err := s.Put(t.Context(), []byte("envelope"))
+	must(t, err)
+	passes := func(err error) bool {
+		var temporary interface{ Temporary() bool }
+		return errors.As(err, &temporary) && temporary.Temporary()
+	}
+	for given, want := range map[int]bool{http.StatusForbidden: false, http.StatusUnauthorized: false, http.StatusInternalServerError: true, http.StatusServiceUnavailable: true} {
+		status = given
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // it is tried again for a while
+		if _, err := s.Get(ctx, digest); err == nil || passes(err) != want {
+			t.Errorf("%d: %v, passes %v", given, err, passes(err))
+		}
+		cancel()
+	}
+	c.Endpoint = "http://127.0.0.1:1"
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if _, err := open(t, c).Get(ctx, digest); !passes(err) {
+		t.Errorf("not reached: %v", err)
 	}
 }

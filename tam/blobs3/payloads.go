@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -60,10 +61,53 @@ func (p *Payloads) Open(ctx context.Context, digest [32]byte) (tam.Payload, erro
 	return &payload{o, st.Size}, nil
 }
 
+// Each implements [tam.Payloads].
+func (p *Payloads) Each(ctx context.Context, visit func(tam.StoredPayload) error) error {
+	ctx, cancel := context.WithCancel(ctx) // ends the listing when visit does
+	defer cancel()
+	for o := range p.client.ListObjects(ctx, p.name, minio.ListObjectsOptions{Prefix: p.prefix + "/"}) {
+		if o.Err != nil {
+			return fault(ctx, o.Err)
+		}
+		digest, ok := tam.ParsePayloadName(path.Base(o.Key))
+		if !ok {
+			continue // not of this program
+		}
+		if err := visit(tam.StoredPayload{Digest: digest, Size: o.Size, Stored: o.LastModified}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Delete implements [tam.Payloads].
+func (p *Payloads) Delete(ctx context.Context, digest [32]byte, before time.Time) error {
+	st, err := p.client.StatObject(ctx, p.name, p.object(digest), minio.StatObjectOptions{})
+	if err == nil && !st.LastModified.Before(before) {
+		return nil
+	}
+	if err == nil {
+		err = p.client.RemoveObject(ctx, p.name, p.object(digest), minio.RemoveObjectOptions{})
+	}
+	if err = fault(ctx, err); errors.Is(err, tam.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
 // payload is an open object.
 type payload struct {
 	*minio.Object
 	size int64
+}
+
+// Read implements io.Reader. What fails on the way is said as the contract has it.
+func (p *payload) Read(b []byte) (int, error) {
+	n, err := p.Object.Read(b)
+	if err != nil && err != io.EOF {
+		err = fault(context.Background(), err)
+	}
+	return n, err
 }
 
 // Size implements [tam.Payload].

@@ -127,6 +127,16 @@ func (m *Metrics) Connections(server string, c Counted) {
 			func() float64 { return float64(c.Closed()) }))
 }
 
+// Limits shows the limits of the named server, by what they limit. Call it once for each name.
+func (m *Metrics) Limits(server string, limits map[string]float64) {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "teep_tam_http_limit", Help: "Limits of requests, by what they limit.",
+		ConstLabels: prometheus.Labels{"server": server}}, []string{"limit"})
+	for name, value := range limits {
+		g.WithLabelValues(name).Set(value)
+	}
+	m.registry.MustRegister(g)
+}
+
 // Handler measures the requests that a handler answers, as those of the named server.
 func (m *Metrics) Handler(server string, next http.Handler) http.Handler {
 	inFlight, seconds := m.inFlight.WithLabelValues(server), m.seconds.WithLabelValues(server)

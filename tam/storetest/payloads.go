@@ -9,6 +9,7 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/go-teep/teep/tam"
 )
@@ -18,6 +19,7 @@ func RunPayloads(t *testing.T, fresh func(t *testing.T) (open func() tam.Payload
 	for name, test := range map[string]func(*testing.T, func() tam.Payloads){
 		"PutOpen": payloadPutOpen, "Seek": payloadSeek, "Missing": payloadMissing,
 		"FailingReader": payloadFailingReader, "Cancelled": payloadCancelled, "ConcurrentPuts": payloadConcurrentPuts,
+		"EachDelete": payloadEachDelete,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, fresh(t)) })
 	}
@@ -119,4 +121,45 @@ func payloadConcurrentPuts(t *testing.T, open func() tam.Payloads) {
 	if o.ok != 8 {
 		t.Fatal(o.errs)
 	}
+}
+
+func payloadEachDelete(t *testing.T, open func() tam.Payloads) {
+	s, ctx := open(), t.Context()
+	list := func() map[[32]byte]int64 {
+		t.Helper()
+		found := map[[32]byte]int64{}
+		must(t, open().Each(ctx, func(p tam.StoredPayload) error {
+			found[p.Digest] = p.Size
+			if age := time.Since(p.Stored); age < -time.Minute || age > time.Hour {
+				t.Errorf("stored %v ago", age)
+			}
+			return nil
+		}))
+		return found
+	}
+	equal(t, list(), map[[32]byte]int64{})
+	one, _, err := s.Put(ctx, bytes.NewReader([]byte("one")))
+	must(t, err)
+	two, _, err := s.Put(ctx, bytes.NewReader([]byte("two, longer")))
+	must(t, err)
+	equal(t, list(), map[[32]byte]int64{one: 3, two: 11})
+	stop := errors.New("stop")
+	visited := 0
+	if err := s.Each(ctx, func(tam.StoredPayload) error { visited++; return stop }); !errors.Is(err, stop) || visited != 1 {
+		t.Errorf("%v after %d payloads", err, visited)
+	}
+	// One that was stored after the given time stays.
+	must(t, s.Delete(ctx, one, time.Now().Add(-time.Hour)))
+	equal(t, len(list()), 2)
+	reading, err := s.Open(ctx, one)
+	must(t, err)
+	defer reading.Close()
+	must(t, open().Delete(ctx, one, time.Now().Add(time.Hour)))
+	must(t, s.Delete(ctx, one, time.Now().Add(time.Hour)))
+	equal(t, list(), map[[32]byte]int64{two: 11})
+	_, err = s.Open(ctx, one)
+	want(t, err, tam.ErrNotFound)
+	again, _, err := s.Put(ctx, bytes.NewReader([]byte("one")))
+	must(t, err)
+	equal(t, again, one)
 }
