@@ -24,7 +24,7 @@ func auditCommand() *cobra.Command {
   teep audit export -o audit.jsonl
   teep audit verify audit.jsonl`,
 	}
-	c.AddCommand(auditList(), auditExport(), auditVerify())
+	c.AddCommand(auditList(), auditHead(), auditExport(), auditVerify())
 	return c
 }
 
@@ -47,6 +47,27 @@ func auditList() *cobra.Command {
 					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Seq, when(e.At), plain(e.Actor), plain(e.Via), e.Action, plain(e.Target), plain(e.Detail))
 				}
 			})
+		},
+	}
+	return at.registerOutput(c)
+}
+
+func auditHead() *cobra.Command {
+	var at tamFlags
+	c := &cobra.Command{
+		Use: "head", Short: "Print the end of the audit log, to keep elsewhere",
+		Long:    "Prints the number and the hash of the newest entry, for 'teep audit verify --head' one day.",
+		Example: "  teep audit head >> elsewhere/heads.txt", Args: program.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := at.client()
+			if err != nil {
+				return err
+			}
+			head, err := client.AuditHead(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return at.print(cmd.OutOrStdout(), head, func(w *tabwriter.Writer) { fmt.Fprintf(w, "%d:%v\n", head.Seq, head.Hash) })
 		},
 	}
 	return at.registerOutput(c)

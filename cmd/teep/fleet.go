@@ -148,7 +148,7 @@ func publisherKeys() []*cobra.Command {
 		})
 	add.Flags().StringArrayVar(&keyFiles, "key", nil, "public key that it signs with; may be repeated")
 	add.Flags().StringArrayVar(&anchorFiles, "anchor", nil, "certificate of an authority that certifies its signers; may be repeated")
-	return []*cobra.Command{add, withdrawKey()}
+	return []*cobra.Command{add, withdrawKey(), publisherSigned()}
 }
 
 func withdrawKey() *cobra.Command {
@@ -167,12 +167,7 @@ func withdrawKey() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return at.print(cmd.OutOrStdout(), signed.Items, func(t *tabwriter.Writer) {
-				fmt.Fprintln(t, "MANIFEST\tSEQUENCE\tDEVICES")
-				for _, v := range signed.Items {
-					fmt.Fprintf(t, "%s\t%d\t%d\n", v.Manifest, v.Sequence, v.Devices)
-				}
-			})
+			return at.print(cmd.OutOrStdout(), signed.Items, func(t *tabwriter.Writer) { signedTable(t, signed.Items) })
 		},
 	}
 	c.Flags().StringVar(&w.Reason, "reason", "", "why, for the record")

@@ -179,6 +179,7 @@ What contradicts another group is refused.`, "  teep group set -f lab.yaml --pre
 				return client.SetGroup(cmd.Context(), *g)
 			},
 			func(w *tabwriter.Writer, g *policy.Group) { fmt.Fprintf(w, "group %s saved\n", g.Name) }),
+		shown("Show a group", "  teep group show lab", (*api.Client).Group),
 		listed("List groups", "  teep group list", func(cmd *cobra.Command, client *api.Client, after string) (*api.Page[policy.Group], error) {
 			return client.Groups(cmd.Context(), after)
 		}, func(w *tabwriter.Writer, all []policy.Group) {
@@ -220,6 +221,7 @@ func domainCommand() *cobra.Command {
 				return client.SetDomain(cmd.Context(), *d)
 			},
 			func(w *tabwriter.Writer, d *policy.Domain) { fmt.Fprintf(w, "domain %s saved\n", d.Name) }),
+		shown("Show a security domain", "  teep domain show lab", (*api.Client).Domain),
 		listed("List security domains", "  teep domain list", func(cmd *cobra.Command, client *api.Client, after string) (*api.Page[policy.Domain], error) {
 			return client.Domains(cmd.Context(), after)
 		}, func(w *tabwriter.Writer, all []policy.Domain) {
@@ -253,6 +255,7 @@ func removalCommand() *cobra.Command {
 		Example: "  teep removal order hello-leak --manifest hello/manifest --up-to 3 --reason 'leaks keys'\n  teep removal lift hello-leak",
 	}
 	c.AddCommand(removalOrder(),
+		shown("Show an emergency removal", "  teep removal show lab", (*api.Client).Removal),
 		listed("List emergency removals in force", "  teep removal list", func(cmd *cobra.Command, client *api.Client, after string) (*api.Page[policy.Removal], error) {
 			return client.Removals(cmd.Context(), after)
 		}, func(w *tabwriter.Writer, all []policy.Removal) {
@@ -320,6 +323,7 @@ func admissionCommand() *cobra.Command {
 	set.Flags().StringVar(&match, "match", "", "condition in CEL over what is known of the device")
 	set.Flags().StringToStringVar(&labels, "label", nil, "label that accepted devices get, NAME=VALUE; may be repeated")
 	c.AddCommand(require(set, "match"),
+		shown("Show a rule", "  teep admission show lab", (*api.Client).Admission),
 		listed("List rules", "  teep admission list", func(cmd *cobra.Command, client *api.Client, after string) (*api.Page[policy.Admission], error) {
 			return client.Admissions(cmd.Context(), after)
 		}, func(w *tabwriter.Writer, all []policy.Admission) {

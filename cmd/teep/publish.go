@@ -131,19 +131,29 @@ func componentWithdraw() *cobra.Command {
 func componentPolicy() *cobra.Command {
 	var at tamFlags
 	c := &cobra.Command{
-		Use: "policy", Short: "List what devices should have", Example: "  teep component policy", Args: program.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "policy [MANIFEST]", Short: "List what devices should have, of all manifests or of one", Example: "  teep component policy\n  teep component policy hello/manifest", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := at.client()
 			if err != nil {
 				return err
 			}
-			p, err := client.Policies(cmd.Context())
-			if err != nil {
-				return err
+			var list []api.Policy
+			if len(args) == 1 {
+				one, _, err := client.Policy(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				list = []api.Policy{*one}
+			} else {
+				page, err := client.Policies(cmd.Context())
+				if err != nil {
+					return err
+				}
+				list = page.Items
 			}
-			return at.print(cmd.OutOrStdout(), p.Items, func(w *tabwriter.Writer) {
+			return at.print(cmd.OutOrStdout(), list, func(w *tabwriter.Writer) {
 				fmt.Fprintln(w, "MANIFEST\tMODE\tDEVICES")
-				for _, a := range p.Items {
+				for _, a := range list {
 					fmt.Fprintf(w, "%s\t%s\t%s\n", a.Manifest, a.Mode, choose(len(a.Devices) == 0, "all", strings.Join(a.Devices, " ")))
 				}
 			})

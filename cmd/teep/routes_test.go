@@ -2,74 +2,108 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/go-teep/teep/tam/api"
 )
 
-// commandFor says which command makes the request of each route of the operator API. "-" is for those that
-// no person has a use for.
-var commandFor = map[string]string{
-	"GET /v1/livez":        "-",
-	"GET /v1/readyz":       "-",
-	"GET /v1/healthz":      "-",
-	"GET /v1/openapi.json": "-",
+// withoutCommand are the routes that programs ask, and no person: probes, and the document of the API.
+var withoutCommand = []string{"GET /v1/livez", "GET /v1/readyz", "GET /v1/healthz", "GET /v1/openapi.json"}
 
-	"POST /v1/components": "publish",
-	"POST /v1/payloads":   "publish",
+// commandFor says how a person makes the request of each other route of the operator API. Words that begin with @ are
+// files, of what is behind it.
+var commandFor = map[string]string{
+	"POST /v1/components": "publish @envelope",
+	"POST /v1/payloads":   "publish --payload @payload @envelope",
+	"GET /v1/payloads":    "payload list",
 	"GET /v1/components":  "component list",
-	"POST /v1/components/{manifest}/{sequence}/withdraw": "component withdraw",
+	"POST /v1/components/{manifest}/{sequence}/withdraw": "component withdraw hello 1 --reason faulty",
+	"GET /v1/components/{manifest}/{sequence}/devices":   "component devices hello 1",
 
 	"GET /v1/overview":                        "fleet",
+	"GET /v1/installed":                       "fleet installed",
+	"GET /v1/installed/history":               "fleet installed --history",
 	"GET /v1/devices":                         "devices",
-	"GET /v1/devices/{id}":                    "devices",
-	"PATCH /v1/devices/{id}":                  "devices accept",
-	"GET /v1/devices/{id}/events":             "devices",
-	"GET /v1/devices/{id}/messages":           "devices messages",
-	"GET /v1/devices/{id}/messages/{message}": "devices messages",
-
-	"POST /v1/devices/{id}/replace":                    "api",
-	"GET /v1/devices/{id}/policy":                      "api",
-	"GET /v1/components/{manifest}/{sequence}/devices": "api",
-	"POST /v1/publishers/{name}/keys":                  "api",
-	"GET /v1/publishers/{name}/keys/{key}/versions":    "api",
-	"POST /v1/publishers/{name}/keys/{key}/withdraw":   "api",
+	"GET /v1/devices/{id}":                    "devices policy 1",
+	"GET /v1/devices/{id}/policy":             "devices policy 1",
+	"PATCH /v1/devices/{id}":                  "devices accept 1",
+	"POST /v1/devices/{id}/replace":           "devices replace 1 2",
+	"GET /v1/devices/{id}/events":             "devices 1",
+	"GET /v1/devices/{id}/messages":           "devices messages 1",
+	"GET /v1/devices/{id}/messages/{message}": "devices messages 1 7",
 
 	"GET /v1/policy":               "component policy",
-	"GET /v1/policy/{manifest}":    "component policy",
-	"PUT /v1/policy/{manifest}":    "component require",
-	"DELETE /v1/policy/{manifest}": "component reset",
+	"GET /v1/policy/{manifest}":    "component policy hello",
+	"PUT /v1/policy/{manifest}":    "component require hello",
+	"DELETE /v1/policy/{manifest}": "component reset hello",
 
 	"GET /v1/distribution":     "deposit recipient",
-	"POST /v1/content-keys":    "deposit key",
-	"POST /v1/personalization": "deposit data",
+	"POST /v1/content-keys":    "deposit key --info @info @envelope",
+	"POST /v1/personalization": "deposit data --manifest hello --component keys/x @payload",
 	"GET /v1/deposits":         "deposit list",
-	"DELETE /v1/deposits/{id}": "deposit remove",
+	"DELETE /v1/deposits/{id}": "deposit remove 1",
 
-	"POST /v1/publishers":               "publisher add",
-	"GET /v1/publishers":                "publisher list",
-	"POST /v1/publishers/{name}/revoke": "publisher revoke",
+	"POST /v1/publishers":                            "publisher add --name acme --key @key --component hello",
+	"GET /v1/publishers":                             "publisher list",
+	"POST /v1/publishers/{name}/revoke":              "publisher revoke acme",
+	"POST /v1/publishers/{name}/keys":                "publisher add-key acme --key @key",
+	"GET /v1/publishers/{name}/keys/{key}/versions":  "publisher signed acme 5d1c",
+	"POST /v1/publishers/{name}/keys/{key}/withdraw": "publisher withdraw-key acme 5d1c --reason lost",
 
-	"POST /v1/tokens":             "token create",
+	"POST /v1/tokens":             "token create --name ci --scope auditor",
 	"GET /v1/tokens":              "token list",
-	"POST /v1/tokens/{id}/revoke": "token revoke",
+	"POST /v1/tokens/{id}/revoke": "token revoke 1",
 
 	"GET /v1/events":           "events",
-	"GET /v1/events/stream":    "events",
-	"POST /v1/webhooks":        "webhook add",
+	"GET /v1/events/stream":    "events --follow",
+	"POST /v1/webhooks":        "webhook add https://example.com/hook",
 	"GET /v1/webhooks":         "webhook list",
-	"DELETE /v1/webhooks/{id}": "webhook delete",
+	"DELETE /v1/webhooks/{id}": "webhook delete 1",
 
 	"GET /v1/audit":        "audit list",
-	"GET /v1/audit/head":   "audit export",
-	"GET /v1/audit/export": "audit export",
+	"GET /v1/audit/head":   "audit head",
+	"GET /v1/audit/export": "audit export -o @new",
+
+	"GET /v1/groups":            "group list",
+	"GET /v1/groups/{name}":     "group show lab",
+	"PUT /v1/groups/{name}":     "group set -f @group",
+	"DELETE /v1/groups/{name}":  "group delete lab",
+	"POST /v1/preview":          "group set -f @group --preview",
+	"GET /v1/domains":           "domain list",
+	"GET /v1/domains/{name}":    "domain show lab",
+	"PUT /v1/domains/{name}":    "domain set -f @domain",
+	"DELETE /v1/domains/{name}": "domain delete lab",
+
+	"GET /v1/removals":             "removal list",
+	"GET /v1/removals/{name}":      "removal show lab",
+	"PUT /v1/removals/{name}":      "removal order lab --manifest hello --reason leaks",
+	"DELETE /v1/removals/{name}":   "removal lift lab",
+	"GET /v1/admissions":           "admission list",
+	"GET /v1/admissions/{name}":    "admission show lab",
+	"PUT /v1/admissions/{name}":    "admission set lab --match true",
+	"DELETE /v1/admissions/{name}": "admission delete lab",
+
+	"GET /v1/rollouts":                 "rollout list",
+	"POST /v1/rollouts":                "rollout create -f @rollout",
+	"GET /v1/rollouts/{name}":          "rollout show lab",
+	"DELETE /v1/rollouts/{name}":       "rollout delete lab",
+	"POST /v1/rollouts/{name}/approve": "rollout approve lab",
+	"POST /v1/rollouts/{name}/pause":   "rollout pause lab",
+	"POST /v1/rollouts/{name}/resume":  "rollout resume lab",
+	"POST /v1/rollouts/{name}/advance": "rollout advance lab",
+	"POST /v1/rollouts/{name}/abort":   "rollout abort lab --reason faulty",
+	"POST /v1/rollouts/{name}/archive": "rollout archive lab",
 }
 
-// byJSON are the records that are written as JSON in any case, and reached with 'teep api'.
-var byJSON = []string{"groups", "domains", "removals", "admissions", "rollouts", "installed", "preview"}
+// noTable are commands that read something and print it as it is.
+var noTable = []string{"audit export", "deposit recipient"}
 
 // noStore and noTAM are enough for a handler that only says which routes it has.
 type (
@@ -77,8 +111,28 @@ type (
 	noTAM   struct{ api.Managing }
 )
 
-// TestEveryRouteHasACommand: what the API can do, the command can.
-func TestEveryRouteHasACommand(t *testing.T) {
+// listening is a TAM that notes which routes it is asked for.
+type listening struct {
+	*httptest.Server
+	mu    sync.Mutex
+	asked map[string]bool
+}
+
+func (l *listening) was(route string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked[route]
+}
+
+func (l *listening) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.asked)
+}
+
+// documented are the routes of the OpenAPI document.
+func documented(t *testing.T) (routes []string) {
+	t.Helper()
 	h, err := api.NewHandler(api.Config{TAM: noTAM{}, Store: noStore{}})
 	if err != nil {
 		t.Fatal(err)
@@ -91,43 +145,139 @@ func TestEveryRouteHasACommand(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
 		t.Fatal(err)
 	}
-	known := map[string]bool{}
 	for path, methods := range doc.Paths {
 		for method := range methods {
-			route := strings.ToUpper(method) + " " + path
-			known[route] = true
-			name := commandFor[route]
-			if name == "" && strings.HasPrefix(path, "/v1/") && slices.Contains(byJSON, strings.Split(path, "/")[2]) {
-				name = "api"
+			routes = append(routes, strings.ToUpper(method)+" "+path)
+		}
+	}
+	slices.Sort(routes)
+	return routes
+}
+
+func listen(t *testing.T, routes []string, recipient string) *listening {
+	t.Helper()
+	// Enough for commands that ask further: a device with an ID, the place of a payload, to whom data is encrypted.
+	const payload = "5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b" // SHA-256 of "code"
+	answer := map[string]any{"id": "1", "items": []any{map[string]any{"id": "1"}}, "sha256": payload, "uri": "https://example.com/" + payload, "recipient": recipient}
+	l := &listening{asked: map[string]bool{}}
+	mux := http.NewServeMux()
+	for _, route := range routes {
+		mux.HandleFunc(route, func(w http.ResponseWriter, _ *http.Request) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.asked[route] = true
+			if route == "GET /v1/audit/export" {
+				return // an audit log without entries
 			}
-			if name == "" {
-				t.Errorf("%s has no command: give it one, or name it in byJSON", route)
-				continue
+			if err := json.NewEncoder(w).Encode(answer); err != nil {
+				t.Error(err)
 			}
-			if name == "-" {
-				continue
+		})
+	}
+	l.Server = httptest.NewServer(mux)
+	t.Cleanup(l.Close)
+	return l
+}
+
+// TestEveryRouteHasACommand: what the API can do, a person can do with the command, and each command makes the request
+// that it is for.
+func TestEveryRouteHasACommand(t *testing.T) {
+	dir := t.TempDir()
+	files := commandFiles(t, dir)
+	routes := documented(t)
+	recipient, err := os.ReadFile(files["recipient"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	tam := listen(t, routes, string(recipient))
+	for _, route := range routes {
+		line, ok := commandFor[route]
+		if slices.Contains(withoutCommand, route) {
+			if ok {
+				t.Errorf("%s has a command, and is said to have none", route)
 			}
-			c, rest, err := root().Find(strings.Fields(name))
-			if err != nil || len(rest) > 0 || !c.Runnable() {
-				t.Errorf("%s: there is no command 'teep %s'", route, name)
-				continue
+			continue
+		}
+		if !ok {
+			t.Errorf("%s has no command", route)
+			continue
+		}
+		var args []string
+		for _, word := range strings.Fields(line) {
+			if name, isFile := strings.CutPrefix(word, "@"); isFile {
+				if word = files[name]; word == "" {
+					word = filepath.Join(dir, "new-"+strings.NewReplacer("/", "-", " ", "-").Replace(route))
+				}
 			}
-			if c.Flag("tam") == nil || c.Flag("token-file") == nil {
-				t.Errorf("%s: 'teep %s' does not talk to a TAM", route, name)
-			}
-			if method == "get" && c.Flag("json") == nil && name != "audit export" && name != "deposit recipient" {
-				t.Errorf("%s: 'teep %s' has no --json", route, name)
-			}
+			args = append(args, word)
+		}
+		tam.forget()
+		c := root()
+		var out strings.Builder
+		c.SetOut(&out)
+		c.SetErr(&out)
+		c.SilenceUsage = true
+		c.SetArgs(append(args, "--tam", tam.URL, "--token-file", files["token"]))
+		// Whether it likes the answer is not what is asked here.
+		if err := c.ExecuteContext(t.Context()); !tam.was(route) {
+			t.Errorf("%s: 'teep %s' does not make this request: %v\n%s", route, line, err, &out)
+			continue
+		}
+		found, _, err := root().Find(args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(found.CommandPath(), "teep ")
+		if strings.HasPrefix(route, "GET ") && found.Flag("json") == nil && !slices.Contains(noTable, name) {
+			t.Errorf("%s: 'teep %s' has no --json", route, name)
+		}
+		if found.Short == "" || found.Example == "" {
+			t.Errorf("'teep %s' lacks help or an example", name)
 		}
 	}
 	for route := range commandFor {
-		if !known[route] {
+		if !slices.Contains(routes, route) {
 			t.Errorf("%s is no route", route)
 		}
 	}
 }
 
-// TestCompletion: every shell is served.
+// commandFiles makes what commands read.
+func commandFiles(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	write := func(name, text string) {
+		t.Helper()
+		files[name] = filepath.Join(dir, name)
+		if err := os.WriteFile(files[name], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("token", "teep_x")
+	write("payload", "code")
+	write("info", "\x80")
+	write("group", "name: lab\nmatch: \"true\"\ncomponents: []\n")
+	write("domain", "name: lab\nmanifests: [hello/manifest]\n")
+	write("rollout", "name: lab\nmanifest: hello/manifest\nsequence: 2\nstages: [{percent: 100}]\n")
+	write("description", "manifest-component-id: [hello, manifest]\nsequence-number: 1\ncomponents:\n  - id: [hello]\n    payload: {file: payload, uri: \"https://example.com/5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b\"}\n")
+	private := filepath.Join(dir, "private")
+	files["key"], files["envelope"] = filepath.Join(dir, "key"), filepath.Join(dir, "envelope")
+	files["recipient"] = filepath.Join(dir, "recipient")
+	for _, args := range [][]string{
+		{"key", "generate", "--alg", "ECDH-ES+A128KW", "-o", private + "-ecdh"}, {"key", "public", private + "-ecdh", "-o", files["recipient"]},
+		{"key", "generate", "-o", private}, {"key", "public", private, "-o", files["key"]},
+		{"suit", "create", "-f", files["description"], "-o", files["envelope"]}, {"suit", "sign", "--key", private, files["envelope"]},
+	} {
+		c := root()
+		c.SetArgs(args)
+		if err := c.ExecuteContext(t.Context()); err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+	}
+	return files
+}
+
+// TestCompletion: every shell is served, and completion knows what is there.
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		c := root()
@@ -136,6 +286,16 @@ func TestCompletion(t *testing.T) {
 		c.SetArgs([]string{"completion", shell})
 		if err := c.Execute(); err != nil || !strings.Contains(out.String(), "teep") {
 			t.Errorf("%s: %v", shell, err)
+		}
+	}
+	for line, want := range map[string]string{"rollout ": "archive", "payload ": "list", "devices --j": "--json", "group sh": "show"} {
+		c := root()
+		var out strings.Builder
+		c.SetOut(&out)
+		args := strings.Split(line, " ")
+		c.SetArgs(append([]string{"__complete"}, args...))
+		if err := c.Execute(); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("what completes %q lacks %q: %s %v", line, want, &out, err)
 		}
 	}
 }

@@ -122,5 +122,6 @@ func fleetCommand() *cobra.Command {
 			})
 		},
 	}
+	c.AddCommand(fleetInstalled())
 	return at.registerOutput(c)
 }
