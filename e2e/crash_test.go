@@ -48,19 +48,26 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 // stormOver starts two replicas over a store.
 func stormOver(t *testing.T, seed uint64, store string) *storm {
 	t.Logf("TEEP_CRASH_SEED=%d repeats the choices of this run", seed)
+	s, verifier := newPassportService(t, 2, func(text string) string { return strings.Replace(text, "store: tam.db", store, 1) })
+	s.start()
+	return newStorm(t, s, seed, 24, verifier)
+}
+
+// newPassportService is a service that believes a verifier of the test what it says about devices.
+func newPassportService(t *testing.T, replicas int, edit func(string) string) (*service, *cose.Key) {
+	t.Helper()
 	verifier, err := cose.GenerateKey(rand.Reader, cose.AlgESP256)
 	must(t, err)
 	pem, err := verifier.Public().MarshalPEM()
 	must(t, err)
-	s := newService(t, 2, func(text string) string {
-		text = strings.Replace(text, "store: tam.db", store, 1)
+	s := newService(t, replicas, func(text string) string {
+		text = edit(text)
 		text = strings.Replace(text, "  collateral: [collateral.yaml]\n", "", 1)
 		text = strings.Replace(text, "policy:\n", "policy:\n  query: token\n  rollout-interval: 100ms\n", 1)
 		return text + "passports: {verifiers: [maker.pem]}\n"
 	})
 	must(t, os.WriteFile(filepath.Join(s.dir, "maker.pem"), pem, 0o600))
-	s.start()
-	return newStorm(t, s, seed, 24, verifier)
+	return s, verifier
 }
 
 func stormStages() []policy.Stage {

@@ -69,6 +69,16 @@ func TestScripts(t *testing.T) {
 			"revoke":         revoke,
 			"http-version":   httpVersion,
 			"http-status":    httpStatus,
+
+			"collect":       collect,
+			"receive-hooks": receiveHooks,
+			"token-keys":    tokenKeys,
+			"conceals":      conceals,
+			"get":           get,
+			"get-range":     getRange,
+			"setenv-from":   setenvFrom,
+			"cdn":           cdn,
+			"resumed":       resumed,
 		},
 	})
 }

@@ -73,6 +73,16 @@ func newService(t *testing.T, replicas int, edit func(string) string) *service {
 	return s
 }
 
+// edit changes the configurations once more.
+func (s *service) edit(change func(string) string) {
+	s.t.Helper()
+	for _, r := range s.replicas {
+		text, err := os.ReadFile(r.config)
+		must(s.t, err)
+		must(s.t, os.WriteFile(r.config, []byte(change(string(text))), 0o600))
+	}
+}
+
 func unusedAddress(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -51,6 +51,7 @@ type storm struct {
 	seed      uint64
 	dice      *mathrand.Rand // of whoever kills
 	author    cose.Signer
+	verifier  *cose.Key // of the devices' maker
 	transport *transport.Client
 	devices   []*stormDevice
 
@@ -78,7 +79,7 @@ func newStorm(t *testing.T, s *service, seed uint64, devices int, verifier *cose
 	must(t, err)
 	author, err := cose.GenerateKey(rand.Reader, cose.AlgESP256)
 	must(t, err)
-	w := &storm{service: s, seed: seed, dice: mathrand.New(mathrand.NewPCG(seed, 1)), transport: devicesClient(t), versions: map[string]uint64{}, labels: map[string]int{}}
+	w := &storm{service: s, verifier: verifier, seed: seed, dice: mathrand.New(mathrand.NewPCG(seed, 1)), transport: devicesClient(t), versions: map[string]uint64{}, labels: map[string]int{}}
 	w.author, err = author.Signer()
 	must(t, err)
 	for i := range devices {
