@@ -104,14 +104,6 @@ func (s *service) run(name string, args ...string) string {
 	return string(out)
 }
 
-// teep runs a command of the operator.
-func (s *service) teep(args ...string) string {
-	s.t.Helper()
-	file := filepath.Join(s.dir, "token")
-	must(s.t, os.WriteFile(file, []byte(s.token), 0o600))
-	return s.run("teep", append(args, "--tam", "http://"+s.replicas[0].api, "--token-file", file)...)
-}
-
 func (s *service) start() {
 	s.t.Helper()
 	for _, r := range s.replicas {
