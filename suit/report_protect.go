@@ -131,13 +131,46 @@ func tagOf(data []byte) uint64 {
 	return tag
 }
 
+// ReportTag tells which COSE structure protects a report, by its tag, which need not be there
+// (SUIT report §7): a COSE_Sign1 and a COSE_Mac0 without it differ in their algorithms alone. 0 is a report
+// as it is, or what is none. Nothing of it is verified.
+func ReportTag(data []byte) uint64 {
+	r := scan.New(data)
+	if r.Peek() == scan.Tag {
+		return tagOf(data)
+	}
+	n, err := r.Array()
+	if err != nil {
+		return 0
+	}
+	var last scan.Kind
+	for range n {
+		last = r.Peek()
+		if _, err := r.Item(); err != nil {
+			return 0
+		}
+	}
+	switch {
+	case n == 3:
+		return tagEncrypt0
+	case n == 4 && last == scan.Array:
+		return tagEncrypt
+	case n != 4 || last != scan.Bytes:
+		return 0
+	}
+	if body, _, err := cose.UnverifiedHeaders(data); err == nil && body.Protected.Algorithm() == cose.AlgHMAC256 {
+		return tagMac0
+	}
+	return tagSign1
+}
+
 // authenticate returns the payload of a signed report, or the report itself.
 func (opened *OpenedReport) authenticate(data []byte, o OpenReportOptions) ([]byte, error) {
 	var (
 		v   *cose.Verified
 		err error
 	)
-	switch tagOf(data) {
+	switch ReportTag(data) {
 	case tagSign1:
 		if o.Keys == nil {
 			return nil, fmt.Errorf("%w: no key is trusted for reports", ErrUnauthorized)
@@ -170,7 +203,7 @@ var reportEncryption = []cose.Algorithm{cose.AlgA128GCM, cose.AlgChaCha20Poly130
 
 func (opened *OpenedReport) decrypt(data []byte, o OpenReportOptions) (plaintext []byte, err error) {
 	options := cose.DecryptOptions{Algorithms: reportEncryption, KDFOther: reportKDFOther}
-	switch tagOf(data) {
+	switch ReportTag(data) {
 	case tagEncrypt:
 		plaintext, err = cose.Decrypt(data, nil, o.DecryptKeys, options)
 	case tagEncrypt0:

@@ -182,6 +182,57 @@ func TestReportProtection(t *testing.T) {
 	}
 }
 
+// TestReportsWithoutTags: the text has each protection with its tag and without.
+func TestReportsWithoutTags(t *testing.T) {
+	report := exampleReports()[1]
+	plain, err := report.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, tam, shared, content := generate(t, cose.AlgESP256), generate(t, cose.AlgECDHESA128KW), generate(t, cose.AlgHMAC256), generate(t, cose.AlgA128GCM)
+	made := func(data []byte, err error) []byte {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	everything := suit.OpenReportOptions{
+		Keys: keySet(t, agent.Public()), MACKeys: keySet(t, shared), DecryptKeys: cose.DecryptKeys{tam}, ContentKey: content,
+		AuthenticatedByContainer: true,
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		tag  uint64
+		head int // bytes of the tag
+	}{
+		"signed":        {made(suit.SignReport(rand.Reader, plain, signerOf(t, agent))), 18, 1},
+		"MACed":         {made(suit.MACReport(plain, shared)), 17, 1},
+		"encrypted":     {made(suit.EncryptReport(rand.Reader, report, cose.AlgA128CTR, tam.Public())), 96, 2},
+		"encrypted (0)": {made(suit.EncryptReport0(rand.Reader, report, cose.AlgA128GCM, content)), 16, 1},
+	} {
+		for _, data := range [][]byte{c.data, c.data[c.head:]} {
+			if got := suit.ReportTag(data); got != c.tag {
+				t.Errorf("%s: %d, not %d", name, got, c.tag)
+			}
+			opened, err := suit.OpenReport(data, everything)
+			if err != nil || !reflect.DeepEqual(opened.Report, report) {
+				t.Errorf("%s, %d bytes: %+v, %v", name, len(data), opened, err)
+			}
+		}
+		if _, err := suit.OpenReport(c.data[c.head:], suit.OpenReportOptions{}); err == nil {
+			t.Errorf("%s without tag: opened without any key", name)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"a report": plain, "nothing": {}, "an array of two": {0x82, 0x40, 0xa0}, "truncated": {0x84, 0x40, 0xa0, 0x40}, "a number in the end": {0x84, 0x40, 0xa0, 0x40, 0x01},
+	} {
+		if tag := suit.ReportTag(data); tag != 0 {
+			t.Errorf("%s: %d", name, tag)
+		}
+	}
+}
+
 // A payload's key derivation must not serve reports, nor the other way round.
 func TestReportAndPayloadEncryptionAreSeparate(t *testing.T) {
 	tam := generate(t, cose.AlgECDHESA128KW)

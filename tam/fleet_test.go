@@ -156,6 +156,7 @@ type verifier struct {
 	trusted   *cose.Key
 	clock     *clock
 	mediaType string
+	skew      time.Duration // by which timestamps may be older than asked for
 }
 
 // claims are the claims of these tests' EATs.
@@ -188,7 +189,7 @@ func (v *verifier) Appraise(_ context.Context, e attest.Evidence, x attest.Expec
 		return nil, fmt.Errorf("%w: %w", attest.ErrFormat, err)
 	}
 	if x.Nonce != nil && !bytes.Equal(c.Nonce, x.Nonce) ||
-		x.Nonce == nil && v.clock.read().Sub(time.Unix(c.IssuedAt, 0)) > x.MaxAge {
+		x.Nonce == nil && v.clock.read().Sub(time.Unix(c.IssuedAt, 0)) > x.MaxAge+v.skew {
 		return nil, attest.ErrNotFresh
 	}
 	bound, err := cose.ParseKey(c.Confirmation[1])

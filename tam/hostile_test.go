@@ -274,6 +274,12 @@ func TestReports(t *testing.T) {
 	}{
 		{"unprotected", func(_ *agent, _ *teep.Update, raw []byte) []byte { return raw }, ""},
 		{"signed by a report key", func(a *agent, _ *teep.Update, raw []byte) []byte { return sign(a.w.t, raw, report, false) }, ""},
+		{"signed, without tag", func(a *agent, _ *teep.Update, raw []byte) []byte { return sign(a.w.t, raw, report, false)[1:] }, ""},
+		{"with a MAC", func(a *agent, _ *teep.Update, raw []byte) []byte { return mac(a.w.t, raw) }, ""},
+		{"with a MAC, without tag", func(a *agent, _ *teep.Update, raw []byte) []byte { return mac(a.w.t, raw)[1:] }, ""},
+		{"encrypted, without tag", func(a *agent, _ *teep.Update, raw []byte) []byte {
+			return seal(a.w.t, raw, a.w.encrypt, "SUIT Report Encryption")[2:]
+		}, ""},
 		{"encrypted and signed", func(a *agent, _ *teep.Update, raw []byte) []byte {
 			return sign(a.w.t, seal(a.w.t, raw, a.w.encrypt, "SUIT Report Encryption"), report, false)
 		}, ""},
@@ -287,6 +293,7 @@ func TestReports(t *testing.T) {
 			return seal(a.w.t, raw, key(a.w.t, cose.AlgECDHESA128KW), "SUIT Report Encryption")
 		}, "decrypt"},
 		{"signed with the message's key", func(a *agent, _ *teep.Update, raw []byte) []byte { return sign(a.w.t, raw, a.key, false) }, "another key is required"},
+		{"signed with it, without tag", func(a *agent, _ *teep.Update, raw []byte) []byte { return sign(a.w.t, raw, a.key, false)[1:] }, "another key is required"},
 		{"signed with it, without kid", func(a *agent, _ *teep.Update, raw []byte) []byte { return sign(a.w.t, raw, a.key, true) }, "another key is required"},
 		{"signed twice", func(a *agent, _ *teep.Update, raw []byte) []byte {
 			return sign(a.w.t, sign(a.w.t, raw, report, false), report, false)
@@ -325,6 +332,13 @@ func sign(t testing.TB, data []byte, k *cose.Key, omitKeyID bool) []byte {
 	signed, err := cose.Sign1(rand.Reader, data, signer(t, k), cose.SignOptions{OmitKeyID: omitKeyID})
 	must(t, err)
 	return signed
+}
+
+func mac(t testing.TB, data []byte) []byte {
+	t.Helper()
+	message, err := suit.MACReport(data, key(t, cose.AlgHMAC256))
+	must(t, err)
+	return message
 }
 
 func seal(t testing.TB, data []byte, to *cose.Key, context string) []byte {

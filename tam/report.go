@@ -10,17 +10,20 @@ import (
 
 // openReport takes the protection off a SUIT Report and parses it.
 //
-//	SUIT_Report_Protected   = COSE_Sign1(SUIT_Report_Unprotected) / COSE_Mac0(SUIT_Report_Unprotected)
+//	SUIT_Report_Protected   = COSE_Sign1(SUIT_Report_Unprotected) / COSE_Mac0(SUIT_Report_Unprotected) ; tagged or not
 //	SUIT_Report_Unprotected = SUIT_Report / COSE_Encrypt(SUIT_Report)
 //
 // What a report says is as good as the signature of the TEEP message around it, which was checked.
 // A signature of its own adds nothing to that as long as the TAM knows no report key of the device;
 // one by the key of the message itself is not allowed (TEEP §4.5).
 func (t *TAM) openReport(s *sender, data []byte) (*suit.Report, error) {
-	if len(data) > 0 && data[0] == 0xc0|byte(cose.TagSign1) {
+	switch suit.ReportTag(data) {
+	case cose.TagSign1:
 		if err := distinctKey(data, s.key); err != nil {
 			return nil, err
 		}
+		fallthrough
+	case cose.TagMac0: // by a key that no agent signs messages with
 		payload, err := cose.UnverifiedPayload(data)
 		if err != nil {
 			return nil, err

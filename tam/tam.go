@@ -318,6 +318,10 @@ func (c *Config) check() error {
 // olderPeers tells the algorithms that only implementations of earlier drafts use.
 func olderPeers(a cose.Algorithm) bool { return a == cose.AlgES256 || a == cose.AlgEdDSA }
 
+// clockMargin is how much longer than necessary what was used up is remembered: the clocks of replicas
+// differ, and verifiers take payloads for fresh that are a little too old.
+const clockMargin = 15 * time.Minute
+
 // Sweep removes what expired from the store: used tokens, and history older than keepEvents. It
 // works in small steps until all is gone or ctx ends, and is meant to be called every few minutes,
 // by one replica or by all.
@@ -325,7 +329,7 @@ func (t *TAM) Sweep(ctx context.Context, keepEvents time.Duration) error {
 	const step = 500
 	for {
 		now := t.clock()
-		n, err := t.store.Sweep(ctx, now, now.Add(-keepEvents), step)
+		n, err := t.store.Sweep(ctx, now.Add(-clockMargin), now.Add(-keepEvents), step)
 		if err != nil {
 			return fmt.Errorf("tam: sweeping the store: %w", err)
 		}

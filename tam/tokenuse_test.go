@@ -92,3 +92,39 @@ func TestSeveralSignaturesOfAnAgent(t *testing.T) {
 		}
 	}
 }
+
+// TestUsedUpIsRememberedLongEnough: as long as anything would take a token or a payload for good, it is not
+// forgotten that it was used up.
+func TestUsedUpIsRememberedLongEnough(t *testing.T) {
+	t.Run("timestamped Evidence at a verifier that allows for clocks", func(t *testing.T) {
+		w := newWorld(t, func(c *tam.Config) {
+			c.Policy.AcceptTimestamps, c.Policy.MaxEvidenceAge = true, 30*time.Second
+			c.Verifier.(*verifier).skew = time.Minute
+		})
+		w.publish(release{name: "app", sequence: 1, payload: "one"})
+		a := w.agent(cose.AlgESP256).requests(componentID("app"))
+		data := a.protect(&teep.QueryResponse{
+			AttestationFormat: a.mediaType, AttestationPayload: a.evidence(nil), TrustedComponents: a.components, RequestedComponents: a.requested,
+		})
+		if _, ok := a.sendRaw(data).(*teep.Update); !ok {
+			t.Fatalf("no Update; log:\n%s", w.log)
+		}
+		w.clock.advance(80 * time.Second)
+		must(t, w.tam.Sweep(ctx(), 24*time.Hour))
+		a.ignored(data, "replayed")
+	})
+	t.Run("a challenge, and a replica whose clock is fast", func(t *testing.T) {
+		w := newWorld(t)
+		w.publish(release{name: "app", sequence: 1, payload: "one"})
+		a := w.agent(cose.AlgESP256).requests(componentID("app"))
+		data := a.protect(a.response(a.connect()))
+		if _, ok := a.sendRaw(data).(*teep.Update); !ok {
+			t.Fatalf("no Update; log:\n%s", w.log)
+		}
+		w.config.Clock = func() time.Time { return w.clock.read().Add(5 * time.Minute) }
+		fast, _ := w.replica()
+		w.clock.advance(12*time.Hour - time.Minute)
+		must(t, fast.Sweep(ctx(), 24*time.Hour))
+		a.ignored(data, "replayed")
+	})
+}
