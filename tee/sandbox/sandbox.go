@@ -68,7 +68,12 @@ type Config struct {
 	// storage of one; 0 means the default of tee/wasm and tee/seal.
 	MaxSessions, MaxParallel int
 	MaxAppBytes              int64
-	Logger                   *slog.Logger
+	// Interpret has applications interpreted instead of compiled (wasm.Config).
+	Interpret bool
+	// Version is that of the agent, as what booted says: state that a newer one has opened does not
+	// open for it (seal.ErrOlder). 0 where nobody counts.
+	Version uint64
+	Logger  *slog.Logger
 	// Lock is what TakeLock returned, if the caller has taken it: then it stays the caller's.
 	Lock *os.File
 	// Disk replaces Dir in tests, together with its lock and its permissions.
@@ -173,7 +178,7 @@ func (t *TEE) unseal(ctx context.Context, cfg Config, disk seal.Disk) error {
 		return err
 	}
 	t.store, err = seal.Open(seal.Config{Disk: disk, Secret: sealing, Rand: cfg.Rand, Counter: counter,
-		Logger: cfg.Logger, MaxAppBytes: cfg.MaxAppBytes})
+		Logger: cfg.Logger, MaxAppBytes: cfg.MaxAppBytes, Version: cfg.Version})
 	if err != nil {
 		return err
 	}
@@ -183,7 +188,7 @@ func (t *TEE) unseal(ctx context.Context, cfg Config, disk seal.Disk) error {
 	}
 	t.keys, t.identity = birth.keys, cfg.identity(birth.UEID)
 	t.runtime, err = wasm.New(ctx, wasm.Config{Rand: cfg.Rand, Now: cfg.Now, Logger: cfg.Logger,
-		Defaults: cfg.Applications, MaxSessions: cfg.MaxSessions, MaxParallel: cfg.MaxParallel})
+		Defaults: cfg.Applications, MaxSessions: cfg.MaxSessions, MaxParallel: cfg.MaxParallel, Interpret: cfg.Interpret})
 	return err
 }
 

@@ -36,6 +36,9 @@
 // and misses others. An older copy of the whole folder is authentic in itself; it takes a
 // [MonotonicCounter] to find that.
 //
+// An older version of the program itself, with a hole that an update closed, is refused once a newer one has
+// opened the store (Config.Version).
+//
 // What the folder shows to everybody: the number and approximate sizes of payloads and items, and
 // when they change.
 package seal

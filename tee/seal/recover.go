@@ -27,6 +27,9 @@ func (s *Store) recover() error {
 	if err := s.loadRoot(f); err != nil {
 		return fmt.Errorf("root: %w", err)
 	}
+	if s.root.Version > s.version {
+		return fmt.Errorf("%w: it is version %d, this one %d: start the newer one", ErrOlder, s.root.Version, s.version)
+	}
 	if err := s.reconcile(); err != nil {
 		return err
 	}
@@ -40,7 +43,15 @@ func (s *Store) recover() error {
 			return err
 		}
 	}
-	return s.checkCounter()
+	if err := s.checkCounter(); err != nil {
+		return err
+	}
+	if s.root.Version == s.version {
+		return nil
+	}
+	next := s.root
+	next.Version = s.version
+	return s.commit(next)
 }
 
 // begin makes a new store. A folder that has sealed files but no root is not a new one.
@@ -57,7 +68,7 @@ func (s *Store) begin() error {
 	if err := s.disk.SyncDir("."); err != nil {
 		return err
 	}
-	return s.commit(root{})
+	return s.commit(root{Version: s.version})
 }
 
 func (s *Store) loadRoot(f ReadFile) error {

@@ -34,7 +34,7 @@ func itemPurpose(name string) purpose { return purpose{kind: "item", label: name
 // root is the table of items.
 //
 //	root = { 1: counter: uint, 2: generation: uint, 3: [* [name: tstr, salt: bstr .size 32]],
-//	         4: [* obsolete salt: bstr .size 32] }
+//	         4: [* obsolete salt: bstr .size 32], ? 5: version: uint }
 type root struct {
 	// Counter is the value of the monotonic counter once this root is in force, 0 without one.
 	Counter uint64 `cbor:"1,keyasint"`
@@ -42,6 +42,8 @@ type root struct {
 	Generation uint64   `cbor:"2,keyasint"`
 	Items      []item   `cbor:"3,keyasint"`
 	Obsolete   [][]byte `cbor:"4,keyasint"`
+	// Version is that of the newest program that has opened the store.
+	Version uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 type item struct {
@@ -63,7 +65,7 @@ func (r root) salt(name string) []byte {
 // makes obsolete. Files that an earlier root named obsolete are gone durably when this root
 // comes into force, because commit syncs their folder first.
 func (r root) with(name string, salt []byte) root {
-	next := root{Generation: r.Generation}
+	next := root{Generation: r.Generation, Version: r.Version}
 	for _, it := range r.Items {
 		if it.Name == name {
 			next.Obsolete = append(next.Obsolete, it.Salt)

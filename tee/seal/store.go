@@ -40,6 +40,11 @@ type Config struct {
 	Rand io.Reader
 	// Counter finds rollback of the whole folder. nil: such a rollback is not found.
 	Counter MonotonicCounter
+	// Version is that of the program which opens the store. One that a newer program has opened refuses
+	// an older one (ErrOlder): once an update closed a hole, there is no way back through it. 0 for
+	// programs that are not counted. A program says its own version: that it is this program, something
+	// else has to see to, as the measured boot does.
+	Version uint64
 	// Logger tells of repairs; nil discards them.
 	Logger *slog.Logger
 	// MaxRecordBytes bounds the state record, MaxAppBytes the sum of the values of one
@@ -47,12 +52,16 @@ type Config struct {
 	MaxRecordBytes, MaxAppBytes int64
 }
 
+// ErrOlder says that a newer program has opened the store.
+var ErrOlder = errors.New("seal: a newer version of this program has opened the state")
+
 // Store implements tee.Store. Safe for concurrent use.
 type Store struct {
 	disk      Disk
 	secret    []byte
 	rand      io.Reader
 	counter   MonotonicCounter
+	version   uint64
 	log       *slog.Logger
 	maxRecord int64
 	maxApp    int64
@@ -78,7 +87,8 @@ var (
 
 // Open opens the store in a folder, or makes one in an empty folder. It finishes or undoes what a
 // crash interrupted. tee.ErrCorrupt: the folder was changed from outside, or the secret is not
-// the one that sealed it. tee.ErrRollback: the folder is an older copy.
+// the one that sealed it. tee.ErrRollback: the folder is an older copy. ErrOlder: the program is older than
+// another that has opened it.
 func Open(cfg Config) (*Store, error) {
 	if len(cfg.Secret) < 32 {
 		return nil, fmt.Errorf("seal: the sealing secret has %d bytes: at least 32 are needed", len(cfg.Secret))
@@ -88,7 +98,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		disk: cfg.Disk, secret: cfg.Secret,
-		rand: cfg.Rand, counter: cfg.Counter, log: cfg.Logger,
+		rand: cfg.Rand, counter: cfg.Counter, version: cfg.Version, log: cfg.Logger,
 		maxRecord: cfg.MaxRecordBytes, maxApp: cfg.MaxAppBytes,
 		fileOf: map[string]string{}, live: map[string]bool{},
 	}

@@ -22,10 +22,19 @@
 // # What happens when
 //
 //   - Another agent, kernel, command line or firmware boots: ErrMeasurement; the state stays as it is.
+//   - An update boots that the approver approved: the state opens as before, and the counter counts on.
 //   - The TPM was cleared, or is another: ErrTPM; the state is lost.
 //   - An older copy of the disk is put back, or the counter was removed: tee.ErrRollback.
 //   - The machine crashes at any step: the next start finds the old or the new state.
 //
-// An update of the agent is another agent. There is no way to carry the state over yet: what was
-// installed is installed again by its TAMs, on a device with a new identity of the agent.
+// # Updates
+//
+// An update of the agent is another agent. A state that names an approver at its first start opens for what
+// booted then, and for everything that the approver signed for: the object's policy is PolicyOR of
+// PolicyPCR and PolicyAuthorize. [Approve] is the approver's side; what it returns is carried beside the
+// image, over any way. The approver's key is as good as the state of every machine that names it.
+//
+// There is no taking back of an approval by itself. That a newer agent has opened the state keeps older ones
+// away (seal.Config.Version): they refuse, by what is sealed inside and counted. An old agent whose very
+// start can be subverted is not stopped by that; then the state has to begin anew with another approver.
 package tpmseal

@@ -84,6 +84,10 @@ func (r *root) policy(pcrs []int) (digest []byte, err error) {
 // seal seals a secret to the PCRs as they are.
 func (r *root) seal(k *sealedKey, secret []byte) error {
 	policy, err := r.policy(k.PCRs)
+	if err == nil && k.Approver != nil {
+		k.First = policy
+		policy, _, err = eitherPolicy(k.First, k.Approver)
+	}
 	if err != nil {
 		return fmt.Errorf("tpmseal: policy over PCRs %v: %w", k.PCRs, err)
 	}
@@ -107,7 +111,7 @@ func (r *root) seal(k *sealedKey, secret []byte) error {
 }
 
 // unseal has the TPM give the secret out.
-func (r *root) unseal(k *sealedKey) (secret []byte, err error) {
+func (r *root) unseal(k *sealedKey, approved []approval) (secret []byte, err error) {
 	loaded, err := tpm2.Load{
 		ParentHandle: tpm2.AuthHandle{Handle: r.handle, Name: r.name, Auth: tpm2.PasswordAuth(nil)},
 		InPrivate:    tpm2.TPM2BPrivate{Buffer: k.Private},
@@ -126,12 +130,12 @@ func (r *root) unseal(k *sealedKey) (secret []byte, err error) {
 		return nil, fmt.Errorf("tpmseal: policy session: %w", err)
 	}
 	defer func() { _ = end() }() // a session that was used is gone already
-	if _, err := (tpm2.PolicyPCR{PolicySession: session.Handle(), Pcrs: selection(k.PCRs)}).Execute(r.chip); err != nil {
+	if err := r.meet(session, k, approved); err != nil {
 		return nil, fmt.Errorf("tpmseal: policy over PCRs %v: %w", k.PCRs, err)
 	}
 	out, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: loaded.Name, Auth: session}}.Execute(r.chip)
 	if errors.Is(err, tpm2.TPMRCPolicyFail) {
-		return nil, fmt.Errorf("%w: PCRs %v have other values: boot the image and the firmware of the first start, or empty the disk to begin anew with a new identity", ErrMeasurement, k.PCRs)
+		return nil, fmt.Errorf("%w: PCRs %v have other values: %s", ErrMeasurement, k.PCRs, remedy)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("tpmseal: unseal the secret: %w", err)
@@ -140,4 +144,31 @@ func (r *root) unseal(k *sealedKey) (secret []byte, err error) {
 		return nil, fmt.Errorf("%w: the sealed secret has %d bytes", tee.ErrCorrupt, len(out.OutData.Buffer))
 	}
 	return out.OutData.Buffer, nil
+}
+
+const remedy = "boot the image and the firmware of the first start, give an approval beside the image where the state names an approver, or empty the disk to begin anew with a new identity"
+
+// meet brings a session to the policy of the sealed object, if what booted and who approved it do.
+func (r *root) meet(session tpm2.Session, k *sealedKey, approved []approval) error {
+	if _, err := (tpm2.PolicyPCR{PolicySession: session.Handle(), Pcrs: selection(k.PCRs)}).Execute(r.chip); err != nil {
+		return err
+	}
+	if k.Approver == nil {
+		return nil
+	}
+	_, either, err := eitherPolicy(k.First, k.Approver)
+	if err != nil {
+		return err
+	}
+	now, err := tpm2.PolicyGetDigest{PolicySession: session.Handle()}.Execute(r.chip)
+	if err != nil {
+		return err
+	}
+	if policy := now.PolicyDigest.Buffer; string(policy) != string(k.First) {
+		if err := r.authorize(session, policy, k.Approver, approved); err != nil {
+			return fmt.Errorf("%w: %s", err, remedy)
+		}
+	}
+	_, err = tpm2.PolicyOr{PolicySession: session.Handle(), PHashList: either}.Execute(r.chip)
+	return err
 }

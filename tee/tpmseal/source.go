@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
 	"github.com/go-teep/teep/tee"
 	"github.com/go-teep/teep/tee/seal"
@@ -36,6 +37,13 @@ type Source struct {
 	PCRs []int
 	// Index is the counter's; 0 means DefaultIndex.
 	Index uint32
+	// Approver is whose approvals open the state to other boots than the first: the key, for ESP256, with
+	// which the vendor of images signs them (Approve). It counts at the first start, and is part of what
+	// the secret is sealed to from then on. nil: only what booted first ever opens the state.
+	Approver *cose.Key
+	// Approvals is what came with what booted, from anywhere: the TPM checks it. It matters where the
+	// state names an approver, and something else booted than at the first start.
+	Approvals []byte
 }
 
 var _ seal.KeySource = (*Source)(nil)
@@ -45,14 +53,30 @@ const (
 	keyTemp    = "tpm-sealed-key.tmp"
 	maxKeyFile = 8 << 10
 	secretSize = 32
+	// arrayOf5 is how version 1 of the file begins (RFC 8949 §3.1).
+	arrayOf5 = 0x85
 )
 
 // sealedKey is the file beside the store.
 //
-//	sealed-key = [ 1, pcrs: [ + 0..23 ], index: uint, public: bstr, private: bstr ]
+//	sealed-key = [ 1, to-first ] / [ 2, to-first, first: bstr .size 32, approver: bstr .size 64 ]
+//	to-first   = ( pcrs: [ + 0..23 ], index: uint, public: bstr, private: bstr )
 //
-// public and private are TPMT_PUBLIC and the content of TPM2B_PRIVATE of the sealed object.
+// public and private are TPMT_PUBLIC and the content of TPM2B_PRIVATE of the sealed object; first is
+// the digest of the policy over the PCRs of the first start, approver x and y of the approver's key.
 type sealedKey struct {
+	_        struct{} `cbor:",toarray"`
+	Version  int
+	PCRs     []int
+	Index    uint32
+	Public   []byte
+	Private  []byte
+	First    []byte
+	Approver []byte
+}
+
+// firstKey is version 1.
+type firstKey struct {
 	_       struct{} `cbor:",toarray"`
 	Version int
 	PCRs    []int
@@ -102,7 +126,13 @@ func (s *Source) secret(disk seal.Disk, rand io.Reader, root *root, begun bool) 
 	case err != nil:
 		return nil, 0, err
 	}
-	secret, err := root.unseal(file)
+	var approved []approval
+	if file.Approver != nil && len(s.Approvals) > 0 {
+		if approved, err = parseApprovals(s.Approvals); err != nil {
+			return nil, 0, err
+		}
+	}
+	secret, err := root.unseal(file, approved)
 	return secret, file.Index, err
 }
 
@@ -111,6 +141,13 @@ func (s *Source) begin(disk seal.Disk, rand io.Reader, root *root) ([]byte, uint
 	file := &sealedKey{Version: 1, PCRs: s.PCRs, Index: s.Index}
 	if file.Index == 0 {
 		file.Index = DefaultIndex
+	}
+	if s.Approver != nil {
+		var err error
+		if file.Approver, err = approverPoint(s.Approver); err != nil {
+			return nil, 0, err
+		}
+		file.Version = 2
 	}
 	secret := make([]byte, secretSize)
 	if _, err := io.ReadFull(rand, secret); err != nil {
@@ -144,11 +181,20 @@ func readKey(disk seal.Disk) (*sealedKey, error) {
 // parseKey reads the file. It is the host's: what is wrong in it the TPM refuses, or the store.
 func parseKey(content []byte) (*sealedKey, error) {
 	var k sealedKey
-	if err := cbor.Unmarshal(content, &k); err != nil {
+	var err error
+	if len(content) > 0 && content[0] == arrayOf5 {
+		var first firstKey
+		err = cbor.Unmarshal(content, &first)
+		k = sealedKey{Version: first.Version, PCRs: first.PCRs, Index: first.Index, Public: first.Public, Private: first.Private}
+	} else {
+		err = cbor.Unmarshal(content, &k)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: the file %s is damaged: %w", tee.ErrCorrupt, keyFile, err)
 	}
-	if k.Version != 1 || len(k.PCRs) == 0 {
-		return nil, fmt.Errorf("%w: the file %s is of another version, or names no PCRs", tee.ErrCorrupt, keyFile)
+	approved := k.Version == 2 && len(k.First) == sha256.Size && len(k.Approver) == 2*p256Bytes
+	if k.Version != 1 && !approved || k.Version == 1 && (k.First != nil || k.Approver != nil) || len(k.PCRs) == 0 {
+		return nil, fmt.Errorf("%w: the file %s is of another version, names no PCRs, or no approver", tee.ErrCorrupt, keyFile)
 	}
 	for _, pcr := range k.PCRs {
 		if pcr < 0 || pcr >= pcrCount {
@@ -159,7 +205,11 @@ func parseKey(content []byte) (*sealedKey, error) {
 }
 
 func writeKey(disk seal.Disk, k *sealedKey) error {
-	content, err := cbor.Marshal(k)
+	var file any = k
+	if k.Version == 1 {
+		file = firstKey{Version: k.Version, PCRs: k.PCRs, Index: k.Index, Public: k.Public, Private: k.Private}
+	}
+	content, err := cbor.Marshal(file)
 	if err != nil {
 		return err
 	}

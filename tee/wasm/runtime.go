@@ -49,6 +49,9 @@ type Config struct {
 	// invocations (more wait), MaxCached compiled programs kept without an open session.
 	MaxCodeBytes                        int64
 	MaxSessions, MaxParallel, MaxCached int
+	// Interpret has programs interpreted instead of compiled: opening one costs a fifth, running it many
+	// times as much, and no machine code is made. Also so where there is no compiler for the processor.
+	Interpret bool
 }
 
 // Runtime implements tee.Runtime. Safe for concurrent use.
@@ -84,7 +87,11 @@ func New(ctx context.Context, cfg Config) (*Runtime, error) {
 	}
 	// Reference types stay off: table.grow would allocate host memory that no limit counts.
 	features := api.CoreFeaturesV2.SetEnabled(api.CoreFeatureReferenceTypes, false)
-	r.wazero = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
+	engine := wazero.NewRuntimeConfig()
+	if cfg.Interpret {
+		engine = wazero.NewRuntimeConfigInterpreter()
+	}
+	r.wazero = wazero.NewRuntimeWithConfig(ctx, engine.
 		WithCoreFeatures(features).
 		WithCloseOnContextDone(true).
 		WithMemoryLimitPages(MaxMemoryBytes/pageBytes))
