@@ -13,8 +13,11 @@ const (
 	initramfsFile   = "initramfs.img"
 	commandLineFile = "cmdline"
 
-	linkPort  = "org.go-teep.link."
-	stateDisk = "teep-state"
+	approvalsFile = "approvals.cbor"
+
+	linkPort      = "org.go-teep.link."
+	stateDisk     = "teep-state"
+	approvalsDisk = "teep-approvals"
 )
 
 // arguments is QEMU's command line. append is the kernel's.
@@ -39,6 +42,13 @@ func (c *Config) arguments(accelerator, commandLine string) []string {
 	}
 	args = append(args,
 		"-kernel", filepath.Join(c.Image, kernelFile), "-initrd", filepath.Join(c.Image, initramfsFile), "-append", commandLine,
+	)
+	if name := c.approvals(); name != "" {
+		// Before the disk with the state: where that is found, this is.
+		args = append(args, "-drive", "if=none,id=approvals,format=raw,readonly=on,file="+name,
+			"-device", "virtio-blk-"+bus+",drive=approvals,serial="+approvalsDisk)
+	}
+	args = append(args,
 		// A flush inside reaches the host's disk before it is acknowledged.
 		"-drive", "if=none,id=state,format=raw,cache=writeback,file="+c.State,
 		"-device", "virtio-blk-"+bus+",drive=state,serial="+stateDisk,

@@ -18,6 +18,9 @@ type Config struct {
 	// StateBytes; what is not written takes no space.
 	State      string
 	StateBytes int64
+	// Approvals is the file with what the image's vendor approved, which the machine reads from a disk of
+	// its own; empty for that of the image, if it has one.
+	Approvals string
 	// Run is a folder for sockets. It is made.
 	Run string
 	// MemoryMiB is the machine's memory. Reference values of PCRs depend on it.
@@ -102,7 +105,7 @@ func (c *Config) Check() error {
 	case c.CID == 1 || c.CID == 2:
 		return fmt.Errorf("vsock-cid %d is not a machine's: write 3 or more", c.CID)
 	}
-	for _, p := range []*string{&c.Image, &c.State, &c.Run, &c.TPMState, &c.Firmware, &c.FirmwareVariables} {
+	for _, p := range []*string{&c.Image, &c.State, &c.Approvals, &c.Run, &c.TPMState, &c.Firmware, &c.FirmwareVariables} {
 		if *p == "" {
 			continue
 		}
@@ -129,6 +132,18 @@ func setDefault[T comparable](value *T, otherwise T) {
 
 func (c *Config) socket(port int) string {
 	return filepath.Join(c.Run, fmt.Sprintf("link-%d.sock", port))
+}
+
+// approvals is the file with the vendor's approvals; "" without one.
+func (c *Config) approvals() string {
+	if c.Approvals != "" {
+		return c.Approvals
+	}
+	name := filepath.Join(c.Image, approvalsFile)
+	if _, err := os.Stat(name); err != nil {
+		return ""
+	}
+	return name
 }
 
 func (c *Config) tpmSocket() string { return filepath.Join(c.Run, "tpm.sock") }

@@ -52,31 +52,63 @@ func Measure(ctx context.Context, c Config, log *slog.Logger) (map[int][]byte, e
 func (c *Config) measure(ctx context.Context, commandLine string, log *slog.Logger) (map[int][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, bootPatience)
 	defer cancel()
-	if err := c.refreshVariables(); err != nil {
-		return nil, err
-	}
-	tpm, err := c.startTPM(ctx, log)
-	if err != nil {
-		return nil, err
-	}
-	defer tpm.stop()
 	values := &pcrValues{Handler: log.Handler(), found: map[int][]byte{}}
-	vm, err := start(slog.New(values), "qemu-system-x86_64", c.arguments(c.accelerator(), commandLine)...)
+	last, err := c.toItsEnd(ctx, commandLine, slog.New(values))
 	if err != nil {
 		return nil, err
-	}
-	defer vm.stop()
-	select {
-	case <-vm.done:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w%s", ctx.Err(), vm.tail.text())
 	}
 	values.mu.Lock()
 	defer values.mu.Unlock()
 	if len(values.found) == 0 {
-		return nil, errors.New("the agent in the machine printed no registers" + vm.tail.text())
+		return nil, errors.New("the agent in the machine printed no registers" + last)
 	}
 	return values.found, nil
+}
+
+// RunOnce boots a machine and returns when it has powered itself off. It is for images that have something
+// else to do than to serve; what they print is in the log. There is no second attempt.
+func RunOnce(ctx context.Context, c Config, log *slog.Logger) error {
+	if err := c.Check(); err != nil {
+		return fmt.Errorf("machine: %w", err)
+	}
+	if err := c.Prepare(ctx); err != nil {
+		return err
+	}
+	commandLine, err := os.ReadFile(filepath.Join(c.Image, commandLineFile))
+	if err != nil {
+		return fmt.Errorf("machine: %w", err)
+	}
+	if _, err := c.toItsEnd(ctx, strings.TrimSpace(string(commandLine)), log); err != nil {
+		return fmt.Errorf("machine: %w", err)
+	}
+	return nil
+}
+
+// toItsEnd boots the machine and returns its last words when it has ended.
+func (c *Config) toItsEnd(ctx context.Context, commandLine string, log *slog.Logger) (last string, err error) {
+	if c.TPM != "" {
+		if err := c.refreshVariables(); err != nil {
+			return "", err
+		}
+	}
+	if c.TPM == TPMEmulated {
+		tpm, err := c.startTPM(ctx, log)
+		if err != nil {
+			return "", err
+		}
+		defer tpm.stop()
+	}
+	vm, err := start(log, "qemu-system-x86_64", c.arguments(c.accelerator(), commandLine)...)
+	if err != nil {
+		return "", err
+	}
+	defer vm.stop()
+	select {
+	case <-vm.done:
+		return vm.tail.text(), nil
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w%s", ctx.Err(), vm.tail.text())
+	}
 }
 
 // pcrValues is a log that reads the lines of the console.

@@ -23,6 +23,11 @@ func (c *Config) Prepare(ctx context.Context) error {
 			return fmt.Errorf("machine: the image is not complete: %w: make it with 'make vm-image' or 'teep image build'", err)
 		}
 	}
+	if c.Approvals != "" {
+		if _, err := os.Stat(c.Approvals); err != nil {
+			return fmt.Errorf("machine: approvals: %w", err)
+		}
+	}
 	if err := os.MkdirAll(c.Run, 0o700); err != nil {
 		return fmt.Errorf("machine: %w", err)
 	}

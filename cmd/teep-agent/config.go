@@ -54,6 +54,8 @@ type configuration struct {
 		CallDuration time.Duration `yaml:"call-duration"`
 		OutputBytes  int           `yaml:"output-bytes"`
 		StorageBytes int64         `yaml:"storage-bytes"`
+		// Interpret has applications interpreted instead of compiled.
+		Interpret bool `yaml:"interpret"`
 	} `yaml:"applications"`
 
 	// User is whom to become when started as root: a name, a number, or numbers UID:GID.
@@ -73,6 +75,11 @@ type configuration struct {
 		Key string `yaml:"key"`
 		// PCRs are those of the TPM without whose values of the first start the state stays sealed.
 		PCRs []int `yaml:"pcrs"`
+		// Approver is the public key, in PEM, of who approves updates of the image: what they sign opens
+		// the state too. It counts at the first start.
+		Approver string `yaml:"approver"`
+		// Version is the image's. State that a newer one has opened does not open for it.
+		Version uint64 `yaml:"version"`
 	} `yaml:"sealing"`
 	Channel string `yaml:"channel"`
 
@@ -118,6 +125,7 @@ func load(path string) (*configuration, error) {
 	c.Trust = config.Relative(path, c.Trust)
 	c.Attestation.Relative(func(name string) string { return config.Relative(path, name) })
 	c.Certificates = config.Relative(path, c.Certificates)
+	c.Sealing.Approver = config.Relative(path, c.Sealing.Approver)
 	for i := range c.RevocationLists {
 		c.RevocationLists[i] = config.Relative(path, c.RevocationLists[i])
 	}
@@ -180,7 +188,8 @@ func openTEE(ctx context.Context, c *configuration, byHardware []byte, inside *s
 		},
 		AgentAlgorithm: alg, Rand: rand.Reader, Now: time.Now, Logger: log,
 		Confinement: &inside.Report, Require: required,
-		Measure: func() ([]byte, error) { return inside.Measurement, nil },
+		Measure:   func() ([]byte, error) { return inside.Measurement, nil },
+		Interpret: c.Applications.Interpret, Version: c.Sealing.Version,
 	}
 	if inside.machine != nil {
 		return inside.machine.open(ctx, c, settings)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -21,6 +22,10 @@ func (c *configuration) checkMachine() error {
 		return fmt.Errorf("sealing.key %q: write %s, %s or %s", c.Sealing.Key, keys[0], keys[1], keys[2])
 	case c.Sealing.Key != sealingTPM && len(c.Sealing.PCRs) > 0:
 		return fmt.Errorf("sealing.pcrs are of a TPM, and sealing.key is not %s", sealingTPM)
+	case c.Sealing.Key != sealingTPM && c.Sealing.Approver != "":
+		return fmt.Errorf("sealing.approver: a TPM checks approvals, and sealing.key is not %s", sealingTPM)
+	case c.Sealing.Key == "" && c.Sealing.Version > 0:
+		return errors.New("sealing.version is for an agent that is the first process of a virtual machine, where what booted is measured: remove it")
 	case c.Channel != "" && c.Channel != "virtio-serial" && c.Channel != "vsock":
 		return fmt.Errorf("channel %q: write virtio-serial or vsock", c.Channel)
 	}

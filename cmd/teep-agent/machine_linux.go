@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-teep/teep/attest/hardware"
 	"github.com/go-teep/teep/attest/tpm"
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee/sandbox"
@@ -75,29 +76,45 @@ func runInMachine(ctx context.Context, t *task, m machine) error {
 }
 
 func (m *virtualMachine) open(ctx context.Context, c *configuration, s sandbox.Config) (*sandbox.TEE, error) {
-	keys, err := keySource(c)
+	keys, err := m.keySource(c)
 	if err != nil {
 		return nil, err
 	}
 	s.Keys = keys
+	channel, err := vm.ParseChannel(c.Channel)
+	if err != nil {
+		return nil, err
+	}
+	var systemCalls []string
+	if c.Sealing.Key == sealingSNP {
+		systemCalls = append(systemCalls, "ioctl") // it derives the key
+	}
 	return m.Open(ctx, s, vm.Keeper{
 		Processor: slices.Contains(c.Attestation.Formats, hardware.TSM),
 		Measured:  slices.Contains(c.Attestation.Formats, hardware.TPM) || slices.Contains(c.Attestation.Formats, hardware.TSM),
-	})
+	}, channel, systemCalls...)
 }
 
 // keySource is what the configuration says that the state is sealed under. What it opens stays open
 // as long as the machine runs.
-func keySource(c *configuration) (seal.KeySource, error) {
+func (m *virtualMachine) keySource(c *configuration) (seal.KeySource, error) {
 	switch c.Sealing.Key {
 	case sealingTPM:
+		approver, err := c.approver()
+		if err != nil {
+			return nil, err
+		}
+		approvals, err := m.Approvals(tpmseal.MaxApprovalsBytes)
+		if err != nil {
+			return nil, err
+		}
 		// The kernel gives each file objects and sessions of its own: this is not the one for quotes.
 		f, err := os.OpenFile(hardware.DefaultTPM, os.O_RDWR, 0)
 		if err != nil {
 			return nil, fmt.Errorf("%s: sealing.key: %w: the machine has no TPM; the broker gives it one with tpm in its configuration", c.Path, err)
 		}
 		_ = f.Fd() // blocking mode: the device answers when the TPM is done
-		return &tpmseal.Source{TPM: tpm.Stream(f), PCRs: c.Sealing.PCRs}, nil
+		return &tpmseal.Source{TPM: tpm.Stream(f), PCRs: c.Sealing.PCRs, Approver: approver, Approvals: approvals}, nil
 	case sealingSNP:
 		device, err := client.OpenDevice()
 		if err != nil {
@@ -112,10 +129,22 @@ func keySource(c *configuration) (seal.KeySource, error) {
 	return nil, fmt.Errorf("%s: sealing.key %q is not known", c.Path, c.Sealing.Key)
 }
 
-func (m *virtualMachine) serve(ctx context.Context, c *configuration, a link.Agent, o link.ServeOptions) error {
-	channel, err := vm.ParseChannel(c.Channel)
-	if err != nil {
-		return err
+// approver is the key of who approves updates; nil without one.
+func (c *configuration) approver() (*cose.Key, error) {
+	if c.Sealing.Approver == "" {
+		return nil, nil
 	}
-	return m.Serve(ctx, channel, a, o)
+	pem, err := os.ReadFile(c.Sealing.Approver)
+	if err != nil {
+		return nil, fmt.Errorf("%s: sealing.approver: %w", c.Path, err)
+	}
+	key, err := cose.ParsePEM(pem)
+	if err != nil {
+		return nil, fmt.Errorf("%s: sealing.approver: %w", c.Path, err)
+	}
+	return key.Public(), nil
+}
+
+func (m *virtualMachine) serve(ctx context.Context, a link.Agent, o link.ServeOptions) error {
+	return m.Serve(ctx, a, o)
 }

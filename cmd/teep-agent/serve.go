@@ -105,7 +105,7 @@ func (s *surroundings) serve(ctx context.Context, c *configuration, a link.Agent
 	o := link.ServeOptions{OnError: func(call string, err error) { log.Warn("link", "call", call, "err", err) }}
 	if s.machine != nil {
 		log.Info("ready")
-		return s.machine.serve(ctx, c, a, o)
+		return s.machine.serve(ctx, a, o)
 	}
 	ln, err := listen(s.Files[socketFile])
 	if err != nil {

@@ -36,6 +36,7 @@ type virtualMachine struct {
 	Image             string   `yaml:"image"`
 	State             string   `yaml:"state"`
 	StateBytes        int64    `yaml:"state-bytes"`
+	Approvals         string   `yaml:"approvals"`
 	Run               string   `yaml:"run"`
 	MemoryMiB         int      `yaml:"memory-mib"`
 	Machine           string   `yaml:"machine"`
@@ -58,14 +59,15 @@ func (v *virtualMachine) relative(path, name string) {
 	if v.TPM == machine.TPMEmulated && v.TPMState == "" {
 		v.TPMState = name + ".tpm"
 	}
-	for _, p := range []*string{&v.Image, &v.State, &v.Run, &v.TPMState, &v.Firmware, &v.FirmwareVariables} {
+	for _, p := range []*string{&v.Image, &v.State, &v.Approvals, &v.Run, &v.TPMState, &v.Firmware, &v.FirmwareVariables} {
 		*p = config.Relative(path, *p)
 	}
 }
 
 func (v *virtualMachine) config() machine.Config {
 	return machine.Config{
-		Image: v.Image, State: v.State, StateBytes: v.StateBytes, Run: v.Run, MemoryMiB: v.MemoryMiB, Machine: v.Machine,
+		Image: v.Image, State: v.State, StateBytes: v.StateBytes, Approvals: v.Approvals,
+		Run: v.Run, MemoryMiB: v.MemoryMiB, Machine: v.Machine,
 		Accelerator: v.Accelerator, TPM: v.TPM, TPMState: v.TPMState, Firmware: v.Firmware, FirmwareVariables: v.FirmwareVariables,
 		CID: v.VsockCID, Ports: v.Ports, Arguments: v.Arguments,
 	}

@@ -86,3 +86,80 @@ func TestLoadRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestMachineSettings(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "broker.yaml")
+	text := `tees:
+  - name: machine
+    vm: {image: image, state: state.img, state-bytes: 33554432, tpm: emulated, memory-mib: 256, ports: 2, approvals: next.cbor, qemu-arguments: [-s]}
+apps: {socket: app.sock}
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := c.TEEs[0].VM.config()
+	dir := filepath.Dir(path)
+	for name, got := range map[string]string{
+		"image": m.Image, "state.img": m.State, "next.cbor": m.Approvals, "machine.run": m.Run, "machine.tpm": m.TPMState,
+	} {
+		if got != filepath.Join(dir, name) {
+			t.Errorf("%s became %q", name, got)
+		}
+	}
+	if m.StateBytes != 32<<20 || m.MemoryMiB != 256 || m.Ports != 2 || m.TPM != "emulated" || len(m.Arguments) != 1 {
+		t.Errorf("%+v", m)
+	}
+	if err := m.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMachineSettingsRefused: a mistake is found before anything is started, by the file or by the machine.
+func TestMachineSettingsRefused(t *testing.T) {
+	for settings, want := range map[string]string{
+		"{image: i, state: s, size: 1}":                               "unknown key",
+		"{image: i, state: s, state-bytes: big}":                      "",
+		"{state: s}":                                                  "image is missing",
+		"{image: i}":                                                  "state is missing",
+		"{image: i, state: s, machine: pc}":                           "q35 or microvm",
+		"{image: i, state: s, machine: microvm, tpm: emulated}":       "neither firmware nor a TPM",
+		"{image: i, state: s, accelerator: hvf}":                      "kvm or tcg",
+		"{image: i, state: s, memory-mib: 64}":                        "the agent needs",
+		"{image: i, state: s, state-bytes: 1}":                        "write",
+		"{image: i, state: s, ports: 99}":                             "write 1 to 8",
+		"{image: i, state: s, ports: -1}":                             "write 1 to 8",
+		"{image: i, state: s, tpm: tpm0}":                             "the device of the host's TPM",
+		"{image: i, state: s, vsock-cid: 1}":                          "write 3 or more",
+		"{image: i, state: s, vsock-cid: -3}":                         "",
+		"{image: \"i,x\", state: s}":                                  "comma",
+		"{image: i, state: s, approvals: \"a,b\"}":                    "comma",
+		"{image: i, state: s, run: /" + strings.Repeat("r", 99) + "}": "shorter folder",
+	} {
+		path := filepath.Join(t.TempDir(), "broker.yaml")
+		text := "tees: [{name: m, vm: " + settings + "}]\napps: {socket: app.sock}\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := load(path)
+		if err == nil {
+			m := c.TEEs[0].VM.config()
+			err = m.Check()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", settings, err, want)
+		}
+	}
+	for _, text := range []string{"tees: [{name: m, socket: s, vm: {image: i, state: s}}]", "tees: [{vm: {image: i, state: s}}]", "tees: [{name: m}]"} {
+		path := filepath.Join(t.TempDir(), "broker.yaml")
+		if err := os.WriteFile(path, []byte(text+"\napps: {socket: a}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := load(path); err == nil || !strings.Contains(err.Error(), "either a socket or a vm") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ package vm
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-teep/teep/attest/appraisal"
 	"github.com/go-teep/teep/broker/machine"
 )
 
@@ -39,8 +41,9 @@ func config(dir string) machine.Config {
 
 // TestMeasuredMachine is the demo in a machine: attested by its TPM through TEEP, an application
 // installed, run, updated and removed, and an image whose agent differs in one byte refused. Then that
-// image is booted with the genuine machine's TPM and disk, and cannot open the sealed state; the genuine
-// one can.
+// image is booted with the genuine machine's TPM and disk, and cannot open the sealed state; an update
+// that the vendor approved can, and the genuine one cannot any longer. Beside all that, the suite of all
+// TEEs runs in a machine of its own.
 func TestMeasuredMachine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots machines")
@@ -54,9 +57,19 @@ func TestMeasuredMachine(t *testing.T) {
 	}
 	kernel := exec.Command(filepath.Join(root, ".ci", "kernel-package"), filepath.Join(root, ".cache", "kernel"))
 	kernel.Stderr = os.Stderr
-	_, err = kernel.Output()
+	kernelPackage, err := kernel.Output()
 	require(t, err)
+	t.Run("suite inside", func(t *testing.T) {
+		t.Parallel()
+		conformance(t, root, strings.TrimSpace(string(kernelPackage)))
+	})
+	t.Run("demo", func(t *testing.T) {
+		t.Parallel()
+		demonstrate(t, root, strings.TrimSpace(string(kernelPackage)))
+	})
+}
 
+func demonstrate(t *testing.T, root, kernelPackage string) {
 	// Paths of sockets are short.
 	dir, err := os.MkdirTemp("", "teep-vm-")
 	if err != nil {
@@ -79,17 +92,83 @@ func TestMeasuredMachine(t *testing.T) {
 			t.Errorf("the demo does not say %q:\n%s", want, out)
 		}
 	}
+	// The update has the originals.
+	c := config(filepath.Join(kept, "device"))
+	c.State, c.TPMState, c.Run = copied(t, dir, c.State), copied(t, dir, c.TPMState), filepath.Join(dir, "r")
+	c.Image = filepath.Join(kept, "device2", "image")
 	t.Run("patched image, same TPM and disk", func(t *testing.T) {
-		c := config(filepath.Join(kept, "device"))
-		c.Image = filepath.Join(kept, "device2", "image")
+		t.Parallel()
 		console := boot(t, c, "booted something else")
 		if strings.Contains(console, "msg=ready") {
 			t.Error("the patched agent serves with the sealed state of the genuine one")
 		}
 	})
-	t.Run("genuine image", func(t *testing.T) {
-		boot(t, config(filepath.Join(kept, "device")), "the agent in the machine answers")
+	t.Run("approved update, and no way back", func(t *testing.T) {
+		t.Parallel()
+		c := config(filepath.Join(kept, "device"))
+		genuine := c.Image
+		c.Image = approvedUpdate(t, dir, kept, kernelPackage)
+		console := boot(t, c, "the agent in the machine answers")
+		if !strings.Contains(console, "msg=ready") || strings.Contains(console, "trust anchors provisioned") {
+			t.Errorf("the update began anew:\n%s", console)
+		}
+		c.Image = genuine
+		if console := boot(t, c, "a newer version of this program has opened the state"); strings.Contains(console, "msg=ready") {
+			t.Error("the old agent serves after the update")
+		}
 	})
+}
+
+// approvedUpdate builds the next version of the image of the demo, whose agent is another and which the
+// vendor approves.
+func approvedUpdate(t *testing.T, dir, kept, kernelPackage string) string {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	agent, err := os.ReadFile(filepath.Join(dir, "bin", "teep-agent"))
+	must(err)
+	const word = "Be the TEE, and serve the broker"
+	if !bytes.Contains(agent, []byte(word)) {
+		t.Fatal("the agent has no text to change")
+	}
+	next, configuration, img := filepath.Join(dir, "teep-agent-2"), filepath.Join(dir, "config-2"), filepath.Join(dir, "image-2")
+	must(os.WriteFile(next, bytes.Replace(agent, []byte(word), []byte(strings.ToUpper(word)), 1), 0o700))
+	must(os.CopyFS(configuration, os.DirFS(filepath.Join(kept, "device", "config"))))
+	name := filepath.Join(configuration, "agent.yaml")
+	text, err := os.ReadFile(name)
+	must(err)
+	must(os.WriteFile(name, bytes.Replace(text, []byte("version: 1\n"), []byte("version: 2\n"), 1), 0o600))
+	references, err := os.ReadFile(filepath.Join(kept, "device", "image", "reference-values.yaml"))
+	must(err)
+	store, err := appraisal.ParseYAML(references)
+	must(err)
+	var firmware string
+	for _, r := range store.References {
+		if r.Name == "pcr-0" {
+			firmware = fmt.Sprintf("sha-256:%x", r.Digest)
+		}
+	}
+	out, err := exec.Command(filepath.Join(dir, "bin", "teep"), "image", "build", "--kernel-package", kernelPackage, "--agent", next,
+		"--config", configuration, "--out", img, "--owner", "Example Devices", "--expires", time.Now().AddDate(1, 0, 0).Format(time.DateOnly),
+		"--key", filepath.Join(kept, "vendor.pem"), "--firmware-value", firmware).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("version 2 may open the state")) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return img
+}
+
+// copied copies a file or a folder to a name of its own.
+func copied(t *testing.T, dir, from string) string {
+	t.Helper()
+	to := filepath.Join(dir, "copy-of-"+filepath.Base(from))
+	if out, err := exec.Command("cp", "-r", "--sparse=always", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return to
 }
 
 // boot runs a machine until its log has a text, and returns the log.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-teep/teep/cose"
@@ -45,8 +46,13 @@ var errInterrupted = errors.New("interrupted")
 type story struct {
 	Options
 	dir      string
-	running  []*process
 	messages *messages
+
+	mu      sync.Mutex
+	running []*process
+	// references and second are what goes on beside the story with machines: vouching for the image, and
+	// the machine of an attack.
+	references, second *background
 
 	tamURI, apiURL string
 	agentSocket    string
@@ -85,11 +91,15 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.finish(err)) }()
+	parent := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.waitAll() // their programs are gone before what they work on is
+	defer cancel()
 	began := time.Now()
 	for i, c := range chapters() {
 		fmt.Fprintf(s.Out, "%d. %s\n", i+1, c.title)
 		err := c.tell(ctx, s)
-		if ctx.Err() != nil {
+		if parent.Err() != nil {
 			return errInterrupted
 		}
 		if err != nil {
@@ -153,17 +163,16 @@ func (s *story) prepare() (err error) {
 // stopAll ends the programs in reverse order of their start.
 func (s *story) stopAll() error {
 	var all []error
-	for _, p := range slices.Backward(s.running) {
+	for _, p := range slices.Backward(s.take()) {
 		all = append(all, p.stop())
 	}
-	s.running = nil
 	return errors.Join(all...)
 }
 
 // finish leaves nothing running, and nothing on disk unless it is to be kept. After a failure the
 // folder stays, because the logs are in it.
 func (s *story) finish(failed error) error {
-	for _, p := range s.running {
+	for _, p := range s.take() {
 		p.kill()
 	}
 	switch {

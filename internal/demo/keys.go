@@ -71,6 +71,8 @@ func keysAndTrust(ctx context.Context, s *story) error {
 	}
 	s.tell("device: provisioned trust anchors from a file: 1 TAM, 1 component signer for %q, 1 verifier; they are sealed now", "hello")
 	if s.inMachine() {
+		// Its boot takes as long as the chapters up to the attack that it is for.
+		s.second = inBackground(func() error { return s.startPatchedMachine(ctx) })
 		s.tell("running: teep-tam at %s, teep-broker, and teep-agent as the first process of a machine that it started", s.tamURI)
 		return nil
 	}
@@ -171,15 +173,11 @@ verifiers:
 
 func (s *story) startAll(ctx context.Context) error {
 	s.agentSocket, s.appSocket = s.path("device", "agent.sock"), s.path("device", "app.sock")
-	tam, err := s.start("teep-tam", s.program("teep-tam"), "serve", "--config", "tam/tam.yaml", "--log-level", "debug")
-	if err != nil {
-		return err
-	}
-	if err := tam.ready(ctx, listening("tcp", strings.TrimPrefix(s.apiURL, "http://"))); err != nil {
-		return err
-	}
 	if s.inMachine() {
-		return s.startMachine(ctx, "teep-broker", "device")
+		return s.startAllWithMachine(ctx)
+	}
+	if err := s.startTAM(ctx); err != nil {
+		return err
 	}
 	agent, err := s.startAgent()
 	if err != nil {
@@ -194,6 +192,14 @@ func (s *story) startAll(ctx context.Context) error {
 		return err
 	}
 	return broker.ready(ctx, listening("unix", s.appSocket))
+}
+
+func (s *story) startTAM(ctx context.Context) error {
+	tam, err := s.start("teep-tam", s.program("teep-tam"), "serve", "--config", "tam/tam.yaml", "--log-level", "debug")
+	if err != nil {
+		return err
+	}
+	return tam.ready(ctx, listening("tcp", strings.TrimPrefix(s.apiURL, "http://")))
 }
 
 func (s *story) startAgent() (*process, error) {

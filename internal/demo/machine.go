@@ -46,6 +46,10 @@ attestation:
     event-log: /sys/kernel/security/tpm0/binary_bios_measurements
 sealing:
   key: tpm
+  approver: vendor.pub.pem
+  version: 1
+applications:
+  interpret: true   # a processor that is emulated takes longer to compile them than to run them
 policy:
   interval: 1s
   retry-min: 1ms
@@ -90,7 +94,15 @@ func (s *story) makeMachine(ctx context.Context) error {
 	files := map[string]string{
 		"device/config/agent.yaml": machineConfig, "device/config/trust.yaml": s.trustText, "device/broker.yaml": machineBrokerConfig,
 	}
-	for to, from := range map[string]string{"dev.pub.pem": "dev/dev.pub.pem", "verifier.pub.pem": "tam/verifier.pub.pem"} {
+	if _, err := s.run(ctx, "teep", "key", "generate", "-o", "vendor.pem"); err != nil {
+		return err
+	}
+	if _, err := s.run(ctx, "teep", "key", "public", "vendor.pem", "-o", "vendor.pub.pem"); err != nil {
+		return err
+	}
+	for to, from := range map[string]string{
+		"dev.pub.pem": "dev/dev.pub.pem", "verifier.pub.pem": "tam/verifier.pub.pem", "vendor.pub.pem": "vendor.pub.pem",
+	} {
 		text, err := os.ReadFile(s.path(from))
 		if err != nil {
 			return err
@@ -108,38 +120,41 @@ func (s *story) makeMachine(ctx context.Context) error {
 	if _, err := s.run(ctx, "teep", s.buildImage(s.program("teep-agent"), "device/image")...); err != nil {
 		return err
 	}
-	references, err := os.ReadFile(s.path("device", "image", "reference-values.yaml"))
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.path("tam", "collateral.yaml"), references, 0o600); err != nil {
-		return err
-	}
-	s.tell("device: built the image of a machine from Debian's kernel and the agent; what it measures to is beside it")
-	if err := s.enrolMachine(ctx, "device", "collateral1.yaml"); err != nil {
+	s.references = inBackground(func() error { return s.vouch(ctx) })
+	s.tell("vendor: built the image of a machine from Debian's kernel and the agent")
+	if err := s.enrolMachine(ctx, "device", s.path("tam", "collateral1.yaml")); err != nil {
 		return err
 	}
 	s.tell("owner: enrolled the machine's TPM: its endorsement key is certified by its maker, and the attestation key lies beside it")
 	return nil
 }
 
-// buildImage is the command that builds an image. Its reference values accept what the owner of such
-// machines knows.
+// buildImage is the command that builds an image.
 func (s *story) buildImage(agent, out string) []string {
-	args := []string{"image", "build", "--kernel-package", s.KernelPackage, "--agent", agent, "--config", "device/config", "--out", out}
-	if out != "device/image" {
-		return args // nobody vouches for it
-	}
-	args = append(args, "--owner", "Example Devices", "--expires", time.Now().AddDate(1, 0, 0).Format(time.DateOnly), "--measure-firmware")
+	return []string{"image", "build", "--kernel-package", s.KernelPackage, "--agent", agent, "--config", "device/config", "--out", out}
+}
+
+// vouch writes what a verifier has to expect of the genuine image, which takes a boot. The reference
+// values accept what the owner of such machines knows.
+func (s *story) vouch(ctx context.Context) error {
+	args := []string{"image", "references", "device/image", "--key", "vendor.pem", "--owner", "Example Devices",
+		"--expires", time.Now().AddDate(1, 0, 0).Format(time.DateOnly), "--measure-firmware"}
 	known := append(vm.Keeper{Measured: true}.Weaknesses(), (&tpmseal.Source{}).Weaknesses()...)
 	for _, w := range append(known, "keys are copied to ordinary memory of the process while they are used") {
 		args = append(args, "--accept-weakness", w)
 	}
-	return args
+	if _, err := s.run(ctx, "teep", args...); err != nil {
+		return err
+	}
+	references, err := os.ReadFile(s.path("device", "image", "reference-values.yaml"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.path("tam", "collateral.yaml"), references, 0o600)
 }
 
 // enrolMachine makes the machine's disk and TPM, and has the owner endorse the TPM's attestation key,
-// which is the same inside the machine.
+// which is the same inside the machine. The endorsement goes to a file.
 func (s *story) enrolMachine(ctx context.Context, dir, collateral string) (err error) {
 	c := s.machineConfigOf(dir)
 	if err := c.Check(); err != nil {
@@ -154,10 +169,7 @@ func (s *story) enrolMachine(ctx context.Context, dir, collateral string) (err e
 	if err != nil {
 		return err
 	}
-	defer func() {
-		emulator.kill()
-		s.running = s.running[:len(s.running)-1]
-	}()
+	defer s.forget(emulator)
 	if err := emulator.ready(ctx, listening("unix", socket)); err != nil {
 		return err
 	}
@@ -180,7 +192,7 @@ func (s *story) enrolMachine(ctx context.Context, dir, collateral string) (err e
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.path("tam", collateral), text, 0o600)
+	return os.WriteFile(collateral, text, 0o600)
 }
 
 // endorseTPM is both sides of an enrolment by credential activation.
@@ -227,24 +239,43 @@ func endorseTPM(quoter *tpm.Quoter, authority string) (*appraisal.Endorsement, e
 	return endorsement, nil
 }
 
-// startMachine starts a broker, which starts the machine, and waits until the agent in it answers.
-func (s *story) startMachine(ctx context.Context, name, dir string) error {
-	began := time.Now()
-	broker, err := s.start(name, s.program("teep-broker"), "serve", "--config", dir+"/broker.yaml",
-		"--trace", s.path(dir, "messages.jsonl"), "--log-level", "debug")
+// startAllWithMachine has the machine boot while its image is vouched for: the TAM needs the
+// outcome of both.
+func (s *story) startAllWithMachine(ctx context.Context) error {
+	broker, err := s.startMachine(ctx, "teep-broker", "device")
 	if err != nil {
 		return err
 	}
-	if err := broker.ready(ctx, listening("unix", s.path(dir, "app.sock"))); err != nil {
+	if err := s.references.wait(); err != nil {
 		return err
 	}
+	s.tell("vendor: booted the image once, and signed what it measures to")
+	if err := s.startTAM(ctx); err != nil {
+		return err
+	}
+	return s.agentAnswers(ctx, broker)
+}
+
+// startMachine starts a broker, which starts the machine.
+func (s *story) startMachine(ctx context.Context, name, dir string) (*process, error) {
+	broker, err := s.start(name, s.program("teep-broker"), "serve", "--config", dir+"/broker.yaml",
+		"--trace", s.path(dir, "messages.jsonl"), "--log-level", "debug")
+	if err != nil {
+		return nil, err
+	}
+	return broker, broker.ready(ctx, listening("unix", s.path(dir, "app.sock")))
+}
+
+// agentAnswers waits until the agent in a machine does.
+func (s *story) agentAnswers(ctx context.Context, broker *process) error {
+	began := time.Now()
 	for {
-		if _, err := s.logged(name, "the agent in the machine answers"); err == nil {
+		if _, err := s.logged(broker.name, "the agent in the machine answers"); err == nil {
 			return nil
 		}
 		select {
 		case <-broker.done:
-			return fmt.Errorf("%s ended: %v\n%s", name, broker.err, tail(broker.log))
+			return fmt.Errorf("%s ended: %v\n%s", broker.name, broker.err, tail(broker.log))
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(50 * time.Millisecond):
@@ -276,8 +307,8 @@ func boundClaims(payload []byte) ([]byte, error) {
 	return m.Collection.Members["claims"].Record.Value, nil
 }
 
-// patchedMachine: a machine whose TPM is endorsed boots an image whose agent differs in one byte.
-func patchedMachine(ctx context.Context, s *story) error {
+// startPatchedMachine has a machine with a TPM boot an image whose agent differs in one byte.
+func (s *story) startPatchedMachine(ctx context.Context) error {
 	program, err := os.ReadFile(s.program("teep-agent"))
 	if err != nil {
 		return err
@@ -299,13 +330,29 @@ func patchedMachine(ctx context.Context, s *story) error {
 	if _, err := s.run(ctx, "teep", s.buildImage("device2/teep-agent", "device2/image")...); err != nil {
 		return err
 	}
-	if err := s.enrolMachine(ctx, "device2", "collateral2.yaml"); err != nil {
+	if err := s.enrolMachine(ctx, "device2", s.path("device2", "collateral.yaml")); err != nil {
+		return err
+	}
+	broker, err := s.startMachine(ctx, "teep-broker-2", "device2")
+	if err != nil {
+		return err
+	}
+	return s.agentAnswers(ctx, broker)
+}
+
+// patchedMachine: the owner endorses the TPM of that machine, and the TAM gets its Evidence.
+func patchedMachine(ctx context.Context, s *story) error {
+	if err := s.second.wait(); err != nil {
+		return err
+	}
+	endorsement, err := os.ReadFile(s.path("device2", "collateral.yaml"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path("tam", "collateral2.yaml"), endorsement, 0o600); err != nil {
 		return err
 	}
 	if err := s.rereadCollateral(); err != nil {
-		return err
-	}
-	if err := s.startMachine(ctx, "teep-broker-2", "device2"); err != nil {
 		return err
 	}
 	agent, err := s.dialMachine(ctx, "device2")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -53,8 +54,58 @@ func (s *story) startAs(account *syscall.Credential, name, program string, args 
 		p.err = cmd.Wait()
 		close(p.done)
 	}()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.running = append(s.running, p)
 	return p, nil
+}
+
+// take returns what runs, and leaves it to the caller.
+func (s *story) take() []*process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.running
+	s.running = nil
+	return all
+}
+
+// forget is for a program that has done its work before the end of the story.
+func (s *story) forget(p *process) {
+	p.kill()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = slices.DeleteFunc(s.running, func(other *process) bool { return other == p })
+}
+
+// background is work that goes on beside the story.
+type background struct {
+	done chan struct{}
+	err  error // valid once done is closed
+}
+
+func inBackground(work func() error) *background {
+	b := &background{done: make(chan struct{})}
+	go func() {
+		b.err = work()
+		close(b.done)
+	}()
+	return b
+}
+
+// wait returns how the work went; nil if there was none.
+func (b *background) wait() error {
+	if b == nil {
+		return nil
+	}
+	<-b.done
+	return b.err
+}
+
+// waitAll waits for work that nobody wants the outcome of any more.
+func (s *story) waitAll() {
+	for _, b := range []*background{s.references, s.second} {
+		_ = b.wait() // it was cancelled, or its outcome was taken before
+	}
 }
 
 // stop ends a program with SIGTERM and tells whether it went cleanly.

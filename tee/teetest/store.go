@@ -123,7 +123,10 @@ func testBlobMemory(t *testing.T, b *bench) {
 	if b.device.DiskInMemory {
 		t.Skip("the disk is in memory")
 	}
-	const size, allowed = 48 << 20, 8 << 20
+	size, allowed := 48<<20, uint64(8<<20)
+	if b.device.Slow {
+		size = 16 << 20
+	}
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -142,7 +145,7 @@ func testBlobMemory(t *testing.T, b *bench) {
 	}
 	digest, n, err := w.Commit()
 	must(t, err)
-	if n != size {
+	if n != int64(size) {
 		t.Fatalf("committed %d of %d bytes", n, size)
 	}
 	blob, err := b.tee.Store().OpenBlob(digest)
@@ -264,10 +267,14 @@ func testTampering(t *testing.T, b *bench) {
 		t.Fatalf("before tampering: %v", err)
 	}
 	for name, was := range files {
-		for what, changed := range map[string][]byte{
+		places := map[string][]byte{
 			"first byte": flip(was, 0), "a byte near the start": flip(was, min(41, len(was)-1)), "middle": flip(was, len(was)/2),
 			"last byte": flip(was, len(was)-1), "cut in half": was[:len(was)/2], "cut by one": was[:len(was)-1],
-		} {
+		}
+		if b.device.Slow {
+			places = map[string][]byte{"middle": places["middle"], "cut by one": places["cut by one"]}
+		}
+		for what, changed := range places {
 			must(t, os.WriteFile(name, changed, 0o600))
 			if err := intact(); !errors.Is(err, tee.ErrCorrupt) {
 				t.Errorf("%s, %s: error is %v, want %v", filepath.Base(name), what, err, tee.ErrCorrupt)

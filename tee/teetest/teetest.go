@@ -35,6 +35,9 @@ type Device struct {
 	Dir string
 	// DiskInMemory says that sealed files take this process's memory, which is then not measured.
 	DiskInMemory bool
+	// Slow says that the processor is emulated: what is large is less so, and what is tried in many places
+	// is tried in fewer.
+	Slow bool
 }
 
 // Run runs the suite. newDevice makes a fresh device that was never started.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/go-teep/teep/link/vsock"
 	"github.com/go-teep/teep/tee/vm/image"
 )
 
@@ -28,6 +30,9 @@ const (
 	LinkPort = "org.go-teep.link."
 	// StateDisk is the serial number of the disk with the sealed state.
 	StateDisk = "teep-state"
+	// ApprovalsDisk is the serial number of a disk with what the vendor of images approved, which is
+	// not the image's own: it says something about the image.
+	ApprovalsDisk = "teep-approvals"
 )
 
 const (
@@ -53,8 +58,10 @@ var fileSystems = []struct {
 
 // Machine is this virtual machine.
 type Machine struct {
-	log     *slog.Logger
-	mounted bool
+	log *slog.Logger
+	// The link's: one of them is open once the TEE is.
+	ports    []*os.File
+	listener *vsock.Listener
 }
 
 // Boot does what the first process of a machine has to do before anything else. After an error the
@@ -138,7 +145,7 @@ func (m *Machine) reap() {
 // folder on it. Its content is the host's to change: what is trusted in it is authenticated when it
 // is read.
 func (m *Machine) MountState() error {
-	device, err := waitFor("the disk with the sealed state", findDisk)
+	device, err := waitForState()
 	if err != nil {
 		return err
 	}
@@ -149,22 +156,47 @@ func (m *Machine) MountState() error {
 	if err := unix.Mount(device, stateMount, "ext4", flags, "errors=remount-ro"); err != nil {
 		return fmt.Errorf("vm: mount %s, which must hold an ext4 file system: %w", device, err)
 	}
-	m.mounted = true
 	if err := os.MkdirAll(StateDir, 0o700); err != nil {
 		return fmt.Errorf("vm: %w", err)
 	}
 	return nil
 }
 
-// findDisk finds the disk by its serial number; "" until it is there.
-func findDisk() (string, error) {
+func waitForState() (string, error) {
+	return waitFor("the disk with the sealed state", func() (string, error) { return findDisk(StateDisk) })
+}
+
+// Approvals reads what the vendor approved, limit bytes at most, with what the disk has behind it; nil if
+// the host gave no such disk. It is the host's to change.
+func (m *Machine) Approvals(limit int64) ([]byte, error) {
+	// Disks are there together with the one that every machine has.
+	if _, err := waitForState(); err != nil {
+		return nil, err
+	}
+	device, err := findDisk(ApprovalsDisk)
+	if err != nil || device == "" {
+		return nil, err
+	}
+	f, err := os.Open(device)
+	if err != nil {
+		return nil, fmt.Errorf("vm: the disk with approvals: %w", err)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("vm: read the disk with approvals: %w", err)
+	}
+	return data, nil
+}
+
+// findDisk finds a disk by its serial number; "" until it is there.
+func findDisk(serial string) (string, error) {
 	names, err := filepath.Glob("/sys/block/*/serial")
 	if err != nil {
 		return "", err
 	}
 	for _, name := range names {
-		serial, err := os.ReadFile(name)
-		if err == nil && strings.TrimSpace(string(serial)) == StateDisk {
+		found, err := os.ReadFile(name)
+		if err == nil && strings.TrimSpace(string(found)) == serial {
 			return "/dev/" + filepath.Base(filepath.Dir(name)), nil
 		}
 	}
@@ -188,13 +220,9 @@ func waitFor[T comparable](what string, find func() (T, error)) (T, error) {
 	}
 }
 
-// PowerOff ends the machine. What was written to its disk is on it then.
+// PowerOff ends the machine. What was written to its disk is on it then. The disk stays mounted: taking
+// it away is a privilege that the process has not any longer, and nothing is lost.
 func (m *Machine) PowerOff() {
-	if m.mounted {
-		if err := unix.Unmount(stateMount, 0); err != nil {
-			m.log.Warn("the disk with the sealed state stays mounted", "err", err)
-		}
-	}
 	unix.Sync()
 	// Only the first process may, and it is that.
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {

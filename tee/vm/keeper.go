@@ -10,7 +10,7 @@ type Keeper struct {
 
 // Weaknesses says in words what the boundary does not keep out, for the Evidence.
 func (k Keeper) Weaknesses() []string {
-	w := []string{"one process in the machine: what breaks out of the runtime of applications has the whole of it"}
+	w := []string{"one process in the machine: what breaks out of the runtime of applications has the agent's keys"}
 	if !k.Processor {
 		w = append(w, "boundary kept by the hypervisor: the administrator of the host can read the machine's memory")
 	}

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,21 +40,26 @@ func ParseChannel(name string) (Channel, error) {
 	return "", fmt.Errorf("channel %q: write %s or %s", name, ChannelSerial, ChannelVsock)
 }
 
-// Serve answers the broker's calls until ctx or the channel ends.
-func (m *Machine) Serve(ctx context.Context, c Channel, agent link.Agent, o link.ServeOptions) error {
+// openChannel opens what Serve serves on.
+func (m *Machine) openChannel(c Channel) (err error) {
 	if c == ChannelVsock {
-		ln, err := vsock.Listen(vsock.Port)
-		if err != nil {
-			return err
-		}
-		return link.ServeListener(ctx, greeted{ln}, agent, o)
-	}
-	ports, err := openPorts()
-	if err != nil {
+		m.listener, err = vsock.Listen(vsock.Port)
 		return err
 	}
+	m.ports, err = openPorts()
+	return err
+}
+
+// Serve answers the broker's calls, on the channel that Open has opened, until ctx or the channel ends.
+func (m *Machine) Serve(ctx context.Context, agent link.Agent, o link.ServeOptions) error {
+	if m.listener != nil {
+		return link.ServeListener(ctx, greeted{m.listener}, agent, o)
+	}
+	if m.ports == nil {
+		return errors.New("vm: there is no channel before the TEE is open")
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, port := range ports {
+	for _, port := range m.ports {
 		g.Go(func() error { return link.ServeListener(ctx, serial.NewListener(port), agent, o) })
 	}
 	return g.Wait()

@@ -52,7 +52,7 @@ func Enter() (*Confined, error) {
 		r.LandlockABI, err = landlockFolder()
 		return err
 	})
-	build(WallSeccomp, filterSystemCalls)
+	build(WallSeccomp, func() error { return filterSystemCalls() })
 	return c, nil
 }
 

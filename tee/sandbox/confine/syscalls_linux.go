@@ -3,6 +3,7 @@ package confine
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
@@ -64,8 +65,8 @@ func conditions() []seccomp.NameWithConditions {
 
 // filterSystemCalls makes every other system call fail with EPERM, on all threads. An error that a
 // program handles tells more than its death, and attackers gain nothing by it.
-func filterSystemCalls() error {
-	names, err := allowedOn(runtime.GOARCH)
+func filterSystemCalls(more ...string) error {
+	names, err := allowedOn(runtime.GOARCH, more...)
 	if err != nil {
 		return err
 	}
@@ -83,13 +84,13 @@ func filterSystemCalls() error {
 
 // allowedOn are those of allowed that exist on a processor. For some processors, riscv64 among them,
 // the library has no table: there the wall is missing, and the Evidence says so.
-func allowedOn(goarch string) ([]string, error) {
+func allowedOn(goarch string, more ...string) ([]string, error) {
 	info, err := arch.GetInfo(goarch)
 	if err != nil {
 		return nil, fmt.Errorf("there is no table of system calls for %s: %w", goarch, err)
 	}
 	var names []string
-	for _, name := range allowed {
+	for _, name := range append(slices.Clone(allowed), more...) {
 		if _, ok := info.SyscallNames[name]; ok {
 			names = append(names, name)
 		}

@@ -34,7 +34,7 @@ func writeInitramfs(w io.Writer, files []file) error {
 	if err != nil {
 		return err
 	}
-	z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
+	z, err := gzip.NewWriterLevel(w, gzip.DefaultCompression)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ const (
 	KernelFile      = "vmlinuz"
 	InitramfsFile   = "initramfs.img"
 	CommandLineFile = "cmdline"
+	// ApprovalsFile lies beside the image of an update: its vendor's word that it may open the state of
+	// earlier ones (package tpmseal).
+	ApprovalsFile = "approvals.cbor"
 )
 
 // CommandLine is what the kernel is started with: a console on the first serial port, the end of the
