@@ -82,6 +82,14 @@ var _ eat.Policy = (*Policy)(nil)
 // ID implements [eat.Policy].
 func (p *Policy) ID() string { return p.id }
 
+// Size is how many classes and rules it has.
+func (p *Policy) Size() (classes, rules int) {
+	for _, c := range p.classes {
+		rules += len(c.rules)
+	}
+	return len(p.classes), rules
+}
+
 type file struct {
 	ID      string   `yaml:"id"`
 	Classes []yClass `yaml:"classes"`

@@ -65,3 +65,53 @@ func TestDowngrade(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// TestDowngradeOfHalves is the same for the two tokens of a CCA token: either of them under a protection that
+// anybody could have made spoils the whole.
+func TestDowngradeOfHalves(t *testing.T) {
+	for label, alg := range map[int64]int{44234: -7, 44241: -35} {
+		for name, change := range map[string]func(claims, signature []byte) (header map[int]any, sig []byte){
+			"no algorithm":         func(_, sig []byte) (map[int]any, []byte) { return map[int]any{}, sig },
+			"no signature":         func(_, _ []byte) (map[int]any, []byte) { return map[int]any{1: alg}, nil },
+			"signature of zeros":   func(_, sig []byte) (map[int]any, []byte) { return map[int]any{1: alg}, make([]byte, len(sig)) },
+			"an HMAC's number":     func(_, sig []byte) (map[int]any, []byte) { return map[int]any{1: 5}, sig[:32] },
+			"RSA with SHA-1":       func(_, sig []byte) (map[int]any, []byte) { return map[int]any{1: -65535}, sig },
+			"the other half's":     func(_, sig []byte) (map[int]any, []byte) { return map[int]any{1: -42 - alg}, sig },
+			"an algorithm in text": func(_, sig []byte) (map[int]any, []byte) { return map[int]any{1: "none"}, sig },
+		} {
+			p := newPlatform(t, true)
+			b := boundtest.New(t, device(t, p))
+			p.halves = func(h map[int64][]byte) {
+				var message struct {
+					_                  struct{} `cbor:",toarray"`
+					Protected          []byte
+					Unprotected        map[int]any
+					Payload, Signature []byte
+				}
+				var tagged cbor.Tag
+				raw := h[label]
+				if cbor.Unmarshal(raw, &tagged) == nil {
+					inner, err := cbor.Marshal(tagged.Content)
+					if err != nil {
+						t.Fatal(err)
+					}
+					raw = inner
+				}
+				if err := cbor.Unmarshal(raw, &message); err != nil {
+					t.Fatal(err)
+				}
+				header, signature := change(message.Payload, message.Signature)
+				protected, err := cbor.Marshal(header)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if h[label], err = cbor.Marshal(cbor.Tag{Number: 18, Content: []any{protected, map[int]any{}, message.Payload, signature}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r, err := b.Appraise(b.Evidence()); err == nil || r != nil {
+				t.Errorf("half %d, %s: accepted", label, name)
+			}
+		}
+	}
+}

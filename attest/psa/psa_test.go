@@ -256,3 +256,18 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestFirmwareTooOld: tokens have no levels of a trusted computing base; what is known of each piece of
+// firmware stands in for them, and the newest entry of a maker's list does not shadow an older one.
+func TestFirmwareTooOld(t *testing.T) {
+	for _, cca := range []bool{false, true} {
+		for status, why := range map[attest.Status]string{attest.StatusWarning: "advisory 12: update", attest.StatusContraindicated: "too old: keys leak"} {
+			d := device(t, newPlatform(t, cca))
+			d.Collateral.References[0].Status, d.Collateral.References[0].Why = status, why
+			boundtest.Says(t, boundtest.New(t, d).Result(), status, "measurements psa BL", status, why)
+		}
+		d := device(t, newPlatform(t, cca))
+		d.Collateral.References[0].Expires = testNow
+		boundtest.Says(t, boundtest.New(t, d).Result(), attest.StatusContraindicated, "measurements psa BL", attest.StatusContraindicated, "expired")
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"github.com/go-teep/teep/attest/tdx"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tam/api"
 )
 
 func attestCommand() *cobra.Command {
@@ -267,17 +268,38 @@ func readPolicy(path string) (*policy.Policy, error) {
 }
 
 func checkPolicyCommand() *cobra.Command {
-	return &cobra.Command{
+	var f tamFlags
+	return f.register(&cobra.Command{
 		Use:   "check-policy FILE",
 		Short: "Check an appraisal policy: syntax, names and types of every rule",
-		Args:  program.ExactArgs("FILE"),
+		Long: `Checks an appraisal policy as the TAM does when it loads one. With --tam, the TAM is asked, whose version of the rules' names
+is what counts; nothing is changed there.`,
+		Example: `  teep attest check-policy appraisal.yaml
+  teep attest check-policy appraisal.yaml --tam http://127.0.0.1:8081 --token-file tam/token`,
+		Args: program.ExactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := readPolicy(args[0])
+			if !cmd.Flags().Changed("tam") {
+				p, err := readPolicy(args[0])
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s can be used\n", p.ID())
+				return err
+			}
+			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s can be used\n", p.ID())
+			text, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			p, err := client.CheckAppraisalPolicy(cmd.Context(), api.NewAppraisalPolicy{Policy: string(text)})
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s can be used there: %d classes, %d rules\n", p.ID, p.Classes, p.Rules)
 			return err
 		},
-	}
+	})
 }

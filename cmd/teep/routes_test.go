@@ -39,6 +39,8 @@ var commandFor = map[string]string{
 	"GET /v1/devices/{id}/messages":           "devices messages 1",
 	"GET /v1/devices/{id}/messages/{message}": "devices messages 1 7",
 
+	"POST /v1/appraisal-policy/check": "attest check-policy @appraisal",
+
 	"GET /v1/policy":               "component policy",
 	"GET /v1/policy/{manifest}":    "component policy hello",
 	"PUT /v1/policy/{manifest}":    "component require hello",
@@ -255,6 +257,7 @@ func commandFiles(t *testing.T, dir string) map[string]string {
 	}
 	write("token", "teep_x")
 	write("payload", "code")
+	write("appraisal", "id: https://example.com/p\n")
 	write("info", "\x80")
 	write("group", "name: lab\nmatch: \"true\"\ncomponents: []\n")
 	write("domain", "name: lab\nmanifests: [hello/manifest]\n")

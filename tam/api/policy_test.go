@@ -54,6 +54,7 @@ func (s *service) policyBodies(text func(any) string) map[string]string {
 		"POST /v1/rollouts":                              text(rollout),
 		"POST /v1/rollouts/{name}/abort":                 text(Withdrawal{Reason: "faulty"}),
 		"POST /v1/preview":                               text(Proposal{Rollout: &proposal, MaxDevices: 3, Examples: 5}),
+		"POST /v1/appraisal-policy/check":                text(NewAppraisalPolicy{Policy: anAppraisalPolicy}),
 		"POST /v1/devices/{id}/replace":                  text(Replacement{Device: "dev00"}),
 		"POST /v1/publishers/{name}/keys":                text(NewKeys{Keys: []string{string(pem)}}),
 		"POST /v1/publishers/{name}/keys/{key}/withdraw": text(KeyWithdrawal{Reason: "lost", Remove: true}),

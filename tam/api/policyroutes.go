@@ -42,6 +42,7 @@ func (c Config) policyRoutes() []route {
 		{pattern: "POST /v1/preview", summary: "What a change would do to which devices, before it is made", scopes: operators, maxBody: maxJSON,
 			in: Proposal{}, out: Preview{}, handle: (*handler).preview},
 	}
+	list = append(list, appraisalPolicyRoutes()...)
 	for action, summary := range map[policy.Action]string{
 		policy.ActionApprove: "Approve a rollout that somebody else proposed",
 		policy.ActionPause:   "Give the version to no further device until it is resumed",
