@@ -68,7 +68,7 @@ func (w *wrapping) evidence(t testing.TB) (bare, wrapped attest.Evidence) {
 	return bare, wrapped
 }
 
-func (w *wrapping) verifier(t testing.TB) *builtin.Verifier {
+func (w *wrapping) verifier(t testing.TB) *cmw.Verifier {
 	t.Helper()
 	_, results := newKey(t)
 	store, err := appraisal.NewStore(&w.collateral)

@@ -16,6 +16,7 @@ const (
 	approvalsFile = "approvals.cbor"
 
 	linkPort      = "org.go-teep.link."
+	ownerPort     = "org.go-teep.owner.0"
 	stateDisk     = "teep-state"
 	approvalsDisk = "teep-approvals"
 )
@@ -63,7 +64,12 @@ func (c *Config) linkArguments(bus string) []string {
 	if c.CID != 0 {
 		return []string{"-device", fmt.Sprintf("vhost-vsock-%s,guest-cid=%d", bus, c.CID)}
 	}
-	args := []string{"-device", "virtio-serial-" + bus}
+	args := []string{
+		"-device", "virtio-serial-" + bus,
+		// Before those of the link: where they are, it is.
+		"-chardev", "socket,id=owner,path=" + c.ownerSocket() + ",server=on,wait=off",
+		"-device", "virtserialport,chardev=owner,name=" + ownerPort,
+	}
 	for port := range c.Ports {
 		args = append(args,
 			"-chardev", fmt.Sprintf("socket,id=link%d,path=%s,server=on,wait=off", port, c.socket(port)),

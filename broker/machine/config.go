@@ -134,6 +134,8 @@ func (c *Config) socket(port int) string {
 	return filepath.Join(c.Run, fmt.Sprintf("link-%d.sock", port))
 }
 
+func (c *Config) ownerSocket() string { return filepath.Join(c.Run, "owner.sock") }
+
 // approvals is the file with the vendor's approvals; "" without one.
 func (c *Config) approvals() string {
 	if c.Approvals != "" {

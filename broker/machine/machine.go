@@ -186,6 +186,26 @@ func DialPort(ctx context.Context, socket string) (io.ReadWriteCloser, error) {
 	return greeted(ctx, conn)
 }
 
+// DialOwner connects to the agent in a running machine as its owner does (package link/owner), who may be
+// another program than the one that runs the machine.
+func DialOwner(ctx context.Context, c Config) (io.ReadWriteCloser, error) {
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("machine: %w", err)
+	}
+	if c.CID == 0 {
+		conn, err := DialPort(ctx, c.ownerSocket())
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w: the machine runs while 'teep-broker serve' does", ErrDown, err)
+		}
+		return conn, nil
+	}
+	conn, err := vsock.Dial(ctx, c.CID, vsock.OwnerPort)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w: the machine runs while 'teep-broker serve' does", ErrDown, err)
+	}
+	return greeted(ctx, conn)
+}
+
 func greeted(ctx context.Context, conn io.ReadWriteCloser) (io.ReadWriteCloser, error) {
 	if err := serial.Greet(ctx, conn, rand.Reader); err != nil {
 		conn.Close() //nolint:errcheck // it may be closed already

@@ -72,16 +72,20 @@ func printCollateral(ctx context.Context, t *task, inside *surroundings, out io.
 		return err
 	}
 	defer environment.Close()
-	all, err := collateral(environment, t.Collateral.Owner, time.Now().Add(t.Collateral.Lifetime), t.Collateral.Accept)
-	if err != nil {
-		return err
-	}
-	text, err := all.YAML()
+	text, err := environment.collateralFile(*t.Collateral)
 	if err != nil {
 		return err
 	}
 	_, err = out.Write(text)
 	return err
+}
+
+func (e *environment) collateralFile(t collateralTask) ([]byte, error) {
+	all, err := collateral(e, t.Owner, time.Now().Add(t.Lifetime), t.Accept)
+	if err != nil {
+		return nil, err
+	}
+	return all.YAML()
 }
 
 func collateral(environment *environment, owner string, expires time.Time, accept bool) (*appraisal.Collateral, error) {

@@ -71,28 +71,34 @@ func enrol(ctx context.Context, t *task, inside *surroundings, out io.Writer) er
 		return err
 	}
 	defer environment.Close()
-	quoter := environment.hardware.Quoter()
-	if quoter == nil {
-		return fmt.Errorf("%s: attestation.formats does not name tpm: there is no TPM to enrol", t.Config.Path)
-	}
-	var answer []byte
-	if t.Enrol.Credential != nil {
-		c, err := tpm.ParseCredential(t.Enrol.Credential)
-		if err != nil {
-			return err
-		}
-		if answer, err = quoter.Activate(*c); err != nil {
-			return errors.Join(errors.New("the credential is for another TPM or another attestation key"), err)
-		}
-	} else {
-		request, err := quoter.Request(t.Enrol.Intermediates...)
-		if err != nil {
-			return err
-		}
-		if answer, err = request.Encode(); err != nil {
-			return err
-		}
+	answer, err := environment.enrolment(t.Config.Path, *t.Enrol)
+	if err != nil {
+		return err
 	}
 	_, err = out.Write(answer)
 	return err
+}
+
+// enrolment is the request or, with a credential, the answer to it.
+func (e *environment) enrolment(config string, t enrolTask) ([]byte, error) {
+	quoter := e.hardware.Quoter()
+	if quoter == nil {
+		return nil, fmt.Errorf("%s: attestation.formats does not name tpm: there is no TPM to enrol", config)
+	}
+	if t.Credential == nil {
+		request, err := quoter.Request(t.Intermediates...)
+		if err != nil {
+			return nil, err
+		}
+		return request.Encode()
+	}
+	c, err := tpm.ParseCredential(t.Credential)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := quoter.Activate(*c)
+	if err != nil {
+		return nil, errors.Join(errors.New("the credential is for another TPM or another attestation key"), err)
+	}
+	return answer, nil
 }

@@ -49,14 +49,19 @@ func printKey(ctx context.Context, t *task, inside *surroundings, out io.Writer)
 		return err
 	}
 	defer environment.Close()
-	key, err := environment.Keys().Public(t.Keys.Use)
-	if err != nil {
-		return err
-	}
-	text, err := key.MarshalPEM()
+	text, err := environment.publicKey(t.Keys.Use)
 	if err != nil {
 		return err
 	}
 	_, err = out.Write(text)
 	return err
+}
+
+// publicKey is a public key of the device in PEM.
+func (e *environment) publicKey(use tee.KeyUse) ([]byte, error) {
+	key, err := e.Keys().Public(use)
+	if err != nil {
+		return nil, err
+	}
+	return key.MarshalPEM()
 }

@@ -260,7 +260,7 @@ type surroundings struct {
 // machine is a virtual machine that is the TEE.
 type machine interface {
 	open(ctx context.Context, c *configuration, s sandbox.Config) (*sandbox.TEE, error)
-	serve(ctx context.Context, a link.Agent, o link.ServeOptions) error
+	serve(ctx context.Context, a link.Agent, o link.ServeOptions, d *desk) error
 }
 
 // carryOut does the task inside the TEE.

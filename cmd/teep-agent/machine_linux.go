@@ -145,6 +145,6 @@ func (c *configuration) approver() (*cose.Key, error) {
 	return key.Public(), nil
 }
 
-func (m *virtualMachine) serve(ctx context.Context, a link.Agent, o link.ServeOptions) error {
-	return m.Serve(ctx, a, o)
+func (m *virtualMachine) serve(ctx context.Context, a link.Agent, o link.ServeOptions, d *desk) error {
+	return m.Serve(ctx, a, o, d)
 }

@@ -92,7 +92,7 @@ func serve(ctx context.Context, handed *task, inside *surroundings, log *slog.Lo
 	for _, weakness := range environment.Identity().Weaknesses {
 		log.Warn("weakness of this TEE, reported in its Evidence", "weakness", weakness)
 	}
-	err = inside.serve(ctx, c, a, log)
+	err = inside.serve(ctx, c, a, &desk{environment: environment, config: c.Path}, log)
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -101,11 +101,11 @@ func serve(ctx context.Context, handed *task, inside *surroundings, log *slog.Lo
 }
 
 // serve answers the broker's calls.
-func (s *surroundings) serve(ctx context.Context, c *configuration, a link.Agent, log *slog.Logger) error {
+func (s *surroundings) serve(ctx context.Context, c *configuration, a link.Agent, d *desk, log *slog.Logger) error {
 	o := link.ServeOptions{OnError: func(call string, err error) { log.Warn("link", "call", call, "err", err) }}
 	if s.machine != nil {
 		log.Info("ready")
-		return s.machine.serve(ctx, a, o)
+		return s.machine.serve(ctx, a, o, d)
 	}
 	ln, err := listen(s.Files[socketFile])
 	if err != nil {

@@ -163,3 +163,37 @@ func TestMachineSettingsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestMachineCommandsRefused: who asks the agent in a machine is told what is missing.
+func TestMachineCommandsRefused(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	none := written(t, "")
+	two := write("two.yaml", "tees: [{name: a, vm: {image: i, state: s}}, {name: b, vm: {image: i, state: s}}]\napps: {socket: app.sock}\n")
+	empty := write("empty", "")
+	for want, args := range map[string][]string{
+		"required flag":            {"key"},
+		"no machine among tees":    {"key", "--config", none},
+		"write agent, attestation": {"key", "--config", two, "--use", "device-secret"},
+		"name one with --tee":      {"key", "--config", two},
+		"is no machine":            {"key", "--config", two, "--tee", "c"},
+		"while 'teep-broker serve": {"key", "--config", two, "--tee", "a"},
+		"\"owner\" not set":        {"collateral", "--config", two, "--tee", "a"},
+		"holds no credential":      {"enrol", "--config", two, "--tee", "a", "--credential", empty},
+		"no such file":             {"enrol", "--config", two, "--tee", "a", "--intermediate", filepath.Join(dir, "none.pem")},
+	} {
+		c := root()
+		c.SetArgs(append([]string{"machine"}, args...))
+		c.SilenceErrors, c.SilenceUsage = true, true
+		if err := c.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got %v, want an error with %q", args, err, want)
+		}
+	}
+}

@@ -50,6 +50,6 @@ A configuration file:
 
 Start it with: teep-broker serve --config broker.yaml`,
 	}
-	c.AddCommand(serveCommand())
+	c.AddCommand(serveCommand(), machineCommand())
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/go-teep/teep/attest/appraisal"
 	"github.com/go-teep/teep/broker/machine"
+	"github.com/go-teep/teep/cose"
 )
 
 // require skips where the programs are not installed, and fails under CI=true.
@@ -107,8 +109,11 @@ func demonstrate(t *testing.T, root, kernelPackage string) {
 		t.Parallel()
 		c := config(filepath.Join(kept, "device"))
 		genuine := c.Image
-		c.Image = approvedUpdate(t, dir, kept, kernelPackage)
-		console := boot(t, c, "the agent in the machine answers")
+		c.Image = approvedUpdate(t, root, dir, kept, kernelPackage)
+		console := boot(t, c, "the agent in the machine answers", func() { askTheAgent(t, filepath.Join(dir, "bin"), filepath.Join(kept, "device", "broker.yaml")) })
+		if !strings.Contains(console, "missing=0") {
+			t.Errorf("the agent is not confined:\n%s", console)
+		}
 		if !strings.Contains(console, "msg=ready") || strings.Contains(console, "trust anchors provisioned") {
 			t.Errorf("the update began anew:\n%s", console)
 		}
@@ -119,9 +124,24 @@ func demonstrate(t *testing.T, root, kernelPackage string) {
 	})
 }
 
+// askTheAgent is the owner of the machine, at its host.
+func askTheAgent(t *testing.T, bin, config string) {
+	t.Helper()
+	for want, args := range map[string][]string{
+		"-----BEGIN PUBLIC KEY-----": {"key", "--use", "encryption"},
+		"pcr-9":                      {"collateral", "--owner", "Example Devices"},
+		"":                           {"enrol"},
+	} {
+		out, err := exec.Command(filepath.Join(bin, "teep-broker"), append(append([]string{"machine"}, args...), "--config", config)...).Output()
+		if err != nil || len(out) < 100 || !bytes.Contains(out, []byte(want)) || bytes.Contains(out, []byte("PRIVATE")) {
+			t.Errorf("%v: %v, %q", args, err, out)
+		}
+	}
+}
+
 // approvedUpdate builds the next version of the image of the demo, whose agent is another and which the
 // vendor approves.
-func approvedUpdate(t *testing.T, dir, kept, kernelPackage string) string {
+func approvedUpdate(t *testing.T, root, dir, kept, kernelPackage string) string {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -152,13 +172,51 @@ func approvedUpdate(t *testing.T, dir, kept, kernelPackage string) string {
 			firmware = fmt.Sprintf("sha-256:%x", r.Digest)
 		}
 	}
-	out, err := exec.Command(filepath.Join(dir, "bin", "teep"), "image", "build", "--kernel-package", kernelPackage, "--agent", next,
-		"--config", configuration, "--out", img, "--owner", "Example Devices", "--expires", time.Now().AddDate(1, 0, 0).Format(time.DateOnly),
-		"--key", filepath.Join(kept, "vendor.pem"), "--firmware-value", firmware).CombinedOutput()
+	key := filepath.Join(kept, "vendor.pem")
+	// As makers of devices do it, but for the programs, which are built; and for the agent, which is another.
+	must(os.Rename(next, filepath.Join(dir, "bin", "teep-agent")))
+	cmd := exec.Command("make", "-s", "-C", root, "-o", "build", "vm-image", "BIN="+filepath.Join(dir, "bin"), "VM="+img, "VM_CONFIG="+configuration,
+		"VM_OWNER=Example Devices", "VM_ARGS=--key "+key+" --firmware-value "+firmware)
+	cmd.Env = append(os.Environ(), "KERNEL_PACKAGE="+kernelPackage)
+	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("version 2 may open the state")) {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	checkSigned(t, img, key)
 	return img
+}
+
+// checkSigned holds the signed reference values of an image against the others, and the key.
+func checkSigned(t *testing.T, img, keyFile string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(img, "reference-values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := os.ReadFile(filepath.Join(img, "reference-values.cose"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := cose.ParsePEM(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := cose.NewKeySet(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := appraisal.ParseSigned(signed, appraisal.Owner{Name: "Example Devices", Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := appraisal.ParseYAML(text)
+	if err != nil || !reflect.DeepEqual(have.References, want.References) {
+		t.Errorf("the signed reference values are others: %v", err)
+	}
 }
 
 // copied copies a file or a folder to a name of its own.
@@ -171,8 +229,8 @@ func copied(t *testing.T, dir, from string) string {
 	return to
 }
 
-// boot runs a machine until its log has a text, and returns the log.
-func boot(t *testing.T, c machine.Config, until string) string {
+// boot runs a machine until its log has a text, and what is to be done then is done, and returns the log.
+func boot(t *testing.T, c machine.Config, until string, then ...func()) string {
 	t.Helper()
 	log := &watched{until: until, seen: make(chan struct{})}
 	m, err := machine.New(c, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
@@ -185,6 +243,9 @@ func boot(t *testing.T, c machine.Config, until string) string {
 	go func() { ended <- m.Run(ctx) }()
 	select {
 	case <-log.seen:
+		for _, f := range then {
+			f()
+		}
 	case err := <-ended:
 		t.Fatalf("%v\n%s", err, log)
 	case <-ctx.Done():

@@ -13,6 +13,9 @@ import (
 // Port is where the agent listens, unless configured otherwise. No service is registered for it.
 const Port = 28737
 
+// OwnerPort is where it answers its owner (package link/owner).
+const OwnerPort = Port + 1
+
 // Host and Local are the CIDs of the host and, for tests, of this very system.
 const (
 	Local = 1

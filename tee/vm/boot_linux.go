@@ -28,6 +28,8 @@ func FirstProcess() bool { return os.Getpid() == 1 && os.Args[0] == image.InitPa
 const (
 	// LinkPort is the virtio-serial port of the link, with a number from 0 behind it.
 	LinkPort = "org.go-teep.link."
+	// OwnerPort is the port on which the machine's owner asks (package link/owner), with the number 0.
+	OwnerPort = "org.go-teep.owner."
 	// StateDisk is the serial number of the disk with the sealed state.
 	StateDisk = "teep-state"
 	// ApprovalsDisk is the serial number of a disk with what the vendor of images approved, which is
@@ -59,9 +61,9 @@ var fileSystems = []struct {
 // Machine is this virtual machine.
 type Machine struct {
 	log *slog.Logger
-	// The link's: one of them is open once the TEE is.
-	ports    []*os.File
-	listener *vsock.Listener
+	// The link's: one of them is open once the TEE is. owner is there if the host gives one.
+	ports, owner            []*os.File
+	listener, ownerListener *vsock.Listener
 }
 
 // Boot does what the first process of a machine has to do before anything else. After an error the

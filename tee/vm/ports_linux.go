@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/go-teep/teep/link"
+	"github.com/go-teep/teep/link/owner"
 	"github.com/go-teep/teep/link/serial"
 	"github.com/go-teep/teep/link/vsock"
 )
@@ -43,22 +44,39 @@ func ParseChannel(name string) (Channel, error) {
 // openChannel opens what Serve serves on.
 func (m *Machine) openChannel(c Channel) (err error) {
 	if c == ChannelVsock {
-		m.listener, err = vsock.Listen(vsock.Port)
+		if m.listener, err = vsock.Listen(vsock.Port); err != nil {
+			return err
+		}
+		m.ownerListener, err = vsock.Listen(vsock.OwnerPort)
 		return err
 	}
-	m.ports, err = openPorts()
+	if m.ports, err = openPorts(); err != nil {
+		return err
+	}
+	// The host makes this port before those of the link.
+	found, err := findPorts(portClass, OwnerPort)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	m.owner, err = openDevices(found[:1])
 	return err
 }
 
-// Serve answers the broker's calls, on the channel that Open has opened, until ctx or the channel ends.
-func (m *Machine) Serve(ctx context.Context, agent link.Agent, o link.ServeOptions) error {
-	if m.listener != nil {
-		return link.ServeListener(ctx, greeted{m.listener}, agent, o)
-	}
-	if m.ports == nil {
+// Serve answers the broker's calls, and the owner's questions, on the channel that Open has opened, until ctx
+// or the channel ends.
+func (m *Machine) Serve(ctx context.Context, agent link.Agent, o link.ServeOptions, desk owner.Agent) error {
+	g, ctx := errgroup.WithContext(ctx)
+	switch {
+	case m.listener != nil:
+		g.Go(func() error { return link.ServeListener(ctx, greeted{m.listener}, agent, o) })
+		g.Go(func() error { return owner.Serve(ctx, greeted{m.ownerListener}, desk) })
+		return g.Wait()
+	case m.ports == nil:
 		return errors.New("vm: there is no channel before the TEE is open")
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	for _, port := range m.owner {
+		g.Go(func() error { return owner.Serve(ctx, serial.NewListener(port), desk) })
+	}
 	for _, port := range m.ports {
 		g.Go(func() error { return link.ServeListener(ctx, serial.NewListener(port), agent, o) })
 	}
@@ -97,14 +115,21 @@ func (c *greetedConn) Read(p []byte) (int, error) {
 func openPorts() ([]*os.File, error) {
 	type names string // of devices, one a line: comparable
 	found, err := waitFor("a virtio-serial port "+LinkPort+"0", func() (names, error) {
-		devices, err := findPorts("/sys/class/virtio-ports")
+		devices, err := findPorts(portClass, LinkPort)
 		return names(strings.Join(devices, "\n")), err
 	})
 	if err != nil {
 		return nil, err
 	}
+	return openDevices(strings.Split(string(found), "\n"))
+}
+
+// portClass is where the kernel has the names of ports.
+const portClass = "/sys/class/virtio-ports"
+
+func openDevices(devices []string) ([]*os.File, error) {
 	var ports []*os.File
-	for _, device := range strings.Split(string(found), "\n") {
+	for _, device := range devices {
 		// The file is one that can be polled, so that deadlines work.
 		f, err := os.OpenFile(filepath.Join("/dev", device), os.O_RDWR, 0)
 		if err != nil {
@@ -118,8 +143,8 @@ func openPorts() ([]*os.File, error) {
 	return ports, nil
 }
 
-// findPorts returns the devices whose port has a name of the link.
-func findPorts(class string) ([]string, error) {
+// findPorts returns the devices whose port has a name that begins so, in the order of their names.
+func findPorts(class, prefix string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(class, "*", "name"))
 	if err != nil {
 		return nil, err
@@ -130,7 +155,7 @@ func findPorts(class string) ([]string, error) {
 		if err != nil {
 			continue // it went away
 		}
-		if text := strings.TrimSpace(string(name)); strings.HasPrefix(text, LinkPort) {
+		if text := strings.TrimSpace(string(name)); strings.HasPrefix(text, prefix) {
 			byName[text] = filepath.Base(filepath.Dir(file))
 		}
 	}
