@@ -117,6 +117,9 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if recorded != nil {
 		i.tasks = append(i.tasks, recorded.Run)
 	}
+	if q, ok := blobs.payloads.(*tam.PayloadQuota); ok {
+		measured.Payloads(q.Used)
+	}
 	if i.payloads != nil {
 		i.tasks = append(i.tasks, func(ctx context.Context) error { return c.Payloads.sweep(ctx, t, log) })
 	}

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -135,6 +136,22 @@ func (m *Metrics) Limits(server string, limits map[string]float64) {
 		g.WithLabelValues(name).Set(value)
 	}
 	m.registry.MustRegister(g)
+}
+
+// Payloads shows how much space payloads take, and may take. used is called for each scrape. Call it once.
+func (m *Metrics) Payloads(used func(context.Context) (used, limit int64, err error)) {
+	gauge := func(name, help string, which func(used, limit int64) int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			used, limit, err := used(context.Background())
+			if err != nil {
+				return math.NaN() // the store does not say
+			}
+			return float64(which(used, limit))
+		})
+	}
+	m.registry.MustRegister(
+		gauge("teep_tam_payload_bytes", "Space that payloads take.", func(used, _ int64) int64 { return used }),
+		gauge("teep_tam_payload_bytes_limit", "Space that payloads may take together.", func(_, limit int64) int64 { return limit }))
 }
 
 // Handler measures the requests that a handler answers, as those of the named server.

@@ -161,3 +161,16 @@ func TestRunFlushesAtTheEnd(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
+
+// TestSpaceAndLimits: what payloads take, and what limits there are, is shown; a store that does not answer takes
+// nothing else away.
+func TestSpaceAndLimits(t *testing.T) {
+	m, _ := newMetrics(t)
+	var fault error
+	m.Payloads(func(context.Context) (int64, int64, error) { return 7, 10, fault })
+	m.Limits("teep", map[string]float64{"burst": 100})
+	limit := `teep_tam_http_limit{limit="burst",server="teep"} 100`
+	wantLines(t, scrape(t, m), "teep_tam_payload_bytes 7", "teep_tam_payload_bytes_limit 10", limit)
+	fault = errors.New("it is away")
+	wantLines(t, scrape(t, m), "teep_tam_payload_bytes NaN", limit)
+}
