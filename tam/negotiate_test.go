@@ -2,6 +2,7 @@ package tam_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +152,29 @@ func TestAttestationOfTheTAMWithoutAttester(t *testing.T) {
 	a := w.agent(cose.AlgESP256)
 	if reply := a.send(&teep.Error{Code: teep.ErrAttestationRequired}); reply != nil {
 		t.Fatalf("answered with %v", reply.Type())
+	}
+}
+
+// shortNonces is an attester as that of EATs: a nonce has 64 bytes at most.
+type shortNonces struct{ tamAttester }
+
+func (a *shortNonces) Attest(ctx context.Context, format string, r attest.Request) (attest.Evidence, error) {
+	if len(r.Nonce) > 64 {
+		return attest.Evidence{}, errors.New("eat: nonce too long")
+	}
+	return a.tamAttester.Attest(ctx, format, r)
+}
+
+// TestAttestationUnderALongChallenge: a challenge that the text allows and an EAT cannot hold is no failure of
+// the TAM, which anybody could cause then.
+func TestAttestationUnderALongChallenge(t *testing.T) {
+	w := newWorld(t, func(c *tam.Config) { c.Attester = &shortNonces{} })
+	a := w.agent(cose.AlgESP256)
+	for size, answered := range map[int]bool{64: true, 65: false, 512: false} {
+		reply := a.send(&teep.Error{Code: teep.ErrAttestationRequired, Challenge: make([]byte, size)})
+		if (reply != nil) != answered {
+			t.Errorf("%d bytes: answered with %+v", size, reply)
+		}
 	}
 }
 

@@ -117,7 +117,7 @@ func (k *TAMKeys) fromChain(h cose.Headers) *cose.Key {
 // verifyChain validates the whole path (RFC 5280 §6): every certificate up to the authority that
 // a TAM's anchor names, none of them revoked, and the DNS name that the anchor asks for.
 func (k *TAMKeys) verifyChain(raw [][]byte) (chained, error) {
-	failure := fmt.Errorf("%w: no TAM is anchored by a certificate authority", ErrBadCertificate)
+	failure, said := fmt.Errorf("%w: no TAM is anchored by a certificate authority", ErrBadCertificate), -1
 	for i := range k.set.TAMs {
 		t := &k.set.TAMs[i]
 		if t.Authority == nil {
@@ -125,7 +125,9 @@ func (k *TAMKeys) verifyChain(raw [][]byte) (chained, error) {
 		}
 		leaf, err := k.validate(raw, t)
 		if err != nil {
-			failure = certificateError(err)
+			if n := telling(err); n > said {
+				failure, said = certificateError(err), n
+			}
 			continue
 		}
 		key, err := cose.NewPublicKey(leaf.PublicKey)
@@ -151,6 +153,20 @@ func (k *TAMKeys) validate(chain [][]byte, t *TAM) (*x509.Certificate, error) {
 		return nil, err
 	}
 	return leaf, leaf.VerifyHostname(t.Subject)
+}
+
+// telling weighs why a chain was not accepted under one anchor: that it leads to another one says least.
+func telling(err error) int {
+	var stranger x509.UnknownAuthorityError
+	switch {
+	case errors.Is(err, cose.ErrCertificateExpired):
+		return 3
+	case errors.Is(err, cose.ErrCertificateRevoked), errors.Is(err, cose.ErrRevocationList):
+		return 2
+	case errors.As(err, &stranger):
+		return 0
+	}
+	return 1
 }
 
 func certificateError(err error) error {
