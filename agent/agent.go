@@ -88,10 +88,10 @@ func New(cfg Config) (*Agent, error) {
 	if err := a.load(); err != nil {
 		return nil, err
 	}
-	err = a.ReplaceRevocationLists(cfg.RevocationLists)
+	err = a.RenewRevocationLists(a.life, cfg.RevocationLists)
 	if errors.Is(err, trust.ErrOlderList) {
 		a.log.Warn("revocation lists not taken, the sealed ones stay in force", "error", err)
-		err = a.ReplaceRevocationLists(nil)
+		err = a.RenewRevocationLists(a.life, nil)
 	}
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee"
 )
 
@@ -46,6 +48,28 @@ func newAuthority(t *testing.T, from time.Time) *authority {
 	return &authority{key, cert}
 }
 
+// delegate makes an authority below this one.
+func (a *authority) delegate(t *testing.T, name string, serial int64) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{key, cert}
+}
+
 func (a *authority) certify(t *testing.T, name string, key *cose.Key, until time.Time) []byte {
 	t.Helper()
 	public, err := key.CryptoPublic()
@@ -62,41 +86,53 @@ func (a *authority) certify(t *testing.T, name string, key *cose.Key, until time
 	return der
 }
 
+// withCarrier is the world's trust anchor set with one more TAM, which is anchored by an authority.
+func (w *world) withCarrier(ca *authority, carrier *tam) string {
+	root := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})))
+	return strings.Replace(string(w.trust()), "signers:\n", fmt.Sprintf(
+		"  - name: carrier\n    uris: [%s]\n    certificate-subject: tam.carrier.example\n    certificate-authority: |\n        %s\nsigners:\n",
+		carrier.uri, strings.ReplaceAll(root, "\n", "\n        ")), 1)
+}
+
+// chained passes a QueryRequest in with a certificate chain, and returns the answer.
+func (w *world) chained(carrier *tam, chain ...[]byte) teep.Message {
+	t := w.t
+	t.Helper()
+	payload, err := teep.Encode(query(t, teep.DataTrustedComponents))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := carrier.p256.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := cose.Sign1(rand.Reader, payload, signer, cose.SignOptions{X5Chain: chain}) // not NewCertified, which would notice
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask, err := w.agent.ProcessTeepMessage(t.Context(), w.connect(carrier).Session, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.decode(ask)
+}
+
 func TestTAMByCertificate(t *testing.T) {
 	w := newWorld(t)
 	from := w.device.now.AddDate(-1, 0, 0)
 	ca, otherCA := newAuthority(t, from), newAuthority(t, from)
 	carrier := newTAM(t, "carrier")
-	root := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})))
-	set := strings.Replace(string(w.trust()), "signers:\n", fmt.Sprintf(
-		"  - name: carrier\n    uris: [%s]\n    certificate-subject: tam.carrier.example\n    certificate-authority: |\n        %s\nsigners:\n",
-		carrier.uri, strings.ReplaceAll(root, "\n", "\n        ")), 1)
+	set := w.withCarrier(ca, carrier)
 	if _, err := w.tryStart([]byte(set)); err != nil {
 		t.Fatal(err)
 	}
-	if w.agent.ReplaceRevocationLists([][]byte{[]byte("no list")}) == nil {
+	if w.agent.RenewRevocationLists(t.Context(), [][]byte{[]byte("no list")}) == nil {
 		t.Error("a revocation list that is none was accepted")
 	}
 	later := w.device.now.AddDate(1, 0, 0)
 	send := func(chain ...[]byte) teep.Message {
 		t.Helper()
-		payload, err := teep.Encode(query(t, teep.DataTrustedComponents))
-		if err != nil {
-			t.Fatal(err)
-		}
-		signer, err := carrier.p256.Signer()
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := cose.Sign1(rand.Reader, payload, signer, cose.SignOptions{X5Chain: chain}) // not NewCertified, which would notice
-		if err != nil {
-			t.Fatal(err)
-		}
-		ask, err := w.agent.ProcessTeepMessage(t.Context(), w.connect(carrier).Session, raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return w.decode(ask)
+		return w.chained(carrier, chain...)
 	}
 	if m, ok := send(ca.certify(t, "tam.carrier.example", carrier.p256, later)).(*teep.QueryResponse); !ok {
 		t.Fatalf("got %#v", m)
@@ -179,14 +215,14 @@ func TestTAMByCertificate(t *testing.T) {
 			}
 			list := step.issuer.revoke(t, step.at, step.serial)
 			data := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})
-			if err := w.agent.ReplaceRevocationLists([][]byte{data}); (err != nil) != step.kept {
+			if err := w.agent.RenewRevocationLists(t.Context(), [][]byte{data}); (err != nil) != step.kept {
 				t.Fatal(err)
 			}
 			answered(t, step.code)
 		})
 	}
 	t.Run("restart", func(t *testing.T) {
-		if err := w.agent.ReplaceRevocationLists([][]byte{ca.revoke(t, now.Add(4*time.Hour), 2)}); err != nil {
+		if err := w.agent.RenewRevocationLists(t.Context(), [][]byte{ca.revoke(t, now.Add(4*time.Hour), 2)}); err != nil {
 			t.Fatal(err)
 		}
 		for name, files := range map[string][][]byte{
@@ -211,6 +247,68 @@ func TestTAMByCertificate(t *testing.T) {
 		}
 		answered(t, 0)
 	})
+}
+
+// TestListsOfIntermediatesOutliveARestart: the list of an issuer below an authority is kept once a chain has
+// shown the issuer; from then on nobody else's list, and no older one, takes its place.
+func TestListsOfIntermediatesOutliveARestart(t *testing.T) {
+	w := newWorld(t)
+	now := w.device.now
+	ca := newAuthority(t, now.AddDate(-1, 0, 0))
+	below, stranger := ca.delegate(t, "below", 7), newAuthority(t, now).delegate(t, "below", 7)
+	carrier := newTAM(t, "carrier")
+	set := w.withCarrier(ca, carrier)
+	restart := func(lists ...[]byte) {
+		t.Helper()
+		w.cfg.RevocationLists = lists
+		if _, err := w.tryStart([]byte(set)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := below.certify(t, "tam.carrier.example", carrier.p256, now.AddDate(1, 0, 0)) // serial 2
+	answered := func(why string, code teep.ErrorCode) {
+		t.Helper()
+		switch m := w.chained(carrier, good, below.cert.Raw).(type) {
+		case *teep.QueryResponse:
+			if code != 0 {
+				t.Errorf("%s: accepted", why)
+			}
+		case *teep.Error:
+			if m.Code != code {
+				t.Errorf("%s: %v %q", why, m.Code, m.Message)
+			}
+		}
+	}
+	renew := func(why string, ok bool, list []byte) {
+		t.Helper()
+		if err := w.agent.RenewRevocationLists(t.Context(), [][]byte{list}); (err == nil) != ok {
+			t.Errorf("%s: %v", why, err)
+		} else if err != nil && !errors.Is(err, link.ErrRefused) {
+			t.Errorf("%s: the broker does not learn of %v", why, err)
+		}
+	}
+	restart()
+	renew("a list of somebody who was not seen yet", true, below.revoke(t, now, 2))
+	restart()
+	answered("nobody knew whose list it was", 0)
+	renew("now it is known", true, below.revoke(t, now, 2))
+	answered("revoked by the list in force", teep.ErrBadCertificate)
+	restart()
+	answered("the chain had shown the issuer", teep.ErrBadCertificate)
+	renew("nothing of it revoked", true, below.revoke(t, now.Add(time.Hour), 99))
+	answered("the chain shows the issuer", 0)
+	renew("revoked", true, below.revoke(t, now.Add(2*time.Hour), 2))
+	restart()
+	answered("kept", teep.ErrBadCertificate)
+	renew("an older one", false, below.revoke(t, now.Add(time.Hour), 99))
+	renew("one of another issuer of that name", true, stranger.revoke(t, now.Add(3*time.Hour), 99))
+	answered("another's list takes nothing back", teep.ErrBadCertificate)
+	restart(below.revoke(t, now, 99))
+	answered("nor an older one at the start", teep.ErrBadCertificate)
+	renew("a newer one", true, below.revoke(t, now.Add(4*time.Hour), 99))
+	answered("does", 0)
+	renew("the intermediate itself", true, ca.revoke(t, now.Add(time.Hour), 7))
+	answered("is revoked", teep.ErrBadCertificate)
 }
 
 // revoke makes a list of revoked certificates that is good for a week.

@@ -27,7 +27,7 @@ type Config struct {
 	// ReadTrustFile reads what a set in YAML names; nil if its keys stand in place.
 	ReadTrustFile trust.ReadFile
 	// RevocationLists are X.509 CRLs, each file with one in DER or several in PEM, for TAMs that
-	// are anchored by a certificate authority. See [Agent.ReplaceRevocationLists].
+	// are anchored by a certificate authority. See [Agent.RenewRevocationLists].
 	RevocationLists [][]byte
 	// Certificates certify the agent's message key, in DER, end entity first; they go into its
 	// messages as x5chain. Empty where TAMs learn the key from the Evidence.

@@ -43,6 +43,9 @@ func (a *Agent) ProcessTeepMessage(ctx context.Context, session uint64, message 
 	}
 	keys := set.TAMKeys(a.now(), crls)
 	opened, err := teep.Open(message, keys, a.openOptions())
+	if shown := keys.Shown(); len(shown) > 0 {
+		a.noteIssuers(shown)
+	}
 	if err != nil {
 		return a.refuse(s, message, keys, err)
 	}

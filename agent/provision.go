@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/go-teep/teep/agent/state"
 	"github.com/go-teep/teep/agent/trust"
@@ -141,44 +140,3 @@ func (a *Agent) ReplaceTrustAnchors(_ context.Context, signed []byte) error {
 
 // errTrustReplaced ends what was begun under trust anchors that are not in force any longer.
 var errTrustReplaced error = &sentinel{"agent: the trust anchors were replaced meanwhile: check policy to go on", link.ErrBusy}
-
-// RenewRevocationLists implements link.Agent; see [Agent.ReplaceRevocationLists].
-func (a *Agent) RenewRevocationLists(_ context.Context, files [][]byte) error {
-	return a.ReplaceRevocationLists(files)
-}
-
-// ReplaceRevocationLists puts the X.509 CRLs in force that the certificate chains of TAMs are held
-// against: files with one list in DER or several in PEM. They come from outside and are believed as
-// far as their issuers signed them; none may be older than the list of its issuer that it replaces,
-// and one that is left out stays in force. The lists of the authorities that the trust anchors name
-// are part of sealed state, and outlive a restart.
-func (a *Agent) ReplaceRevocationLists(files [][]byte) error {
-	var lists [][]byte
-	for _, data := range files {
-		more, err := trust.ParseRevocationLists(data)
-		if err != nil {
-			return fmt.Errorf("agent: %w", err)
-		}
-		lists = append(lists, more...)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	before := a.crls
-	if before == nil {
-		before = a.record.Revocations
-	}
-	inForce, kept, err := trust.RenewRevocationLists(before, lists, a.anchors.Authorities())
-	if err != nil {
-		return fmt.Errorf("agent: %w", err)
-	}
-	if !slices.EqualFunc(kept, a.record.Revocations, bytes.Equal) {
-		if err := a.changeLocked(func(next *state.Record) error {
-			next.Revocations = kept
-			return nil
-		}); err != nil {
-			return err
-		}
-	}
-	a.crls = inForce
-	return nil
-}

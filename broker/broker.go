@@ -12,8 +12,9 @@ import (
 
 // Broker serves apps and relays for the agents of one device. Safe for concurrent use.
 type Broker struct {
-	options Options
-	tees    []*managedTEE
+	options  Options
+	tees     []*managedTEE
+	supplies []*supply
 
 	mu       sync.Mutex
 	sessions map[uint64]appSession
@@ -41,7 +42,7 @@ func New(o Options) (*Broker, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	b := &Broker{options: o, sessions: make(map[uint64]appSession)}
+	b := &Broker{options: o, supplies: o.Supplies.all(), sessions: make(map[uint64]appSession)}
 	for _, t := range o.TEEs {
 		b.tees = append(b.tees, &managedTEE{TEE: t, turn: make(chan struct{}, 1)})
 	}
@@ -265,14 +266,19 @@ func (b *Broker) policyCheck(ctx context.Context, t *managedTEE) (err error) {
 
 // Run makes policy checks until ctx ends: soon after the start, since something may have been left
 // over by then, at PolicyInterval with its jitter, and when an agent's connection was lost and is
-// back. Failures are told as events and tried again at the next time.
+// back. Failures are told as events and tried again at the next time. Agents are kept supplied too.
 func (b *Broker) Run(ctx context.Context) error {
-	if b.options.PolicyInterval == 0 {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Add(1)
+	go func() {
+		defer watching.Done()
+		b.keepSupplied(ctx)
+	}()
+	if b.options.PolicyInterval == 0 && len(b.supplies) == 0 {
 		<-ctx.Done()
 		return nil
 	}
-	var watching sync.WaitGroup
-	defer watching.Wait()
 	for _, t := range b.tees {
 		if w, ok := t.Agent.(watcher); ok {
 			watching.Add(1)
@@ -281,6 +287,10 @@ func (b *Broker) Run(ctx context.Context) error {
 				b.watch(ctx, t, w)
 			}()
 		}
+	}
+	if b.options.PolicyInterval == 0 {
+		<-ctx.Done()
+		return nil
 	}
 	wait := time.Duration(b.options.Random() * float64(firstCheck))
 	for b.options.Sleep(ctx, wait) == nil {
@@ -319,7 +329,10 @@ func (b *Broker) watch(ctx context.Context, t *managedTEE, w watcher) {
 				break
 			}
 		}
-		b.policyCheck(ctx, t) //nolint:errcheck // told as events, and in the status
+		b.bringAgain(t)
+		if b.options.PolicyInterval > 0 {
+			b.policyCheck(ctx, t) //nolint:errcheck // told as events, and in the status
+		}
 	}
 }
 

@@ -60,6 +60,8 @@ type Options struct {
 	// none to be had. AppraisalTimeout bounds one; 0 means 30 s.
 	Appraiser        Appraiser
 	AppraisalTimeout time.Duration
+	// Supplies are brought to the agents while [Broker.Run] runs.
+	Supplies Supplies
 	// Needs remembers which app needs which component; nil keeps that in memory.
 	Needs *Needs
 	// PolicyInterval is the time between policy checks of [Broker.Run]; 0 means none by timer.
@@ -109,6 +111,9 @@ func (o *Options) complete() error {
 			return err
 		}
 	}
+	if err := o.Supplies.complete(); err != nil {
+		return err
+	}
 	if o.PolicyJitter == 0 {
 		o.PolicyJitter = 0.1
 	}
@@ -156,6 +161,7 @@ const (
 	EventNoPayload EventKind = "no-payload" // the payload at URI could not be had: Err
 	EventAppraise  EventKind = "appraise"   // a verifier's result on the agent's Evidence goes to the agent
 	EventNoResult  EventKind = "no-result"  // the verifier gave no result: Err
+	EventSupply    EventKind = "supply"     // what is at URI went to the agent, or Err says why not
 	EventTransport EventKind = "transport"  // the TAM at URI could not be reached: Err
 	EventDone      EventKind = "done"       // the session is over
 	EventFailed    EventKind = "failed"     // the session, or the agent, failed: Err

@@ -149,23 +149,53 @@ func classify(err error) error {
 // checkRevocation looks up each certificate but the root in the lists of its issuer.
 func (c *CertificateKeys) checkRevocation(path []*x509.Certificate, now time.Time) error {
 	for i, cert := range path[:len(path)-1] {
-		issuer := path[i+1]
-		for _, list := range c.lists {
-			if string(list.RawIssuer) != string(issuer.RawSubject) {
-				continue
-			}
-			if err := list.CheckSignatureFrom(issuer); err != nil {
-				return fmt.Errorf("%w of %q is not signed by its issuer: %w", ErrRevocationList, issuer.Subject, err)
-			}
-			for _, entry := range list.RevokedCertificateEntries {
-				if entry.SerialNumber.Cmp(cert.SerialNumber) == 0 {
-					return fmt.Errorf("%w: serial number %v of %q", ErrCertificateRevoked, cert.SerialNumber, issuer.Subject)
-				}
-			}
-			if !list.NextUpdate.IsZero() && now.After(list.NextUpdate) {
-				return fmt.Errorf("%w of %q was due for renewal on %v; load a newer one", ErrRevocationList, issuer.Subject, list.NextUpdate.UTC())
-			}
+		if err := c.checkRevoked(cert, path[i+1], now); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// checkRevoked wants every list in the name of the issuer to be the issuer's. One that says that it is by
+// another key, as where an authority got a new one under its old name, does no harm beside the issuer's own;
+// alone, it could be there in the place of that.
+func (c *CertificateKeys) checkRevoked(cert, issuer *x509.Certificate, now time.Time) error {
+	var foreign error
+	own := false
+	for _, list := range c.lists {
+		if string(list.RawIssuer) != string(issuer.RawSubject) {
+			continue
+		}
+		if err := list.CheckSignatureFrom(issuer); err != nil {
+			foreign = fmt.Errorf("%w of %q is not signed by its issuer: %w", ErrRevocationList, issuer.Subject, err)
+			if IsIssuer(issuer, list) {
+				return foreign
+			}
+			continue
+		}
+		own = true
+		for _, entry := range list.RevokedCertificateEntries {
+			if entry.SerialNumber.Cmp(cert.SerialNumber) == 0 {
+				return fmt.Errorf("%w: serial number %v of %q", ErrCertificateRevoked, cert.SerialNumber, issuer.Subject)
+			}
+		}
+		if !list.NextUpdate.IsZero() && now.After(list.NextUpdate) {
+			return fmt.Errorf("%w of %q was due for renewal on %v; load a newer one", ErrRevocationList, issuer.Subject, list.NextUpdate.UTC())
+		}
+	}
+	if own {
+		return nil
+	}
+	return foreign
+}
+
+// IsIssuer tells whether a revocation list is in the name of a certificate and its key, which does not say
+// that it is signed by it. An authority that got a new key under its old name has lists of its own: they
+// are told apart by key identifiers, where both have one (RFC 5280 §5.2.1).
+func IsIssuer(issuer *x509.Certificate, list *x509.RevocationList) bool {
+	if string(list.RawIssuer) != string(issuer.RawSubject) {
+		return false
+	}
+	ours, theirs := issuer.SubjectKeyId, list.AuthorityKeyId
+	return len(ours) == 0 || len(theirs) == 0 || string(ours) == string(theirs)
 }

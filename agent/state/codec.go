@@ -32,7 +32,8 @@ type wireRecord struct {
 	Pending    *wirePending    `cbor:"9,keyasint,omitempty"`
 	TAMs       []wireTAM       `cbor:"10,keyasint,omitempty"`
 
-	Revocations [][]byte `cbor:"11,keyasint,omitempty"`
+	Revocations       [][]byte `cbor:"11,keyasint,omitempty"`
+	RevocationIssuers [][]byte `cbor:"12,keyasint,omitempty"`
 }
 
 type wireComponent struct {
@@ -127,7 +128,7 @@ type wirePassport struct {
 
 // Encode returns the record's bytes. The same record always gives the same bytes.
 func (r *Record) Encode() ([]byte, error) {
-	w := wireRecord{Version: Version, Anchors: notNil(r.Anchors), Unneeded: ids(sorted(r.Unneeded)), Leaving: ids(sorted(r.Leaving)), Revocations: r.Revocations}
+	w := wireRecord{Version: Version, Anchors: notNil(r.Anchors), Unneeded: ids(sorted(r.Unneeded)), Leaving: ids(sorted(r.Leaving)), Revocations: r.Revocations, RevocationIssuers: r.RevocationIssuers}
 	for _, c := range sorted(r.Components) {
 		w.Components = append(w.Components, wireComponent{ID: c.ID, Owner: c.Owner, Content: c.Content.wire(), Parameters: c.Parameters})
 	}
@@ -227,7 +228,7 @@ func Decode(data []byte) (*Record, error) {
 
 func (w *wireRecord) record() (*Record, error) {
 	r := New(w.Anchors)
-	r.Revocations = w.Revocations
+	r.Revocations, r.RevocationIssuers = w.Revocations, w.RevocationIssuers
 	for _, c := range w.Components {
 		content, err := c.Content.content()
 		if err != nil {

@@ -38,7 +38,7 @@ func full() *state.Record {
 		Passport: &state.Passport{Format: "f", Result: []byte{3}, Received: at},
 		Updates:  [][]byte{make([]byte, 16)},
 	}
-	r.Revocations = [][]byte{{0x30, 0x00}}
+	r.Revocations, r.RevocationIssuers = [][]byte{{0x30, 0x00}}, [][]byte{{0x30, 0x01}}
 	return r
 }
 

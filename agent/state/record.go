@@ -27,6 +27,7 @@ const Version = 1
 //	  ? 9: pending,
 //	  ? 10: [+ tam],
 //	  ? 11: [+ bstr],                 ; X.509 CRLs in force, in DER
+//	  ? 12: [+ bstr],                 ; certificates below the authorities that issued some of them, in DER
 //	}
 type Record struct {
 	Anchors    []byte
@@ -40,9 +41,11 @@ type Record struct {
 	Leaving   map[string]suit.ComponentID
 	Pending   *Pending
 	TAMs      map[string]TAM
-	// Revocations are the revocation lists in force that an authority of the anchors signed. They
-	// are kept because files come from outside: an older one, or none, takes no revocation back.
-	Revocations [][]byte
+	// Revocations are the revocation lists in force that an authority of the anchors signed, or one of
+	// RevocationIssuers, which were seen below an authority. They are kept because files come from
+	// outside: an older one, or none, takes no revocation back.
+	Revocations       [][]byte
+	RevocationIssuers [][]byte
 }
 
 // Component is a component that the device has.

@@ -25,6 +25,7 @@ type TAMKeys struct {
 	now      time.Time
 	crls     [][]byte
 	chained  []chained
+	shown    []*x509.Certificate
 	chainErr error
 }
 
@@ -92,6 +93,10 @@ func (k *TAMKeys) Sender(key *cose.Key) (t *TAM, expires time.Time, ok bool) {
 	return nil, time.Time{}, false
 }
 
+// Shown are the issuers below authorities that the message showed, for [RenewRevocationLists]: those of a
+// chain that leads to an authority, even if it is revoked.
+func (k *TAMKeys) Shown() []*x509.Certificate { return k.shown }
+
 // ChainError is why a certificate chain in the message was not accepted; nil if there was none,
 // or it was.
 func (k *TAMKeys) ChainError() error { return k.chainErr }
@@ -124,6 +129,9 @@ func (k *TAMKeys) verifyChain(raw [][]byte) (chained, error) {
 			continue
 		}
 		leaf, err := k.validate(raw, t)
+		if err == nil || errors.Is(err, cose.ErrCertificateRevoked) {
+			k.shown = append(k.shown, issuersIn(t.Authority, raw)...)
+		}
 		if err != nil {
 			if n := telling(err); n > said {
 				failure, said = certificateError(err), n
@@ -167,6 +175,17 @@ func telling(err error) int {
 		return 0
 	}
 	return 1
+}
+
+// issuersIn are the certificates of a chain that lead to the authority, its end aside.
+func issuersIn(authority *x509.Certificate, chain [][]byte) []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, der := range chain[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil && !c.Equal(authority) {
+			all = append(all, c)
+		}
+	}
+	return below([]*x509.Certificate{authority}, all)
 }
 
 func certificateError(err error) error {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/go-teep/teep/cose"
 )
 
 // ErrOlderList says that a revocation list is older than the one of its issuer that is in force.
@@ -47,51 +49,90 @@ func ParseRevocationLists(data []byte) ([][]byte, error) {
 // MaxRevocationSize bounds the lists that outlive a restart, in bytes together.
 const MaxRevocationSize = 1 << 20
 
+// Revocations are the lists that are in force, all in DER.
+type Revocations struct {
+	InForce [][]byte
+	// Kept are those in force whose issuer is known, in the same order: they are to outlive a restart.
+	Kept [][]byte
+	// Issuers are the certificates below the authorities that signed some of Kept.
+	Issuers [][]byte
+}
+
 // RenewRevocationLists puts new lists in the place of those that are in force. A list of an issuer of
 // which none comes stays: whoever can bring files could take a revocation back by leaving one
-// out. For the same reason none may be older than what it replaces, and one in the name of an
-// authority has to be signed by it. All are in DER.
+// out. For the same reason none may be older than what it replaces, by number and by date, and one
+// in the name of a known issuer has to be signed by it.
 //
-// kept are those lists in force that an authority signed, in the order of inForce: they are to outlive
-// a restart. What certificates below an authority revoke cannot be checked before a chain shows
-// them, and so is not kept.
-func RenewRevocationLists(before, lists [][]byte, authorities []*x509.Certificate) (inForce, kept [][]byte, err error) {
+// Known issuers are the authorities, and those of issuers that lead to one: chains of messages show
+// them. Until a chain does, what others signed is in force and not kept, because it cannot be checked.
+func RenewRevocationLists(before, lists [][]byte, authorities, issuers []*x509.Certificate) (*Revocations, error) {
 	old, err := parseLists(before)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	next, err := parseLists(lists)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	issuers = below(authorities, issuers)
+	known := append(slices.Clone(authorities), issuers...)
 	for _, list := range next {
-		if err := checkIssuer(list, authorities); err != nil {
-			return nil, nil, err
+		if err := checkIssuer(list, authorities, issuers); err != nil {
+			return nil, err
 		}
 		if err := checkNewer(old, list); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	for _, list := range old {
-		if !slices.ContainsFunc(next, func(n *x509.RevocationList) bool { return sameIssuer(n, list) }) {
+		switch {
+		case slices.ContainsFunc(next, func(n *x509.RevocationList) bool { return sameIssuer(n, list) }):
+		case checkIssuer(list, authorities, issuers) != nil:
+			// It was not known yet whose it is not.
+		default:
 			next = append(next, list)
 		}
 	}
 	if len(next) > maxRevocationLists {
-		return nil, nil, invalid("revocation lists: %d, at most %d can be in force", len(next), maxRevocationLists)
+		return nil, invalid("revocation lists: %d, at most %d can be in force", len(next), maxRevocationLists)
 	}
+	r := &Revocations{}
 	size := 0
 	for _, list := range next {
-		inForce = append(inForce, list.Raw)
-		if signedByOne(list, authorities) {
-			kept = append(kept, list.Raw)
+		r.InForce = append(r.InForce, list.Raw)
+		if signedByOne(list, known) {
+			r.Kept = append(r.Kept, list.Raw)
 			size += len(list.Raw)
 		}
 	}
 	if size > MaxRevocationSize {
-		return nil, nil, invalid("revocation lists: %d bytes together, at most %d can be kept: have the authority issue lists of their own for parts of what it certifies", size, MaxRevocationSize)
+		return nil, invalid("revocation lists: %d bytes together, at most %d can be kept: have the authority issue lists of their own for parts of what it certifies", size, MaxRevocationSize)
 	}
-	return inForce, kept, nil
+	for _, issuer := range issuers {
+		signs := func(l *x509.RevocationList) bool { return signedByOne(l, []*x509.Certificate{issuer}) }
+		if slices.ContainsFunc(next, signs) && !slices.ContainsFunc(r.Issuers, func(der []byte) bool { return bytes.Equal(der, issuer.Raw) }) {
+			r.Issuers = append(r.Issuers, issuer.Raw)
+		}
+	}
+	return r, nil
+}
+
+// below returns the certificates that lead to an authority, whether or not they are valid any longer: what
+// they revoked stays revoked.
+func below(authorities, certificates []*x509.Certificate) []*x509.Certificate {
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	for _, a := range authorities {
+		roots.AddCert(a)
+	}
+	for _, c := range certificates {
+		between.AddCert(c)
+	}
+	return slices.DeleteFunc(slices.Clone(certificates), func(c *x509.Certificate) bool {
+		_, err := c.Verify(x509.VerifyOptions{
+			Roots: roots, Intermediates: between, CurrentTime: c.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		})
+		return err != nil || !c.IsCA
+	})
 }
 
 func parseLists(lists [][]byte) ([]*x509.RevocationList, error) {
@@ -105,13 +146,18 @@ func parseLists(lists [][]byte) ([]*x509.RevocationList, error) {
 	return all, nil
 }
 
-func sameIssuer(a, b *x509.RevocationList) bool { return bytes.Equal(a.RawIssuer, b.RawIssuer) }
+// sameIssuer goes by name and key, as cose.IsIssuer does.
+func sameIssuer(a, b *x509.RevocationList) bool {
+	return bytes.Equal(a.RawIssuer, b.RawIssuer) && (len(a.AuthorityKeyId) == 0 || len(b.AuthorityKeyId) == 0 || bytes.Equal(a.AuthorityKeyId, b.AuthorityKeyId))
+}
 
-// checkIssuer refuses a list that somebody else made in the name of an authority: as the newest one it
-// would keep the real ones out.
-func checkIssuer(list *x509.RevocationList, authorities []*x509.Certificate) error {
-	named := slices.ContainsFunc(authorities, func(a *x509.Certificate) bool { return bytes.Equal(a.RawSubject, list.RawIssuer) })
-	if named && !signedByOne(list, authorities) {
+// checkIssuer refuses a list that somebody else made in the name of a known issuer: as the newest one it
+// would keep the real ones out. An issuer below an authority may have got a new key under its old name,
+// whose lists are others; an authority's key is what the anchors say.
+func checkIssuer(list *x509.RevocationList, authorities, issuers []*x509.Certificate) error {
+	named := slices.ContainsFunc(authorities, func(a *x509.Certificate) bool { return bytes.Equal(a.RawSubject, list.RawIssuer) }) ||
+		slices.ContainsFunc(issuers, func(i *x509.Certificate) bool { return cose.IsIssuer(i, list) })
+	if named && !signedByOne(list, append(slices.Clone(authorities), issuers...)) {
 		return invalid("the revocation list in the name of %s is not signed by it", list.Issuer)
 	}
 	return nil
@@ -119,17 +165,23 @@ func checkIssuer(list *x509.RevocationList, authorities []*x509.Certificate) err
 
 func signedByOne(list *x509.RevocationList, authorities []*x509.Certificate) bool {
 	return slices.ContainsFunc(authorities, func(a *x509.Certificate) bool {
-		return bytes.Equal(a.RawSubject, list.RawIssuer) && list.CheckSignatureFrom(a) == nil
+		return cose.IsIssuer(a, list) && list.CheckSignatureFrom(a) == nil
 	})
 }
 
 func checkNewer(inForce []*x509.RevocationList, list *x509.RevocationList) error {
 	older := slices.ContainsFunc(inForce, func(now *x509.RevocationList) bool {
-		return sameIssuer(now, list) && list.ThisUpdate.Before(now.ThisUpdate)
+		return sameIssuer(now, list) && (list.ThisUpdate.Before(now.ThisUpdate) || lowerNumber(list, now))
 	})
 	if !older {
 		return nil
 	}
-	return fmt.Errorf("%w: %w: that of %s of %s",
-		ErrInvalid, ErrOlderList, list.Issuer, list.ThisUpdate.UTC().Format("2006-01-02 15:04"))
+	return fmt.Errorf("%w: %w: number %v of %s of %s",
+		ErrInvalid, ErrOlderList, list.Number, list.Issuer, list.ThisUpdate.UTC().Format("2006-01-02 15:04"))
+}
+
+// lowerNumber compares CRL numbers, which rise with each list of an issuer (RFC 5280 §5.2.3). One without a
+// number is lower than one with.
+func lowerNumber(list, now *x509.RevocationList) bool {
+	return now.Number != nil && (list.Number == nil || list.Number.Cmp(now.Number) < 0)
 }

@@ -72,32 +72,58 @@ func TestRenewRevocationLists(t *testing.T) {
 		"of one below an authority": {first, [][]byte{below.list(t, 1)}, 3, 2},
 		"garbage":                   {first, [][]byte{[]byte("list")}, -1, -1},
 	} {
-		inForce, kept, err := trust.RenewRevocationLists(c.before, c.lists, anchors)
+		r, err := trust.RenewRevocationLists(c.before, c.lists, anchors, nil)
 		if c.inForce < 0 {
 			if !errors.Is(err, trust.ErrInvalid) {
 				t.Errorf("%s: %v", name, err)
 			}
 			continue
 		}
-		if err != nil || len(inForce) != c.inForce || len(kept) != c.kept {
-			t.Errorf("%s: %d in force, %d kept, %v", name, len(inForce), len(kept), err)
+		if err != nil || len(r.InForce) != c.inForce || len(r.Kept) != c.kept {
+			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
-	if _, _, err := trust.RenewRevocationLists(first, [][]byte{one.list(t, 4)}, anchors); !errors.Is(err, trust.ErrOlderList) {
+	if _, err := trust.RenewRevocationLists(first, [][]byte{one.list(t, 4)}, anchors, nil); !errors.Is(err, trust.ErrOlderList) {
 		t.Errorf("an older list: %v", err)
 	}
 	// An authority that is trusted no longer: its list is in force until a restart, and not kept.
-	if inForce, kept, err := trust.RenewRevocationLists(first, nil, anchors[:1]); err != nil || len(inForce) != 2 || len(kept) != 1 {
-		t.Errorf("%d in force, %d kept, %v", len(inForce), len(kept), err)
+	if r, err := trust.RenewRevocationLists(first, nil, anchors[:1], nil); err != nil || len(r.InForce) != 2 || len(r.Kept) != 1 {
+		t.Errorf("%+v, %v", r, err)
 	}
 	var many [][]byte
 	for i := range 65 {
 		many = append(many, newAuthority(t, fmt.Sprint("authority ", i)).list(t, 1))
 	}
-	if _, _, err := trust.RenewRevocationLists(many[:32], many[32:], nil); !errors.Is(err, trust.ErrInvalid) {
+	if _, err := trust.RenewRevocationLists(many[:32], many[32:], nil, nil); !errors.Is(err, trust.ErrInvalid) {
 		t.Errorf("65 lists: %v", err)
 	}
-	if _, _, err := trust.RenewRevocationLists(many[:32], many[32:64], nil); err != nil {
+	if _, err := trust.RenewRevocationLists(many[:32], many[32:64], nil, nil); err != nil {
 		t.Errorf("64 lists: %v", err)
+	}
+}
+
+// TestCRLNumbers: a list with a lower number is older whatever its date says (RFC 5280 §5.2.3).
+func TestCRLNumbers(t *testing.T) {
+	one := newAuthority(t, "one")
+	at := time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
+	list := func(number int64, days int) []byte {
+		template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: at.AddDate(0, 0, days), NextUpdate: at.AddDate(0, 1, 0)}
+		der, err := x509.CreateRevocationList(rand.Reader, template, one.cert, one.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	now := [][]byte{list(5, 0)}
+	for name, c := range map[string]struct {
+		list []byte
+		ok   bool
+	}{
+		"higher, later": {list(6, 1), true}, "higher, same date": {list(6, 0), true}, "same, later": {list(5, 1), true},
+		"lower, later": {list(4, 1), false}, "higher, earlier": {list(6, -1), false},
+	} {
+		if _, err := trust.RenewRevocationLists(now, [][]byte{c.list}, []*x509.Certificate{one.cert}, nil); (err == nil) != c.ok || err != nil && !errors.Is(err, trust.ErrOlderList) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

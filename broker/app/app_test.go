@@ -72,7 +72,13 @@ func (b *fakeBackend) Close(_ context.Context, s uint64) error {
 	return b.record(fmt.Sprintf("close %d", s))
 }
 func (b *fakeBackend) PolicyCheck(context.Context) error { return b.record("policy") }
-func (b *fakeBackend) Status(context.Context) []Status   { return b.status }
+func (b *fakeBackend) ReplaceTrustAnchors(_ context.Context, signed []byte, r Requirements) error {
+	return b.record(fmt.Sprintf("trust %x %v", signed, r))
+}
+func (b *fakeBackend) RenewRevocationLists(_ context.Context, file []byte, r Requirements) error {
+	return b.record(fmt.Sprintf("lists %x %v", file, r))
+}
+func (b *fakeBackend) Status(context.Context) []Status { return b.status }
 
 func pair(t *testing.T, b Backend, o ServeOptions) (c *Client, served chan error) {
 	t.Helper()
@@ -397,4 +403,36 @@ func FuzzAppCall(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSignedFromOthers: trust anchors and revocation lists cross whole, and what an agent says to them too.
+func TestSignedFromOthers(t *testing.T) {
+	b := &fakeBackend{}
+	c, _ := pair(t, b, ServeOptions{})
+	r := Requirements{TEE: "one"}
+	for name, call := range map[string]func([]byte) error{
+		"trust": func(d []byte) error { return c.ReplaceTrustAnchors(t.Context(), d, r) },
+		"lists": func(d []byte) error { return c.RenewRevocationLists(t.Context(), d, r) },
+	} {
+		b.err = nil
+		if err := call([]byte{1, 2}); err != nil {
+			t.Error(err)
+		}
+		if got, want := b.take(), []any{fmt.Sprintf("%s 0102 %v", name, r)}; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		b.err = fmt.Errorf("agent: not signed by the administrator: %w", link.ErrRefused)
+		if err := call([]byte{1}); !errors.Is(err, link.ErrRefused) || !strings.Contains(err.Error(), "administrator") {
+			t.Errorf("%s: %v", name, err)
+		}
+		b.take()
+		for _, bad := range [][]byte{nil, make([]byte, link.MaxAnchors+1)} {
+			if err := call(bad); !errors.Is(err, ErrInvalid) {
+				t.Errorf("%s of %d bytes: %v", name, len(bad), err)
+			}
+		}
+		if calls := b.take(); len(calls) > 0 {
+			t.Errorf("%v", calls)
+		}
+	}
 }

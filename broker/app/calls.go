@@ -40,6 +40,8 @@ const MaxFrame = link.MaxFrame
 //	close        = 5  args: [ session: uint ]                                           result: null
 //	policy-check = 6  args: []                                                          result: null
 //	status       = 7  args: []                                                          result: [ * tee-status ]
+//	replace-trust = 8      args: [ requirements, signed-anchor-set: bstr ]              result: null
+//	renew-revocations = 9  args: [ requirements, file: bstr ]                           result: null
 //
 //	component-id = [ + bstr ]
 //	requirements = [ tee: tstr, { * tstr => tstr } ]
@@ -54,6 +56,9 @@ const (
 	methodClose       = 5
 	methodPolicyCheck = 6
 	methodStatus      = 7
+
+	methodReplaceTrust     = 8
+	methodRenewRevocations = 9
 )
 
 type wireRequirements struct {
@@ -95,6 +100,13 @@ type invokeArgs struct {
 type sessionArgs struct {
 	_       struct{} `cbor:",toarray"`
 	Session uint64
+}
+
+// signedArgs is what others signed for agents.
+type signedArgs struct {
+	_            struct{} `cbor:",toarray"`
+	Requirements wireRequirements
+	Data         []byte
 }
 
 type noArgs struct {
@@ -162,6 +174,13 @@ func checkComponent(id ComponentID) error {
 	if len(id) == 0 || len(id) > link.MaxComponentParts || size > link.MaxComponentID {
 		return fmt.Errorf("%w: component identifier of %d parts and %d bytes; 1 to %d parts and up to %d bytes are allowed",
 			ErrInvalid, len(id), size, link.MaxComponentParts, link.MaxComponentID)
+	}
+	return nil
+}
+
+func checkSigned(data []byte) error {
+	if limit := min(link.MaxAnchors, link.MaxRevocationFile); len(data) == 0 || len(data) > limit {
+		return fmt.Errorf("%w: %d bytes; 1 to %d are allowed", ErrInvalid, len(data), limit)
 	}
 	return nil
 }

@@ -103,3 +103,20 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	}
 	return all, nil
 }
+
+// ReplaceTrustAnchors brings a set of trust anchors that the device's administrator signed to the agents that
+// fit. Whether it takes the place of theirs is for them to say: the signature decides, not who brings it.
+func (c *Client) ReplaceTrustAnchors(ctx context.Context, signed []byte, r Requirements) error {
+	if err := checkSigned(signed); err != nil {
+		return err
+	}
+	return c.call(ctx, methodReplaceTrust, signedArgs{Requirements: requirementsToWire(r), Data: signed}, nil)
+}
+
+// RenewRevocationLists brings a file of X.509 CRLs for the certificates of TAMs to the agents that fit.
+func (c *Client) RenewRevocationLists(ctx context.Context, file []byte, r Requirements) error {
+	if err := checkSigned(file); err != nil {
+		return err
+	}
+	return c.call(ctx, methodRenewRevocations, signedArgs{Requirements: requirementsToWire(r), Data: file}, nil)
+}

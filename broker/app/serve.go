@@ -20,6 +20,9 @@ type Backend interface {
 	Close(ctx context.Context, session uint64) error
 	PolicyCheck(ctx context.Context) error
 	Status(ctx context.Context) []Status
+	// ReplaceTrustAnchors and RenewRevocationLists bring what others signed: any app may.
+	ReplaceTrustAnchors(ctx context.Context, signed []byte, r Requirements) error
+	RenewRevocationLists(ctx context.Context, file []byte, r Requirements) error
 }
 
 // ServeOptions are limits of the broker's end.
@@ -107,6 +110,10 @@ func (s *server) dispatch(ctx context.Context, method uint64, body cbor.RawMessa
 		return nil, s.backend.PolicyCheck(ctx)
 	case methodStatus:
 		return s.status(ctx, body)
+	case methodReplaceTrust:
+		return nil, signed(ctx, body, s.backend.ReplaceTrustAnchors)
+	case methodRenewRevocations:
+		return nil, signed(ctx, body, s.backend.RenewRevocationLists)
 	}
 	return nil, &frame.Failure{Code: frame.CodeUnknown, Text: "unknown call"}
 }
@@ -171,6 +178,20 @@ func (s *server) unrequest(ctx context.Context, body cbor.RawMessage) error {
 		return err
 	}
 	return s.backend.UnrequestFor(ctx, s.owner+args.App, args.Component, requirementsFromWire(args.Requirements))
+}
+
+func signed(ctx context.Context, body cbor.RawMessage, call func(context.Context, []byte, Requirements) error) error {
+	args, err := decode[signedArgs](body)
+	if err == nil {
+		err = checkRequirements(args.Requirements)
+	}
+	if err == nil {
+		err = checkSigned(args.Data)
+	}
+	if err != nil {
+		return err
+	}
+	return call(ctx, args.Data, requirementsFromWire(args.Requirements))
 }
 
 func (s *server) open(ctx context.Context, body cbor.RawMessage) (any, error) {

@@ -27,6 +27,8 @@ type configuration struct {
 	HTTP           client        `yaml:"http"`
 	// Verifier appraises the agents' Evidence where they present Attestation Results.
 	Verifier verifier `yaml:"verifier"`
+	// Supplies are brought to the agents.
+	Supplies supplies `yaml:"supplies"`
 	// Endpoints let TAMs connect to agents, where those are reachable and TAMs are not.
 	Endpoints []endpoint `yaml:"endpoints"`
 }
@@ -102,7 +104,7 @@ func load(path string) (*configuration, error) {
 	}
 	c.HTTP.CAFile = config.Relative(path, c.HTTP.CAFile)
 	c.Verifier.CAFile = config.Relative(path, c.Verifier.CAFile)
-	if err := errors.Join(c.HTTP.check(), c.Verifier.check()); err != nil {
+	if err := errors.Join(c.HTTP.check(), c.Verifier.check(), c.Supplies.resolve(path)); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, c.checkEndpoints(path)

@@ -42,6 +42,10 @@ A configuration file:
   verifier:                        # only for agents with policy.passports: it appraises their Evidence, and
     url: https://verifier.example  # they present its Attestation Results to TAMs that rely on it
     ca-file: verifier-ca.pem
+  supplies:                        # what others signed for the agents, who check that: files, or URIs
+    trust-anchors: https://administrator.example/anchors.cose    # made by 'teep trust sign'
+    revocation-lists: [ca.crl, "http://ca.example/ca.crl"]
+    interval: 1h                   # between two looks at a URI; files are followed
   endpoints:                       # only where TAMs connect to this device
     - listen: 0.0.0.0:8443
       path: /teep

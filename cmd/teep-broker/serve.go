@@ -93,6 +93,7 @@ func serve(ctx context.Context, o serveOptions, stderr io.Writer) error {
 	}
 	b, err := broker.New(broker.Options{
 		TEEs: all, Poster: client, Fetcher: client, Needs: needs, Appraiser: verifier, AppraisalTimeout: c.Verifier.Timeout,
+		Supplies:       c.Supplies.options(client),
 		PolicyInterval: c.PolicyInterval, InsecureFileURIs: o.fileURIs, Events: events,
 	})
 	if err != nil {

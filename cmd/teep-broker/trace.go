@@ -65,7 +65,7 @@ func logged(log *slog.Logger) func(broker.Event) {
 			return
 		}
 		level := slog.LevelDebug
-		if e.Kind == broker.EventConnect || e.Kind == broker.EventDone {
+		if e.Kind == broker.EventConnect || e.Kind == broker.EventSupply || e.Kind == broker.EventDone {
 			level = slog.LevelInfo
 		}
 		log.Log(context.Background(), level, string(e.Kind), attrs...)

@@ -191,20 +191,20 @@ func (a *agentCertificates) renewed(authorities []*x509.Certificate) ([][]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("the lists that were in force before: %w", err)
 	}
-	inForce, keep, err := trust.RenewRevocationLists(remembered, lists, authorities)
+	r, err := trust.RenewRevocationLists(remembered, lists, authorities, nil)
 	if err != nil {
 		return nil, err
 	}
 	var text bytes.Buffer
-	for _, der := range keep {
+	for _, der := range r.Kept {
 		if err := pem.Encode(&text, &pem.Block{Type: "X509 CRL", Bytes: der}); err != nil {
 			return nil, err
 		}
 	}
 	if text.Len() == 0 || bytes.Equal(text.Bytes(), before) {
-		return inForce, nil
+		return r.InForce, nil
 	}
-	return inForce, replaceFile(a.options.RevocationMemory, text.Bytes())
+	return r.InForce, replaceFile(a.options.RevocationMemory, text.Bytes())
 }
 
 // replaceFile writes a file so that a crash leaves the old or the new one.

@@ -31,6 +31,6 @@ Author a component, publish it at a TAM, and have an app on a device ask for it:
 
 See it all work: teep demo`,
 	}
-	c.AddCommand(keyCommand(), suitCommand(), publishCommand(), payloadCommand(), depositCommand(), componentCommand(), publisherCommand(), devicesCommand(), groupCommand(), domainCommand(), rolloutCommand(), removalCommand(), admissionCommand(), appCommand(), demoCommand(), imageCommand(), auditCommand(), eventsCommand(), webhookCommand(), tokenCommand(), fleetCommand(), apiCommand(), inspectCommand(), conformCommand(), attestCommand())
+	c.AddCommand(keyCommand(), suitCommand(), publishCommand(), payloadCommand(), depositCommand(), componentCommand(), publisherCommand(), devicesCommand(), groupCommand(), domainCommand(), rolloutCommand(), removalCommand(), admissionCommand(), appCommand(), demoCommand(), imageCommand(), auditCommand(), eventsCommand(), webhookCommand(), tokenCommand(), fleetCommand(), apiCommand(), inspectCommand(), conformCommand(), attestCommand(), trustCommand())
 	return c
 }
