@@ -23,6 +23,9 @@ type Version struct {
 	Components []VersionComponent `json:"components,omitempty"`
 	// Dependencies are the Manifest Component IDs that it depends on.
 	Dependencies []suit.ComponentID `json:"dependencies,omitempty"`
+	// Pins are those of the dependencies that it names by the digest of their manifest, too. Versions of
+	// older releases have none.
+	Pins []Pin `json:"pins,omitempty"`
 	// Envelope is the SHA-256 of the envelope as uploaded, which is where [Blobs] has it.
 	Envelope [32]byte `json:"envelope"`
 	// Size is the size of the envelope in bytes.
@@ -123,7 +126,9 @@ type catalogue struct {
 	// byComponent finds the manifests that install a component, and each manifest by its own ID.
 	byComponent map[string][]*manifest
 	// byDigest finds a version by the digest of its manifest.
-	byDigest   map[string]*Version
+	byDigest map[string]*Version
+	// pinners finds the manifests that name another one by digest, by the other's identifier.
+	pinners    map[string][]*manifest
 	publishers map[string]*Publisher
 	groups     []group
 	domains    []*domain
@@ -254,6 +259,7 @@ func (c *catalogue) distrusted(v *Version) *WithdrawnKey {
 
 // index fills what is derived, once everything is in.
 func (c *catalogue) index(trusted map[string]bool) {
+	c.pinners = make(map[string][]*manifest)
 	for _, m := range c.order {
 		c.byComponent[m.id.Key()] = append(c.byComponent[m.id.Key()], m)
 		m.candidates, m.offered = nil, nil
@@ -267,6 +273,11 @@ func (c *catalogue) index(trusted map[string]bool) {
 				}
 			}
 			c.byDigest[string(v.Digest)] = v
+			for _, pin := range v.Pins {
+				if key := pin.Manifest.Key(); !slices.Contains(c.pinners[key], m) {
+					c.pinners[key] = append(c.pinners[key], m)
+				}
+			}
 			for _, component := range v.Components {
 				if key := component.ID.Key(); !slices.Contains(c.byComponent[key], m) {
 					c.byComponent[key] = append(c.byComponent[key], m)

@@ -50,8 +50,13 @@ func decide(c *catalogue, d *Device, w wishes, now time.Time) decision {
 }
 
 func decideFor(at *standing, w wishes) decision {
-	p := planner{standing: at, wanted: make(map[string]bool)}
+	p := planner{standing: at, wanted: make(map[string]bool), asked: make(map[string]bool)}
 	d := at.device
+	for _, r := range w.requested {
+		for _, m := range at.catalogue.byComponent[suit.ComponentID(r.ID).Key()] {
+			p.asked[m.id.Key()] = true
+		}
+	}
 	for _, r := range w.requested {
 		p.request(r)
 	}
@@ -84,6 +89,7 @@ type planner struct {
 	decision
 	*standing
 	wanted  map[string]bool // manifests that were looked at already
+	asked   map[string]bool // manifests that may serve a request
 	domains map[*domain]bool
 }
 
@@ -93,7 +99,7 @@ func (p *planner) request(r teep.RequestedComponent) {
 	var found *manifest
 	var offered *Version
 	for _, m := range p.catalogue.byComponent[id.Key()] {
-		if v, _ := p.offered(m); v != nil && p.mode(m) != ModeForbidden {
+		if v, _ := p.choose(m); v != nil && p.mode(m) != ModeForbidden {
 			found, offered = m, v
 			break
 		}
@@ -160,7 +166,7 @@ func (p *planner) want(m *manifest, haveBinary bool) {
 
 // lacking says why the device cannot have a member of a domain; empty if it can or does.
 func (p *planner) lacking(m *manifest) string {
-	v, _ := p.offered(m)
+	v, _ := p.choose(m)
 	has, installed := p.device.installed(m.id)
 	delivery := p.device.owed(m.id)
 	switch {
@@ -181,11 +187,15 @@ func (p *planner) wantOne(m *manifest, haveBinary bool) {
 		return
 	}
 	p.wanted[m.id.Key()] = true // also ends cycles among dependencies
-	v, r := p.offered(m)
+	v, r := p.choose(m)
 	if v == nil {
 		return
 	}
 	delivery := p.device.owed(m.id)
+	if delivery != nil && delivery.offered != v.Sequence {
+		p.note("%v sequence number %d is needed here by digest and waits: keys and data are for sequence number %d", m.id, v.Sequence, delivery.offered)
+		return
+	}
 	if has, ok := p.device.installed(m.id); ok && has.Sequence >= v.Sequence && !delivery.owes() {
 		return
 	}
@@ -208,6 +218,10 @@ func (p *planner) wantOne(m *manifest, haveBinary bool) {
 			return
 		}
 		p.want(dependency, false)
+		if why := p.unmet(v, dependency); why != "" {
+			p.note("%v needs %v by digest, and it %s", m.id, id, why)
+			return
+		}
 		if p.device.heldBack(id, p.offeredSequence(dependency), p.now) {
 			p.note("%v waits for %v", m.id, id)
 			return
@@ -217,7 +231,7 @@ func (p *planner) wantOne(m *manifest, haveBinary bool) {
 }
 
 func (p *planner) offeredSequence(m *manifest) uint64 {
-	v, _ := p.offered(m)
+	v, _ := p.choose(m)
 	if v == nil {
 		return 0
 	}

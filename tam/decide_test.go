@@ -14,7 +14,8 @@ import (
 
 var decisionTime = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// shelf builds a catalogue: "app:2>runtime" is version 2 of app, which needs runtime.
+// shelf builds a catalogue: "app:2>runtime" is version 2 of app, which needs runtime, and "app:2>runtime=3" one
+// that needs version 3 of it by digest.
 func shelf(modes map[string]Mode, versions ...string) *catalogue {
 	c := &catalogue{
 		manifests: make(map[string]*manifest), byComponent: make(map[string][]*manifest), byDigest: make(map[string]*Version),
@@ -23,7 +24,7 @@ func shelf(modes map[string]Mode, versions ...string) *catalogue {
 		head, needs, _ := strings.Cut(s, ">")
 		name, number, _ := strings.Cut(head, ":")
 		v := Version{
-			Manifest: id(name), Digest: []byte(head), Publisher: "acme",
+			Manifest: id(name), Digest: []byte(strings.TrimSuffix(head, "!")), Publisher: "acme",
 			Components: []VersionComponent{{ID: suit.NewComponentID("component", name), Digest: []byte(head)}},
 		}
 		if number, withdrawn := strings.CutSuffix(number, "!"); withdrawn {
@@ -33,7 +34,11 @@ func shelf(modes map[string]Mode, versions ...string) *catalogue {
 			fmt.Sscan(number, &v.Sequence)
 		}
 		for _, n := range strings.Fields(strings.ReplaceAll(needs, ",", " ")) {
+			n, pin, pinned := strings.Cut(n, "=")
 			v.Dependencies = append(v.Dependencies, id(n))
+			if pinned {
+				v.Pins = append(v.Pins, Pin{Manifest: id(n), Digest: []byte(n + ":" + pin)})
+			}
 		}
 		c.add(v)
 	}
@@ -139,6 +144,20 @@ func TestDecide(t *testing.T) {
 		{name: "unneeded and requested", shelf: "app:1", has: "app:1", request: "app", unneed: "app", notes: "wanted too"},
 		{name: "unneeded and depended on", shelf: "app:1>runtime runtime:1", has: "app:1 runtime:1", unneed: "runtime", notes: "depends on it"},
 		{name: "unneeded together", shelf: "app:1>runtime runtime:1", has: "app:1 runtime:1", unneed: "runtime app", want: "-app -runtime"},
+		{name: "older by digest", shelf: "app:1>runtime=2 runtime:2 runtime:3", request: "app", want: "+runtime:2 +app:1"},
+		{name: "newest by digest", shelf: "app:1>runtime=3 runtime:2 runtime:3", request: "app", want: "+runtime:3 +app:1"},
+		{name: "older by digest, and there", shelf: "app:1>runtime=2 runtime:2 runtime:3", has: "runtime:2", request: "app", want: "+app:1"},
+		{name: "held by digest", shelf: "app:1>runtime=2 runtime:2 runtime:3", has: "app:1 runtime:2"},
+		{name: "held no longer", shelf: "app:1>runtime=2 app:2>runtime=3 runtime:2 runtime:3", has: "app:1 runtime:2", want: "+runtime:3 +app:2"},
+		{name: "both requested, the older first", shelf: "app:1>runtime=2 runtime:2 runtime:3", request: "runtime app", want: "+runtime:2 +app:1"},
+		{name: "required, and needed by digest", modes: map[string]Mode{"app": ModeRequired, "runtime": ModeRequired}, shelf: "app:1>runtime=2 runtime:2 runtime:3", want: "+runtime:2 +app:1"},
+		{name: "chain by digest", shelf: "a:1>b=1 b:1>c=1 b:2>c=2 c:1 c:2", request: "a", want: "+c:1 +b:1 +a:1"},
+		{name: "circle by digest", shelf: "a:1>b=1 b:1>a=1", request: "a", want: "+b:1 +a:1"},
+		{name: "older by digest, and newer there", shelf: "app:1>runtime=2 runtime:2 runtime:3", has: "runtime:3", request: "app", notes: "does not go for an older one"},
+		{name: "withdrawn and needed by digest", shelf: "app:1>runtime=2 runtime:2! runtime:3", request: "app", want: "+app:1"},
+		{name: "needed by digest and never published", shelf: "app:1>runtime=7 runtime:3", request: "app", want: "+app:1"},
+		{name: "two by digest", shelf: "a:1>c=1 b:1>c=2 c:1 c:2", request: "a b", want: "+c:1 +a:1", notes: "in another version"},
+		{name: "by digest of what leaves", shelf: "app:1>runtime=2 runtime:2 runtime:3", has: "app:1 runtime:2", unneed: "app", want: "+runtime:3 -app"},
 		{name: "needed by what comes", shelf: "app:1>runtime runtime:1", has: "runtime:1", request: "app", unneed: "runtime", notes: "wanted too", want: "+app:1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -194,7 +213,13 @@ func TestDecisionsAreSound(t *testing.T) {
 				if rapid.IntRange(0, 4).Draw(t, "withdrawn") == 0 {
 					v += "!"
 				}
-				versions = append(versions, v+">"+strings.Join(rapid.SliceOfNDistinct(pick, 0, 2, rapid.ID).Draw(t, "needs"), ","))
+				needs := rapid.SliceOfNDistinct(pick, 0, 2, rapid.ID).Draw(t, "needs")
+				for i := range needs {
+					if pin := rapid.IntRange(0, 4).Draw(t, "by digest"); pin > 0 {
+						needs[i] = fmt.Sprintf("%s=%d", needs[i], pin)
+					}
+				}
+				versions = append(versions, v+">"+strings.Join(needs, ","))
 			}
 		}
 		modes := make(map[string]Mode)
@@ -242,6 +267,11 @@ func checkPlan(t *rapid.T, c *catalogue, d *Device, plan decision) {
 			t.Fatalf("%v both ways", v.Manifest)
 		}
 		seen[key] = true
+		for _, other := range plan.install {
+			if pin := v.pin(other.version.Manifest); pin != nil && string(pin) != string(other.version.Digest) && c.byDigest[string(pin)] != nil {
+				t.Fatalf("%v needs %s, and comes with %s", v.Manifest, pin, other.version.Digest)
+			}
+		}
 		for _, needed := range v.Dependencies {
 			later := slices.IndexFunc(plan.install, func(s step) bool { return s.version.Manifest.Equal(needed) })
 			if later > n && !reaches(c, needed, v.Manifest) {

@@ -139,6 +139,9 @@ func describeVersion(a *suit.Authenticated, keys cose.KeySource) (*Version, erro
 			// A dependency's component holds its envelope; its identifier is that of the
 			// dependency's manifest (trust domains §5.2.2).
 			v.Dependencies = append(v.Dependencies, id)
+			if d, ok := parameters[i].digest(); ok {
+				v.Pins = append(v.Pins, Pin{Manifest: id, Digest: d.Bytes})
+			}
 			continue
 		}
 		c := VersionComponent{ID: id}

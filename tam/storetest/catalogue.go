@@ -18,6 +18,7 @@ func version(name string, sequence uint64) tam.Version {
 		Digest:       []byte{1, 2, 3},
 		Components:   []tam.VersionComponent{{ID: suit.ComponentID{[]byte(name)}, Digest: []byte{4}, Size: 5}},
 		Dependencies: []suit.ComponentID{manifest("runtime")},
+		Pins:         []tam.Pin{{Manifest: manifest("runtime"), Digest: []byte{6}}},
 		Envelope:     sha256.Sum256([]byte(name)),
 		Size:         1 << 40,
 		Publisher:    "acme",

@@ -1,0 +1,100 @@
+package tam
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/go-teep/teep/suit"
+)
+
+// Pin is a dependency that a manifest names by digest: no other version of it will do.
+type Pin struct {
+	Manifest suit.ComponentID `json:"manifest"`
+	// Digest is that of the dependency's manifest.
+	Digest []byte `json:"digest"`
+}
+
+// pin is the digest that a version needs of a dependency; nil for any.
+func (v *Version) pin(dependency suit.ComponentID) []byte {
+	for _, p := range v.Pins {
+		if p.Manifest.Equal(dependency) {
+			return p.Digest
+		}
+	}
+	return nil
+}
+
+// maxPinDepth bounds how far it is followed who needs what by digest.
+const maxPinDepth = 8
+
+// choose is the version of a manifest that the device is to have: the offered one, unless something that it
+// has, or is to get, needs another one by digest. Of a version that is not offered to anybody any longer,
+// there is none. chain is what led here.
+func (p *planner) choose(m *manifest, chain ...*manifest) (*Version, *rollout) {
+	v, r := p.offered(m)
+	if len(p.catalogue.pinners[m.id.Key()]) == 0 || len(chain) > maxPinDepth {
+		return v, r
+	}
+	digest := p.pinned(m, chain)
+	if digest == nil || v != nil && bytes.Equal(v.Digest, digest) {
+		return v, r
+	}
+	for _, c := range m.candidates {
+		if bytes.Equal(c.Digest, digest) && p.removed(m, max(c.Sequence, 1)) == nil {
+			return c, nil
+		}
+	}
+	return nil, nil
+}
+
+// pinned is the digest that dependents on the device need of a manifest; nil for any. What is there goes
+// before what is to come.
+func (p *planner) pinned(m *manifest, chain []*manifest) []byte {
+	var coming []byte
+	for _, dependent := range p.catalogue.pinners[m.id.Key()] {
+		has, installed := p.device.installed(dependent.id)
+		switch {
+		case slices.Contains(chain, dependent), p.leaves(dependent.id), p.mode(dependent) == ModeForbidden,
+			!installed && !p.isComing(dependent):
+			continue
+		}
+		v, _ := p.choose(dependent, append(slices.Clone(chain), m)...)
+		if installed && (v == nil || v.Sequence <= has.Sequence || p.device.heldBack(dependent.id, v.Sequence, p.now)) {
+			v = dependent.version(has.Sequence) // it stays as it is
+		}
+		if v == nil {
+			continue
+		}
+		if digest := v.pin(m.id); digest != nil && installed {
+			return digest
+		} else if coming == nil {
+			coming = digest
+		}
+	}
+	return coming
+}
+
+func (p *planner) isComing(m *manifest) bool {
+	return p.wanted[m.id.Key()] || p.asked[m.id.Key()] || p.mode(m) == ModeRequired
+}
+
+// unmet says why the version of a dependency that another needs by digest cannot be on the device; empty if
+// it can, or if it is not published here: then the agent may find it elsewhere.
+func (p *planner) unmet(v *Version, dependency *manifest) string {
+	digest := v.pin(dependency.id)
+	if digest == nil {
+		return ""
+	}
+	n := slices.IndexFunc(dependency.versions, func(o Version) bool { return bytes.Equal(o.Digest, digest) })
+	if n < 0 {
+		return ""
+	}
+	needed := &dependency.versions[n]
+	if has, ok := p.device.installed(dependency.id); ok && has.Sequence > needed.Sequence {
+		return "is there in a newer version, which does not go for an older one"
+	}
+	if chosen, _ := p.choose(dependency); chosen != nil && chosen != needed && !bytes.Equal(chosen.Digest, digest) {
+		return "is needed here by something else in another version"
+	}
+	return ""
+}
