@@ -195,10 +195,14 @@ func (t *TAM) attested(s *sender, r *attest.Result, now time.Time) (*Device, err
 	}
 	d.LastSeen = now
 	d.OEMID, d.HWModel, d.HWVersion = r.OEMID, r.HWModel, r.HWVersion
-	if d.EncryptionKey = nil; r.EncryptionKey != nil {
-		var err error
-		if d.EncryptionKey, err = r.EncryptionKey.MarshalCBOR(); err != nil {
-			return nil, fmt.Errorf("tam: encoding an encryption key: %w", err)
+	// What an agent in a bad state names may be anybody's key: what is encrypted to it could be read.
+	if t.good(r.Status) {
+		d.EncryptionKey = nil
+		if r.EncryptionKey != nil {
+			var err error
+			if d.EncryptionKey, err = r.EncryptionKey.MarshalCBOR(); err != nil {
+				return nil, fmt.Errorf("tam: encoding an encryption key: %w", err)
+			}
 		}
 	}
 	d.Attestation = Attestation{

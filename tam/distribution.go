@@ -84,7 +84,11 @@ type delivery struct {
 	last    Delivery
 	// withheld says why the manifest cannot be offered; empty if it can.
 	withheld string
-	made     Delivery // once it was made
+	// keyed says that content keys were deposited, if not for this version; unreadable why there is no
+	// recipient.
+	keyed      bool
+	unreadable error
+	made       Delivery // once it was made
 }
 
 // owes tells whether the device lacks what it should have beside a manifest that it has.
@@ -129,9 +133,11 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 	if err != nil {
 		return nil, fmt.Errorf("tam: reading deposits: %w", err)
 	}
-	own, err := t.store.DepositsFor(ctx, d.ID)
-	if err != nil {
-		return nil, fmt.Errorf("tam: reading deposits: %w", err)
+	var own []Deposit
+	if d.ID != "" { // a stranger has none
+		if own, err = t.store.DepositsFor(ctx, d.ID); err != nil {
+			return nil, fmt.Errorf("tam: reading deposits: %w", err)
+		}
 	}
 	at := &standing{catalogue: c, device: d, now: t.clock()}
 	offered := func(m *manifest) *Version {
@@ -174,14 +180,15 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 			delete(all, key)
 			continue
 		}
-		v.complete(version.Sequence, recipient, keyed[key], unreadable)
+		v.offered, v.recipient, v.keyed, v.unreadable = version.Sequence, recipient, keyed[key], unreadable
+		v.complete()
 	}
 	return all, nil
 }
 
 // complete fills in what follows from the rest.
-func (v *delivery) complete(offered uint64, recipient *cose.Key, keyed bool, unreadable error) {
-	v.offered, v.recipient = offered, recipient
+func (v *delivery) complete() {
+	v.withheld = ""
 	parts := slices.Clone(v.data)
 	if v.key != nil {
 		parts = append(parts, *v.key)
@@ -190,14 +197,30 @@ func (v *delivery) complete(offered uint64, recipient *cose.Key, keyed bool, unr
 	slices.SortFunc(v.data, func(a, b Deposit) int { return slices.Compare([]byte(a.ID), []byte(b.ID)) })
 	v.fingerprint = fingerprint(parts)
 	switch {
-	case keyed && v.key == nil:
+	case v.keyed && v.key == nil:
 		v.withheld = "no content key was deposited for this version; deposit it, or, if the payload is no longer encrypted, remove those of earlier versions"
-	case recipient == nil && len(parts) > 0:
+	case v.recipient == nil && len(parts) > 0:
 		v.withheld = "its Evidence names no key to encrypt to"
-		if unreadable != nil {
-			v.withheld = unreadable.Error()
+		if v.unreadable != nil {
+			v.withheld = v.unreadable.Error()
 		}
 	}
+}
+
+// healing is what goes to a device whose attestation failed: the key to the update that may heal it, by
+// which nothing else is told, and none of the data that was deposited for healthy devices. nil if there is
+// nothing to bring. The data follows when attestation succeeds.
+func (v *delivery) healing() *delivery {
+	if v == nil {
+		return nil
+	}
+	h := *v
+	h.data = nil
+	h.complete()
+	if h.key == nil && h.withheld == "" && h.last.Sequence == 0 {
+		return nil
+	}
+	return &h
 }
 
 // encryptionKey is the attested key that content keys and data are wrapped to.

@@ -315,9 +315,12 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 	if errors.Is(cause, attest.ErrNotFresh) {
 		d = nil // anybody can send what a device said long ago: its record stays as it is
 	}
-	heal, err := t.healing(ctx)
+	heal, err := t.healing(ctx, d)
 	if err != nil {
 		return nil, err
+	}
+	for _, note := range heal.notes {
+		t.log.InfoContext(ctx, "not done", "agent", DeviceID(s.key.Thumbprint()), "why", note)
 	}
 	u := &teep.Update{}
 	if heal.empty() {
@@ -353,8 +356,10 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 }
 
 // healing collects the updates that policy gives to devices that failed attestation. What such a
-// device says about itself is not looked at; its agent refuses what it has already.
-func (t *TAM) healing(ctx context.Context) (decision, error) {
+// device says about itself is not looked at; its agent refuses what it has already. Keys are encrypted to
+// the key that was attested while all was well: a stranger, or a device whose Evidence is stale, which
+// comes as nil, gets what needs none.
+func (t *TAM) healing(ctx context.Context, device *Device) (decision, error) {
 	var d decision
 	if len(t.policy.Healing) == 0 {
 		return d, nil
@@ -363,10 +368,28 @@ func (t *TAM) healing(ctx context.Context) (decision, error) {
 	if err != nil {
 		return d, err
 	}
+	if device == nil {
+		device = &Device{}
+	}
+	deliveries, err := t.deliveries(ctx, c, device)
+	if err != nil {
+		return d, err
+	}
 	for _, id := range t.policy.Healing {
-		if m := c.manifests[id.Key()]; m != nil && m.offered != nil {
-			d.install = append(d.install, step{version: m.offered})
+		m := c.manifests[id.Key()]
+		if m == nil || m.offered == nil {
+			continue
 		}
+		delivery := deliveries[id.Key()].healing()
+		switch {
+		case delivery != nil && delivery.withheld != "":
+			d.note("healing by %v sequence number %d waits: %s", id, m.offered.Sequence, delivery.withheld)
+			continue
+		case delivery != nil && delivery.offered != m.offered.Sequence:
+			d.note("healing by %v sequence number %d waits: keys are for sequence number %d", id, m.offered.Sequence, delivery.offered)
+			continue
+		}
+		d.install = append(d.install, step{version: m.offered, delivery: delivery})
 	}
 	return d, nil
 }
