@@ -79,8 +79,18 @@ func TestScripts(t *testing.T) {
 			"setenv-from":   setenvFrom,
 			"cdn":           cdn,
 			"resumed":       resumed,
+			"flood":         flood,
+			"busy":          busy,
+			"obeyed":        obeyed,
+			"older-agent":   olderAgent,
 		},
 	})
+}
+
+func listenLocally(ts *testscript.TestScript) net.Listener {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	return ln
 }
 
 // freeAddress NAME sets an environment variable to a loopback address that nobody listens on.

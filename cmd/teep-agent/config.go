@@ -44,6 +44,8 @@ type configuration struct {
 		// PassportAge is how long an Attestation Result that a TAM passed back is shown to it again.
 		PassportAge time.Duration `yaml:"passport-age"`
 	} `yaml:"policy"`
+	// TAMAttestation appraises Evidence of TAMs whose trust anchors say must-attest.
+	TAMAttestation tamAttestation `yaml:"tam-attestation"`
 	// Certificates is a PEM file with the certificate chain of the agent's message key, end entity
 	// first; it goes into messages.
 	Certificates string `yaml:"certificates"`
@@ -126,6 +128,7 @@ func load(path string) (*configuration, error) {
 	c.Attestation.Relative(func(name string) string { return config.Relative(path, name) })
 	c.Certificates = config.Relative(path, c.Certificates)
 	c.Sealing.Approver = config.Relative(path, c.Sealing.Approver)
+	c.TAMAttestation.relative(path)
 	for i := range c.RevocationLists {
 		c.RevocationLists[i] = config.Relative(path, c.RevocationLists[i])
 	}
@@ -147,7 +150,7 @@ func (c *configuration) check() error {
 	case c.Applications.MemoryBytes > 0 && c.Applications.MemoryBytes < minMemory:
 		return fmt.Errorf("applications: memory-bytes %d is too little for any application: write at least %d", c.Applications.MemoryBytes, minMemory)
 	}
-	if err := c.checkMachine(); err != nil {
+	if err := errors.Join(c.checkMachine(), c.TAMAttestation.check()); err != nil {
 		return err
 	}
 	if err := c.Attestation.Check(); err != nil {

@@ -60,6 +60,9 @@ A configuration file:
                              # know agents by an authority
   revocation-lists: [ca.crl] # optional: CRLs by the authorities of TAMs; read at start, remembered in
                              # sealed state
+  tam-attestation:           # optional: for TAMs that must attest themselves, and do so by Evidence
+    collateral: [tam.yaml]   # printed by 'teep-tam collateral'
+    # owners: {Example: [example.pub.pem]}   # who must have signed it
   policy:
     interval: 10s            # the least time between two contacts with one TAM
     timestamps: false        # true: Evidence may be fresh by this device's clock, if a TAM asks so

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-teep/teep/agent"
+	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee"
@@ -55,6 +56,15 @@ type serveTask struct {
 	Certificates    [][]byte
 	RevocationLists [][]byte
 	OlderPeers      bool
+	// TAMCollateral is what the agent appraises Evidence of TAMs by; nil if it takes none.
+	TAMCollateral *tamCollateral
+}
+
+func (t *serveTask) readTAMCollateral(c *configuration) (err error) {
+	if t.TAMCollateral, err = c.TAMAttestation.read(); err != nil {
+		return fmt.Errorf("%s: %w", c.Path, err)
+	}
+	return nil
 }
 
 func serve(ctx context.Context, handed *task, inside *surroundings, log *slog.Logger) error {
@@ -71,8 +81,14 @@ func serve(ctx context.Context, handed *task, inside *surroundings, log *slog.Lo
 	if err != nil {
 		return err
 	}
+	var ofTAMs attest.Verifier
+	if t.TAMCollateral != nil {
+		if ofTAMs, err = t.TAMCollateral.verifier(); err != nil {
+			return fmt.Errorf("%s: %w", c.Path, err)
+		}
+	}
 	a, err := agent.New(agent.Config{
-		TEE: environment, Attester: attester, Trust: t.Trust,
+		TEE: environment, Attester: attester, Trust: t.Trust, EvidenceVerifier: ofTAMs,
 		ReadTrustFile: t.readTrustFile,
 		Policy: agent.Policy{
 			Interval: c.Policy.Interval, RetryMin: c.Policy.RetryMin, RetryMax: c.Policy.RetryMax,

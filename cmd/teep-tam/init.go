@@ -222,7 +222,7 @@ func anchors(c *configuration, also anchorFlags) ([]byte, error) {
 		Signers   []signerAnchor   `yaml:"signers,omitempty"`
 		Verifiers []verifierAnchor `yaml:"verifiers,omitempty"`
 	}{TAMs: []anchor{a}}
-	if also.mustAttest {
+	if also.mustAttest && !c.SelfAttestation.Evidence {
 		key, err := privateKey(c.SelfAttestation.VerifierKey)
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/attest/appraisal"
+	"github.com/go-teep/teep/attest/cmw"
 	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/program"
@@ -28,6 +30,9 @@ type selfAttestation struct {
 	OEMID     string `yaml:"oemid"`
 	HWModel   string `yaml:"hwmodel"`
 	HWVersion string `yaml:"hwversion"`
+	// Evidence sends agents the Evidence itself, for those that have a verifier of their own. Without it,
+	// they get the Attestation Result of the verifier that the rest names.
+	Evidence bool `yaml:"evidence"`
 	// VerifierKey signs the Attestation Results; agents know its public part.
 	VerifierKey string `yaml:"verifier-key"`
 	// Collateral are the files that this verifier appraises the TAM by.
@@ -42,17 +47,23 @@ const (
 
 func (s *selfAttestation) check() error {
 	if s.Key == "" {
-		if s.VerifierKey != "" || len(s.Collateral) > 0 {
+		if s.Evidence || s.VerifierKey != "" || len(s.Collateral) > 0 {
 			return errors.New("self-attestation.key is missing: name the key that signs Evidence about this TAM, or remove self-attestation")
 		}
 		return nil
 	}
 	for _, required := range []struct{ key, value string }{
-		{"oemid", s.OEMID}, {"hwmodel", s.HWModel}, {"hwversion", s.HWVersion}, {"verifier-key", s.VerifierKey},
+		{"oemid", s.OEMID}, {"hwmodel", s.HWModel}, {"hwversion", s.HWVersion},
 	} {
 		if required.value == "" {
 			return fmt.Errorf("self-attestation.%s is missing", required.key)
 		}
+	}
+	switch {
+	case s.Evidence && (s.VerifierKey != "" || len(s.Collateral) > 0):
+		return errors.New("self-attestation: with evidence, the verifier is the agents': remove verifier-key and collateral")
+	case !s.Evidence && s.VerifierKey == "":
+		return errors.New("self-attestation.verifier-key is missing, or evidence: true for agents that appraise Evidence themselves")
 	}
 	return nil
 }
@@ -93,16 +104,20 @@ func measureExecutable() ([]byte, error) {
 	return h.Sum(nil), errors.Join(err, f.Close())
 }
 
-// attester makes Attestation Results about the TAM; nil if it is not configured.
+// attester makes Attestation Results about the TAM, or Evidence; nil if it is not configured.
 func (s *selfAttestation) attester(name string) (attest.Attester, error) {
 	if s.Key == "" {
 		return nil, nil
 	}
-	keys, err := signers([]string{s.Key, s.VerifierKey})
+	paths := []string{s.Key}
+	if !s.Evidence {
+		paths = append(paths, s.VerifierKey)
+	}
+	keys, err := signers(paths)
 	if err != nil {
 		return nil, err
 	}
-	if keys[0].Public().Equal(keys[1].Public()) {
+	if !s.Evidence && keys[0].Public().Equal(keys[1].Public()) {
 		return nil, errors.New("key and verifier-key are the same; each key has one use (RFC 9397 §5)")
 	}
 	id, err := s.identity(keys[0].Public())
@@ -112,6 +127,9 @@ func (s *selfAttestation) attester(name string) (attest.Attester, error) {
 	attester, err := eat.NewAttester(eat.AttesterConfig{Identity: id, Signer: keys[0], Now: time.Now, Rand: rand.Reader})
 	if err != nil {
 		return nil, err
+	}
+	if s.Evidence {
+		return wrappedEvidence{attester}, nil
 	}
 	known, err := openCollateral(&verifierConfig{Collateral: s.Collateral}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -125,6 +143,25 @@ func (s *selfAttestation) attester(name string) (attest.Attester, error) {
 		return nil, err
 	}
 	return attest.Passport{Attester: attester, Verifier: verifier}, nil
+}
+
+// wrappedEvidence makes Evidence in a conceptual message wrapper. The media type of the TEEP profile alone
+// would be taken for an Attestation Result (TEEP §7.2.1).
+type wrappedEvidence struct{ attest.Attester }
+
+// MediaTypes implements attest.Attester.
+func (wrappedEvidence) MediaTypes() []string { return []string{cmw.MediaType} }
+
+// Attest implements attest.Attester.
+func (w wrappedEvidence) Attest(ctx context.Context, mediaType string, r attest.Request) (attest.Evidence, error) {
+	if mediaType != "" && mediaType != cmw.MediaType {
+		return attest.Evidence{}, fmt.Errorf("%w: %.100q", attest.ErrUnknownType, mediaType)
+	}
+	e, err := w.Attester.Attest(ctx, "", r)
+	if err != nil {
+		return attest.Evidence{}, err
+	}
+	return cmw.Wrap(e)
 }
 
 func collateralCommand() *cobra.Command {
