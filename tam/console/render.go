@@ -65,6 +65,9 @@ func functions(clock func() time.Time) template.FuncMap {
 		"duration": func(d policy.Duration) string { return span(time.Duration(d)) },
 		"short":    short,
 		"time":     func(t time.Time) string { return moderate(t, clock()) },
+		"hour":     func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"vendor":   vendor,
+		"readable": readable,
 		"sentence": sentence,
 		"ago":      func(t time.Time) string { return ago(clock().Sub(t)) },
 		"machine":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -72,7 +75,7 @@ func functions(clock func() time.Time) template.FuncMap {
 		"claim":    explainClaim,
 		"segment":  url.PathEscape,
 		"count":    count,
-		"number":   func(n any) string { return grouped(fmt.Sprint(n)) },
+		"number":   func(n any) string { return grouped(plain(n)) },
 		"bytes":    size,
 		"join":     func(list []string) string { return visible(strings.Join(list, ", ")) },
 	}

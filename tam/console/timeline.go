@@ -2,6 +2,7 @@ package console
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-teep/teep/tam"
@@ -68,7 +69,10 @@ func (v *visit) summarize(device string, story []moment) {
 		left--
 		// One that went away meanwhile, or cannot be read, is listed all the same.
 		if m, err := v.api.Message(v.r.Context(), device, story[i].Message.ID); err == nil {
-			story[i].Summary = m.Summary
+			story[i].Summary = strings.TrimPrefix(m.Summary, "COSE_Sign1: TEEP message ")
+			if !m.Kept {
+				story[i].Summary = "a message, " + m.Summary
+			}
 		}
 	}
 }

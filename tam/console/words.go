@@ -1,18 +1,31 @@
 package console
 
 import (
+	"bytes"
+	"encoding/hex"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-teep/teep/attest"
 )
 
 // How numbers and times are written for people.
 
+// plain writes a number, or what a pointer points to.
+func plain(n any) string {
+	if v := reflect.ValueOf(n); v.Kind() == reflect.Pointer && !v.IsNil() {
+		n = v.Elem().Interface()
+	}
+	return fmt.Sprint(n)
+}
+
 // count writes a number with what it counts.
 func count(n any, one, many string) string {
-	text := fmt.Sprint(n)
+	text := plain(n)
 	if text == "1" {
 		return "1 " + one
 	}
@@ -32,17 +45,17 @@ func grouped(digits string) string {
 
 // size writes a number of bytes, exactly where that is short.
 func size(n any) string {
-	digits := fmt.Sprint(n)
-	var bytes float64
-	if _, err := fmt.Sscan(digits, &bytes); err != nil || bytes < 10_000 {
+	digits := plain(n)
+	var amount float64
+	if _, err := fmt.Sscan(digits, &amount); err != nil || amount < 10_000 {
 		return count(n, "byte", "bytes")
 	}
 	unit := 0
-	for bytes >= 1000 && unit < 4 {
-		bytes /= 1000
+	for amount >= 1000 && unit < 4 {
+		amount /= 1000
 		unit++
 	}
-	return fmt.Sprintf("%.3g %s", bytes, []string{"bytes", "kB", "MB", "GB", "TB"}[unit])
+	return fmt.Sprintf("%.3g %s", amount, []string{"bytes", "kB", "MB", "GB", "TB"}[unit])
 }
 
 // span writes how long something takes, and nothing for no time.
@@ -112,6 +125,25 @@ func sentence(s string) string {
 	return s
 }
 
+// vendor writes an oemid claim, given in hexadecimal, as conditions have it.
+func vendor(claim string) string {
+	if encoded, err := hex.DecodeString(claim); err == nil {
+		if text, err := attest.FormatOEMID(encoded); err == nil {
+			return visible(text)
+		}
+	}
+	return visible(claim)
+}
+
+// readable is the text that bytes in hexadecimal are; empty when they are none.
+func readable(digits string) string {
+	b, err := hex.DecodeString(digits)
+	if err != nil || !utf8.Valid(b) || bytes.ContainsFunc(b, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return string(b)
+}
+
 // explain says what a verdict means for whoever has to decide.
 func explain(status string) string {
 	switch status {
@@ -127,7 +159,7 @@ func explain(status string) string {
 
 // explainClaim says what a claim speaks of; empty for one that only its text explains.
 func explainClaim(claim string) string {
-	name, of, _ := strings.Cut(claim, " ")
+	name, _, _ := strings.Cut(claim, " ")
 	switch name {
 	case "ueid":
 		return "which device it is"
@@ -152,7 +184,7 @@ func explainClaim(claim string) string {
 	case "policy":
 		return "the appraisal policy of this TAM"
 	}
-	if strings.HasPrefix(name, "pcr") && of == "" {
+	if strings.HasPrefix(name, "pcr-") {
 		return "what the machine booted"
 	}
 	return ""
