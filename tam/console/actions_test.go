@@ -343,7 +343,15 @@ func TestStoppingARollout(t *testing.T) {
 	if !strings.Contains(r.body, "&lt;b&gt;enough") || strings.Contains(r.body, "Stop for good") {
 		t.Errorf("the page of the rollout that was stopped: %s", r.body)
 	}
+	s.sends(c, csrf, "rollouts/spring", "rollouts/spring", url.Values{"action": {"archive"}})
+	if list, archived := s.get(c, "rollouts"), s.get(c, "rollouts?archived=true"); strings.Contains(list.body, ">spring<") || !strings.Contains(archived.body, ">spring<") {
+		t.Error("the archived rollout is on the wrong list")
+	}
 	if st, err := s.tam.Rollout(t.Context(), "spring"); err != nil || st.State != policy.StateAborted {
 		t.Errorf("%+v, %v", st, err)
+	}
+	s.sends(c, csrf, "rollouts/spring/remove", "rollouts", url.Values{})
+	if r := s.get(c, "rollouts/spring"); r.status != http.StatusNotFound {
+		t.Errorf("after it was removed: %d", r.status)
 	}
 }

@@ -192,7 +192,7 @@ func (s *console) fail(v *visit, err error) {
 	if p.Status == http.StatusServiceUnavailable {
 		v.w.Header().Set("Retry-After", retryAfter)
 	}
-	s.render(v, p.Status, "problem", "Not done", p)
+	s.render(v, p.Status, "problem", refusal(p.Status), p)
 }
 
 // back answers a form that was carried out.

@@ -66,7 +66,12 @@ func newService(t *testing.T, change ...func(*Config)) *service {
 	must(t, s.store.AddTokenKey(t.Context(), tam.TokenKey{Generation: 1, Secret: bytes.Repeat([]byte{7}, 32), Created: s.now}))
 	logger := slog.New(slog.NewTextHandler(&s.log, nil))
 	s.tam = newTAM(t, s.store, clock, logger)
-	operators, err := api.NewHandler(api.Config{TAM: s.tam, Store: s.store, Clock: clock, Logger: logger})
+	payloads, err := blobfs.OpenPayloads(t.TempDir())
+	must(t, err)
+	_, _, err = payloads.Put(t.Context(), strings.NewReader("a payload"))
+	must(t, err)
+	operators, err := api.NewHandler(api.Config{TAM: s.tam, Store: s.store, Clock: clock, Logger: logger,
+		Payloads: tam.NewPayloadQuota(payloads, 1_000_000, clock), PayloadURI: "https://tam.example/payloads"})
 	must(t, err)
 	c := Config{API: operators, Store: s.store, Clock: clock, Logger: logger}
 	for _, f := range change {

@@ -13,7 +13,7 @@ import (
 const (
 	eventsPage = 50
 	// eventsLookedAt bounds how many events a page looks at for those of one kind.
-	eventsLookedAt = 5000
+	eventsLookedAt = 2000
 )
 
 // eventsData is a page of what happened with all devices, newest first.

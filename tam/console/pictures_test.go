@@ -43,7 +43,7 @@ func TestPictures(t *testing.T) {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(dir, "console-"+name+".png"), picture, 0o644))
 	}
-	for _, page := range []picture{{"fleet", ""}, {"device", "devices/" + cameraID(1)}, {"rollout", "rollouts/camera-3"}, {"events", "events"}, {"publisher", "publishers/Acme%20Cameras"}} {
+	for _, page := range []picture{{"fleet", ""}, {"device", "devices/" + cameraID(1)}, {"rollout", "rollouts/camera-3"}} {
 		p.screen(1200, 900, false)
 		p.open(page.path)
 		keep(page.name, true)
@@ -52,6 +52,12 @@ func TestPictures(t *testing.T) {
 		p.screen(390, 844, false)
 		keep(page.name+"-phone", true)
 	}
+	p.screen(1200, 900, true)
+	p.open("events")
+	keep("events-dark", true)
+	p.screen(1200, 900, false)
+	p.open("publishers/Acme%20Cameras")
+	keep("publisher", true)
 	p.screen(1200, 900, false)
 	p.open("new-group")
 	p.write("name", "berlin")

@@ -31,6 +31,7 @@ type rolloutData struct {
 	Actions    []rolloutAction
 	MayChange  bool
 	MayAbort   bool
+	MayRemove  bool
 }
 
 // share is a part of a bar, in percent of its width.
@@ -121,6 +122,7 @@ func viewRollout(r api.Rollout, mayChange bool) rolloutData {
 			data.Actions = []rolloutAction{{policy.ActionArchive, "Archive", false}}
 		}
 	}
+	data.MayRemove = r.State.Ended()
 	data.MayAbort = r.State != policy.StateAborted && r.State != policy.StateStopped
 	return data
 }
@@ -141,6 +143,13 @@ func (s *console) actOnRollout(v *visit) error {
 		return err
 	}
 	return v.back("rollouts/" + url.PathEscape(name))
+}
+
+func (s *console) removeRollout(v *visit) error {
+	if err := v.api.DeleteRollout(v.r.Context(), v.r.PathValue("name")); err != nil {
+		return err
+	}
+	return v.back("rollouts")
 }
 
 // rolloutForm is what somebody wrote so far.

@@ -41,6 +41,7 @@ func routes() []route {
 		{"GET " + Prefix + "components/{manifest}", everyone, (*console).component},
 		{"GET " + Prefix + "components/{manifest}/{sequence}/devices", readers, (*console).holders},
 		{"POST " + Prefix + "components/{manifest}/{sequence}/withdraw", operators, (*console).withdraw},
+		{"GET " + Prefix + "payloads", everyone, (*console).payloads},
 		{"GET " + Prefix + "publishers", everyone, (*console).publishers},
 		{"POST " + Prefix + "publishers", administrators, (*console).addPublisher},
 		{"GET " + Prefix + "new-publisher", administrators, (*console).newPublisher},
@@ -69,6 +70,7 @@ func routes() []route {
 		{"GET " + Prefix + "new-rollout", operators, (*console).newRollout},
 		{"GET " + Prefix + "rollouts/{name}", everyone, (*console).rollout},
 		{"POST " + Prefix + "rollouts/{name}", operators, (*console).actOnRollout},
+		{"POST " + Prefix + "rollouts/{name}/remove", operators, (*console).removeRollout},
 		{"GET " + Prefix + "removals", readers, (*console).removals},
 		{"POST " + Prefix + "removals", operators, (*console).setRemoval},
 		{"GET " + Prefix + "new-removal", operators, (*console).newRemoval},
@@ -121,6 +123,7 @@ func sections() []section {
 		}},
 		{"Software", []link{
 			{Path: "components", Title: "Components", scopes: everyone, pages: []string{"components", "component", "holders"}},
+			{Path: "payloads", Title: "Payloads", scopes: everyone, pages: []string{"payloads"}},
 			{Path: "publishers", Title: "Publishers", scopes: everyone, pages: []string{"publishers", "publisher", "publisherkey", "publisherform"}},
 			{Path: "deposits", Title: "Keys and data", scopes: everyone, pages: []string{"deposits"}},
 		}},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"reflect"
 	"strings"
 	"time"
@@ -142,6 +143,19 @@ func readable(digits string) string {
 		return ""
 	}
 	return string(b)
+}
+
+// refusal is the heading of a page that says why there is none.
+func refusal(status int) string {
+	switch {
+	case status == http.StatusNotFound:
+		return "Not found"
+	case status == http.StatusForbidden:
+		return "Not allowed"
+	case status >= http.StatusInternalServerError:
+		return "Not possible now"
+	}
+	return "Not done"
 }
 
 // explain says what a verdict means for whoever has to decide.
