@@ -1,5 +1,5 @@
-// Package console is the web console of a TAM: the fleet at a glance, devices with their attestation
-// explained, components, policies and the audit log.
+// Package console is the web console of a TAM: the fleet at a glance, devices with their attestation explained,
+// and everything else that the operator API has, for those who may do it.
 //
 //	h, err := console.NewHandler(console.Config{API: apiHandler, Store: store})
 //	http.Handle("/console/", h)
