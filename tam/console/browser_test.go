@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/go-rod/rod/lib/input"
-	"github.com/go-rod/rod/lib/proto"
 
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
@@ -153,9 +152,7 @@ func testKeyboard(t *testing.T, w *window, _ string) {
 			must(t, p.page.Keyboard.Type(input.Enter))
 		}
 		if text == "Block the device" {
-			wait := p.page.WaitNavigation(proto.PageLifecycleEventNameLoad)
-			must(t, p.page.Keyboard.Type(input.Enter))
-			wait()
+			p.leave(func() error { return p.page.Keyboard.Type(input.Enter) })
 			d, err := s.store.Device(t.Context(), "0123")
 			must(t, err)
 			if d.Status != "blocked" {
@@ -261,9 +258,7 @@ func testPhone(t *testing.T, w *window, checker string) {
 		t.Error("the menu does not close with Escape")
 	}
 	p.click("button", "Menu")
-	wait := p.page.WaitNavigation(proto.PageLifecycleEventNameLoad)
-	p.click("nav a", "Audit")
-	wait()
+	p.leave(func() error { p.click("nav a", "Audit"); return nil })
 	p.await("h1", "Audit log")
 }
 

@@ -157,9 +157,7 @@ func (p *person) login(secret string) {
 	field, err := p.page.Element(`input[name="token"]`)
 	must(p.t, err)
 	must(p.t, field.Input(secret))
-	wait := p.page.WaitNavigation(proto.PageLifecycleEventNameLoad)
-	must(p.t, field.Type(input.Enter))
-	wait()
+	p.leave(func() error { return field.Type(input.Enter) })
 }
 
 // screen sets the size of the window in pixels and the scheme of colours.
@@ -225,9 +223,29 @@ func (p *person) await(selector, text string) {
 	p.t.Helper()
 	err := rod.Try(func() { p.page.Timeout(20*time.Second).MustElementR(selector, text) })
 	if err != nil {
-		body, _ := p.page.Eval(`() => document.body.innerText`)
-		p.t.Fatalf("%s never shows %q: %v; the page is\n%v", selector, text, err, body.Value)
+		shown := "not there any more"
+		if body, err := p.page.Eval(`() => document.body.innerText`); err == nil {
+			shown = body.Value.Str()
+		}
+		p.t.Fatalf("%s never shows %q: %v; the page is\n%s", selector, text, err, shown)
 	}
+}
+
+// leave does what leads to another page, and waits until that is there.
+func (p *person) leave(act func() error) {
+	p.t.Helper()
+	_, err := p.page.Eval(`() => { window.here = true }`)
+	must(p.t, err)
+	must(p.t, act())
+	for range 600 {
+		// While the page changes there may be nothing to ask.
+		there, err := p.page.Eval(`() => !window.here && document.readyState === "complete"`)
+		if err == nil && there.Value.Bool() {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	p.t.Fatal("no other page comes")
 }
 
 // press clicks on the button of that text, and waits for the page that follows.
@@ -235,9 +253,7 @@ func (p *person) press(text string) {
 	p.t.Helper()
 	button, err := p.page.ElementR("button", text)
 	must(p.t, err)
-	wait := p.page.WaitNavigation(proto.PageLifecycleEventNameLoad)
-	must(p.t, button.Click(proto.InputMouseButtonLeft, 1))
-	wait()
+	p.leave(func() error { return button.Click(proto.InputMouseButtonLeft, 1) })
 }
 
 // click clicks on what leads to no other page.
