@@ -2,8 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
@@ -126,10 +124,8 @@ func encrypted(b *testing.B, d *device, alg cose.Algorithm, size int64, from *su
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = f.Close() })
-	var info []byte
-	if size > cose.MaxBufferedContent && (alg == cose.AlgA128GCM || alg == cose.AlgA256GCM) {
-		info = sealWhole(b, f, alg, size, recipient)
-	} else if info, err = suit.EncryptPayload(rand.Reader, newPattern(size), f, alg, recipient); err != nil {
+	info, err := suit.EncryptPayload(rand.Reader, newPattern(size), f, alg, recipient)
+	if err != nil {
 		b.Fatal(err)
 	}
 	if err := from.SetEncryptionInfo(info); err != nil {
@@ -142,40 +138,6 @@ func encrypted(b *testing.B, d *device, alg cose.Algorithm, size int64, from *su
 		}
 		return io.NewSectionReader(f, 0, stat.Size())
 	}
-}
-
-// sealWhole encrypts under AES-GCM what suit.EncryptPayload refuses to hold in memory, as an author on a
-// large machine would; it is not part of what is measured.
-func sealWhole(b *testing.B, f *os.File, alg cose.Algorithm, size int64, to cose.Recipient) []byte {
-	b.Helper()
-	key, iv, err := cose.NewContentKey(rand.Reader, alg)
-	if err != nil {
-		b.Fatal(err)
-	}
-	info, err := cose.WrapContentKey(rand.Reader, key, alg, []cose.Recipient{to}, cose.EncryptOptions{IV: iv})
-	if err != nil {
-		b.Fatal(err)
-	}
-	m, err := cose.ParseEncrypt(info)
-	if err != nil {
-		b.Fatal(err)
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		b.Fatal(err)
-	}
-	whole := make([]byte, size, size+int64(aead.Overhead()))
-	if _, err := io.ReadFull(newPattern(size), whole); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := f.Write(aead.Seal(whole[:0], iv, whole, m.AAD(nil))); err != nil {
-		b.Fatal(err)
-	}
-	return info
 }
 
 func timed(f func()) time.Duration {

@@ -134,8 +134,8 @@ func (a Algorithm) specific() Algorithm {
 	return a
 }
 
-// isSignature tells whether the algorithm may stand in a COSE_Sign1 or COSE_Sign.
-func (a Algorithm) isSignature() bool {
+// IsSignature tells whether the algorithm may stand in a COSE_Sign1 or COSE_Sign.
+func (a Algorithm) IsSignature() bool {
 	switch a.specific() {
 	case AlgESP256, AlgESP384, AlgEd25519, AlgHSSLMS, AlgMLDSA65:
 		return true

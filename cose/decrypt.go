@@ -44,6 +44,27 @@ func ParseEncrypt(msg []byte) (*EncryptMessage, error) {
 	return parseEncrypted(msg, TagEncrypt, 4, "COSE_Encrypt", "Encrypt")
 }
 
+// MarshalCBOR encodes the message, tagged. Protected headers are those that were received, byte for byte.
+func (m *EncryptMessage) MarshalCBOR() ([]byte, error) {
+	tag, elements := uint64(TagEncrypt), uint64(4)
+	if m.context == "Encrypt0" {
+		tag, elements = TagEncrypt0, 3
+	}
+	b := appendHead(appendHead(nil, majorTag, tag), majorArray, elements)
+	b = m.Headers.Unprotected.appendMap(appendBytes(b, m.protected))
+	b = appendOptional(b, m.Ciphertext, m.Detached)
+	if elements == 3 {
+		return b, nil
+	}
+	b = appendHead(b, majorArray, uint64(len(m.recipients)))
+	for _, r := range m.recipients {
+		b = appendHead(b, majorArray, 3)
+		b = r.headers.Unprotected.appendMap(appendBytes(b, r.protected))
+		b = appendOptional(b, r.wrapped, r.wrapped == nil)
+	}
+	return b, nil
+}
+
 func parseEncrypted(msg []byte, want, elements uint64, what, context string) (*EncryptMessage, error) {
 	c, err := newCursor(msg, MaxMessageBytes)
 	if err != nil {

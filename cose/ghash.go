@@ -93,8 +93,8 @@ func (g *gcmAEAD) lin(blocks []byte) (out [aes.BlockSize]byte) {
 	return out
 }
 
-// verify ends the content and compares its tag, in constant time.
-func (g *gcmAEAD) verify(tag []byte) bool {
+// end takes in what is left and the lengths: z is then S·H².
+func (g *gcmAEAD) end() {
 	g.pad()
 	var last [2 * aes.BlockSize]byte // the lengths, and a zero block for one more power of H
 	binary.BigEndian.PutUint64(last[:], g.aad*8)
@@ -107,8 +107,79 @@ func (g *gcmAEAD) verify(tag []byte) bool {
 	if len(g.buffer) > 0 {
 		g.fold()
 	}
+}
+
+// verify ends the content and compares its tag, in constant time.
+func (g *gcmAEAD) verify(tag []byte) bool {
+	g.end()
+	return g.holds(tag)
+}
+
+func (g *gcmAEAD) holds(tag []byte) bool {
 	var want [aes.BlockSize]byte
 	subtle.XORBytes(want[:], tag, g.mask[:])
 	want = g.lin(want[:])
 	return subtle.ConstantTimeCompare(want[:], g.z[:]) == 1
+}
+
+// tag ends the content and makes its tag.
+func (g *gcmAEAD) tag() ([]byte, error) {
+	g.end()
+	var equations [128]equation
+	for bit := range 128 {
+		var unit [aes.BlockSize]byte
+		unit[bit/8] = 0x80 >> (bit % 8)
+		image := g.lin(unit[:])
+		for i := range equations {
+			equations[i].set(bit, bitOf(image[:], i))
+		}
+	}
+	for i := range equations {
+		equations[i].value = bitOf(g.z[:], i)
+	}
+	solve(&equations)
+	var s [aes.BlockSize]byte
+	for i := range equations {
+		s[i/8] |= byte(equations[i].value) << (7 - i%8)
+	}
+	subtle.XORBytes(s[:], s[:], g.mask[:])
+	if !g.holds(s[:]) { // H is zero, which happens to one key in 2^128
+		return nil, fmt.Errorf("%w: this content key makes no tag: draw another", ErrKey)
+	}
+	return s[:], nil
+}
+
+// equation is a sum of some of 128 bits that are sought, and its value.
+type equation struct {
+	of    [2]uint64
+	value uint64
+}
+
+func bitOf(b []byte, i int) uint64 { return uint64(b[i/8]>>(7-i%8)) & 1 }
+
+func (e *equation) set(i int, bit uint64) { e.of[i/64] |= bit << (i % 64) }
+
+func (e *equation) has(i int) uint64 { return e.of[i/64] >> (i % 64) & 1 }
+
+// add adds other if bit is 1, in the same time as if it is 0: the coefficients are secret.
+func (e *equation) add(other *equation, bit uint64) {
+	mask := -bit
+	e.of[0] ^= other.of[0] & mask
+	e.of[1] ^= other.of[1] & mask
+	e.value ^= other.value & mask
+}
+
+// solve leaves of each equation one bit, that of its index, if that is possible.
+func solve(equations *[128]equation) {
+	for i := range equations {
+		pivot := &equations[i]
+		for j := i + 1; j < len(equations); j++ {
+			pivot.add(&equations[j], 1^pivot.has(i))
+		}
+		for j := range equations {
+			if j != i {
+				equations[j].add(pivot, equations[j].has(i))
+			}
+		}
+	}
 }

@@ -351,6 +351,21 @@ func (k *Key) allows(ops ...KeyOp) error {
 	return fmt.Errorf("%w: key_ops of the key do not permit this operation", ErrKey)
 }
 
+// SignsOnly tells that the key cannot be encrypted to, by its type, curve, alg or key_ops. An elliptic curve
+// key that says nothing of its use, as in PEM, may serve both.
+func (k *Key) SignsOnly() bool {
+	switch {
+	case k == nil:
+		return false
+	case k.kty == KeyTypeAKP, k.kty == KeyTypeHSSLMS, k.curve == CurveEd25519, k.alg.IsSignature():
+		return true
+	case k.kty == KeyTypeSymmetric:
+		return k.ops != nil && k.allows(KeyOpEncrypt, KeyOpDecrypt, KeyOpWrapKey, KeyOpUnwrapKey) != nil
+	}
+	// The public key of a key agreement has an empty list (RFC 9053 §6.3.1).
+	return len(k.ops) > 0 && k.allows(KeyOpDeriveKey, KeyOpDeriveBits) != nil
+}
+
 // String names the key by type and thumbprint. It shows nothing of a private or symmetric part.
 func (k *Key) String() string {
 	if k == nil {

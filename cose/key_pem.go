@@ -1,9 +1,11 @@
 package cose
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"strings"
 
 	mldsax509 "filippo.io/mldsa/x509"
 )
@@ -56,6 +58,34 @@ func ParsePEM(data []byte) (*Key, error) {
 
 func errEncryptedPEM() error {
 	return fmt.Errorf("%w: the private key is encrypted with a passphrase; decrypt it first (openssl pkcs8 -topk8 -nocrypt)", ErrKey)
+}
+
+// pemLabel begins the line in front of a PEM block that says what the key is for.
+const pemLabel = "COSE alg: "
+
+// LabelPEM puts a line in front of a PEM block that says for which algorithm the key is, because PEM itself
+// does not tell a signing key from one for key agreement. Everybody else skips it: it is what RFC 7468 §2
+// permits before the boundary.
+func LabelPEM(alg Algorithm, block []byte) []byte {
+	return append([]byte(pemLabel+alg.String()+"\n"), block...)
+}
+
+// PEMLabel is the algorithm that [LabelPEM] named, or zero. It restricts nothing by itself.
+func PEMLabel(data []byte) Algorithm {
+	for line := range bytes.Lines(data) {
+		text := strings.TrimSpace(string(line))
+		if strings.HasPrefix(text, "-----BEGIN") {
+			break
+		}
+		if name, ok := strings.CutPrefix(text, pemLabel); ok {
+			alg, err := ParseAlgorithm(name)
+			if err != nil {
+				return 0
+			}
+			return alg
+		}
+	}
+	return 0
 }
 
 // MarshalPEM encodes a private key as PKCS #8 and a public key as PKIX. A symmetric or HSS-LMS key

@@ -21,9 +21,6 @@ const (
 	MaxCertificates = 8
 	// MaxKeyBytes bounds an encoded COSE_Key or a PEM file.
 	MaxKeyBytes = 64 << 10
-	// MaxBufferedContent bounds the content that [NewContentWriter] holds in memory for AES-GCM,
-	// whose tag cannot be made as a stream with library primitives. Checking one can.
-	MaxBufferedContent = 64 << 20
 
 	// maxSaltBytes bounds the HKDF salt of a recipient.
 	maxSaltBytes = 1024

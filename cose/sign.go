@@ -171,7 +171,7 @@ func checkSigner(s Signer) error {
 	if s == nil {
 		return fmt.Errorf("%w: no signer", ErrKey)
 	}
-	if !s.Algorithm().isSignature() {
+	if !s.Algorithm().IsSignature() {
 		return fmt.Errorf("%w %v is not a signature algorithm", ErrAlgorithm, s.Algorithm())
 	}
 	return nil

@@ -55,7 +55,7 @@ func NewSigner(alg Algorithm, s crypto.Signer) (Signer, error) {
 }
 
 func newSigner(alg Algorithm, s crypto.Signer, public *Key) (Signer, error) {
-	if !alg.isSignature() {
+	if !alg.IsSignature() {
 		return nil, fmt.Errorf("%w %v is not a signature algorithm", ErrAlgorithm, alg)
 	}
 	if err := public.fits(alg); err != nil {
@@ -149,7 +149,7 @@ func (k *Key) Verifier() (Verifier, error) {
 
 // VerifierFor makes a Verifier for another algorithm that fits the key.
 func (k *Key) VerifierFor(alg Algorithm) (Verifier, error) {
-	if !alg.isSignature() && alg != AlgHMAC256 {
+	if !alg.IsSignature() && alg != AlgHMAC256 {
 		return nil, fmt.Errorf("%w %v is neither a signature nor a MAC algorithm", ErrAlgorithm, alg)
 	}
 	if err := k.fits(alg); err != nil {

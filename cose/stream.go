@@ -1,19 +1,11 @@
 package cose
 
 import (
-	"bytes"
 	"crypto/cipher"
 	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-
-	"golang.org/x/crypto/chacha20"
-	//lint:ignore SA1019 The construction is the one of RFC 8439 §2.8, composed here because
-	// chacha20poly1305 has no streaming form; the one-time key is derived as it demands.
-	"golang.org/x/crypto/poly1305"
 )
 
 // streamChunk is how much content is held in memory at a time.
@@ -64,6 +56,8 @@ func NewContentReader(alg Algorithm, key, iv, aad []byte, src io.ReaderAt, size 
 type streamAEAD interface {
 	cipher.Stream
 	authenticate(ciphertext []byte)
+	// tag ends the content that was encrypted. It is called once, and not after verify.
+	tag() ([]byte, error)
 	// verify ends the content and compares its tag, in constant time. It is called once.
 	verify(tag []byte) bool
 }
@@ -105,10 +99,6 @@ func (e *exactReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func errBuffered(alg Algorithm) error {
-	return fmt.Errorf("%w: %w: %v encrypts up to %d bytes here, because its tag cannot be made as a stream (decrypting has no such limit); use ChaCha20-Poly1305, or a CTR algorithm with a digest", ErrMalformed, ErrTooLarge, alg, MaxBufferedContent)
-}
-
 // readFullAt fills p. io.ReaderAt may return io.EOF together with the last bytes.
 func readFullAt(src io.ReaderAt, p []byte, offset int64) error {
 	n, err := src.ReadAt(p, offset)
@@ -120,51 +110,6 @@ func readFullAt(src io.ReaderAt, p []byte, offset int64) error {
 	}
 	return fmt.Errorf("cose: reading ciphertext: %w", err)
 }
-
-// chachaAEAD is ChaCha20-Poly1305 (RFC 8439 §2.8) with its two halves apart.
-type chachaAEAD struct {
-	*chacha20.Cipher
-	mac    *poly1305.MAC
-	aad    int
-	length uint64
-}
-
-func newChaCha(key, iv, aad []byte) (*chachaAEAD, error) {
-	stream, err := chacha20.NewUnauthenticatedCipher(key, iv)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKey, err)
-	}
-	var once [32]byte // RFC 8439 §2.6: block 0 gives the one-time key, content starts at block 1
-	stream.XORKeyStream(once[:], once[:])
-	stream.SetCounter(1)
-	c := &chachaAEAD{Cipher: stream, mac: poly1305.New(&once), aad: len(aad)}
-	c.mac.Write(aad)
-	c.pad(uint64(len(aad)))
-	return c, nil
-}
-
-func (c *chachaAEAD) pad(n uint64) {
-	var zeros [16]byte
-	if n %= 16; n != 0 {
-		c.mac.Write(zeros[n:])
-	}
-}
-
-func (c *chachaAEAD) authenticate(ciphertext []byte) {
-	c.mac.Write(ciphertext)
-	c.length += uint64(len(ciphertext))
-}
-
-func (c *chachaAEAD) tag() []byte {
-	c.pad(c.length)
-	var lengths [16]byte
-	binary.LittleEndian.PutUint64(lengths[:8], uint64(c.aad))
-	binary.LittleEndian.PutUint64(lengths[8:], c.length)
-	c.mac.Write(lengths[:])
-	return c.mac.Sum(nil)
-}
-
-func (c *chachaAEAD) verify(tag []byte) bool { return subtle.ConstantTimeCompare(c.tag(), tag) == 1 }
 
 // twoPassReader decrypts content whose tag held, chunk by chunk.
 type twoPassReader struct {
@@ -233,9 +178,8 @@ func (r *twoPassReader) next() error {
 	return nil
 }
 
-// NewContentWriter encrypts what is written to it and writes the ciphertext to dst. Close completes
-// it, with the tag for an AEAD, and does not close dst. ChaCha20-Poly1305 and the CTR algorithms
-// work in constant memory; AES-GCM holds up to [MaxBufferedContent] and writes in Close.
+// NewContentWriter encrypts what is written to it and writes the ciphertext to dst, in constant memory.
+// Close completes it, with the tag for an AEAD, and does not close dst.
 //
 // key and iv come from [NewContentKey] and must not encrypt anything else. [WrapContentKey] makes
 // the message that carries key and IV to the recipients; aad is [EncryptMessage.AAD] of it. The
@@ -245,17 +189,11 @@ func NewContentWriter(alg Algorithm, key, iv, aad []byte, dst io.Writer) (io.Wri
 	if err != nil {
 		return nil, err
 	}
-	w := &contentWriter{dst: dst}
-	switch {
-	case !c.aead:
+	w := &contentWriter{alg: alg, dst: dst}
+	if !c.aead {
 		w.stream, err = NewCTR(alg, key, iv, 0)
-	case alg == AlgChaCha20Poly1305:
-		if w.chacha, err = newChaCha(key, iv, aad); err == nil {
-			w.stream = w.chacha
-		}
-	default:
-		w.alg, w.iv, w.aad = alg, bytes.Clone(iv), bytes.Clone(aad)
-		w.gcm, err = newAEAD(alg, key)
+	} else if w.aead, err = newStreamAEAD(alg, key, iv, aad); err == nil {
+		w.stream = w.aead
 	}
 	if err != nil {
 		return nil, err
@@ -263,17 +201,13 @@ func NewContentWriter(alg Algorithm, key, iv, aad []byte, dst io.Writer) (io.Wri
 	return w, nil
 }
 
-// contentWriter has a stream (CTR, ChaCha20) or an AEAD that wants everything at once (GCM).
 type contentWriter struct {
+	alg    Algorithm
 	dst    io.Writer
 	stream cipher.Stream
-	chacha *chachaAEAD // with stream, when there is a tag
+	aead   streamAEAD // is stream, when there is a tag
+	length int64
 	buffer []byte
-
-	alg     Algorithm
-	gcm     cipher.AEAD
-	iv, aad []byte
-
 	failed error // of the destination, or "closed"
 }
 
@@ -283,14 +217,6 @@ var errWriterClosed = errors.New("cose: write to a closed content writer")
 func (w *contentWriter) Write(p []byte) (int, error) {
 	if w.failed != nil {
 		return 0, w.failed
-	}
-	if w.gcm != nil {
-		if len(w.buffer)+len(p) > MaxBufferedContent {
-			w.failed = errBuffered(w.alg)
-			return 0, w.failed
-		}
-		w.buffer = append(w.buffer, p...)
-		return len(p), nil
 	}
 	for done := 0; done < len(p); {
 		n, err := w.writeChunk(p[done:min(len(p), done+streamChunk)])
@@ -303,16 +229,16 @@ func (w *contentWriter) Write(p []byte) (int, error) {
 }
 
 func (w *contentWriter) writeChunk(p []byte) (int, error) {
-	if w.chacha != nil && w.chacha.length+uint64(len(p)) > maxChaChaContent {
-		return 0, errCounter(AlgChaCha20Poly1305)
+	if w.length += int64(len(p)); w.aead != nil && w.length > contentLimit(w.alg) {
+		return 0, errCounter(w.alg)
 	}
 	if cap(w.buffer) < len(p) {
 		w.buffer = make([]byte, len(p))
 	}
 	chunk := w.buffer[:len(p)]
 	w.stream.XORKeyStream(chunk, p)
-	if w.chacha != nil {
-		w.chacha.authenticate(chunk)
+	if w.aead != nil {
+		w.aead.authenticate(chunk)
 	}
 	n, err := w.dst.Write(chunk)
 	if err == nil && n < len(chunk) {
@@ -330,13 +256,12 @@ func (w *contentWriter) Close() error {
 		return w.failed
 	}
 	w.failed = errWriterClosed
-	var err error
-	switch {
-	case w.gcm != nil:
-		_, err = w.dst.Write(w.gcm.Seal(w.buffer[:0], w.iv, w.buffer, w.aad))
-		w.buffer = nil
-	case w.chacha != nil:
-		_, err = w.dst.Write(w.chacha.tag())
+	if w.aead == nil {
+		return nil
+	}
+	tag, err := w.aead.tag()
+	if err == nil {
+		_, err = w.dst.Write(tag)
 	}
 	if err != nil {
 		w.failed = err

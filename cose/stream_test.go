@@ -2,6 +2,8 @@ package cose_test
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -181,13 +183,42 @@ func TestStreamSizeLimits(t *testing.T) {
 	wantErr(t, err, cose.ErrTooLarge)
 	_, err = cose.NewContentReader(cose.AlgChaCha20Poly1305, make([]byte, 32), iv, nil, bytes.NewReader(nil), 1<<40)
 	wantErr(t, err, cose.ErrTooLarge)
-	w, err := cose.NewContentWriter(cose.AlgA128GCM, key, iv, nil, io.Discard)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// Tags that were made as a stream are those that the library makes of the whole, whatever the pieces.
+func TestStreamedTagsAreThoseOfTheWhole(t *testing.T) {
+	bytesOf := func(n int) []byte {
+		b := make([]byte, n)
+		rand.Read(b)
+		return b
 	}
-	_, err = w.Write(make([]byte, cose.MaxBufferedContent+1))
-	wantErr(t, err, cose.ErrTooLarge)
-	wantErr(t, w.Close(), cose.ErrTooLarge)
+	sizes := []int{0, 1, 15, 16, 17, 31, 32, 33, 4096, 256<<10 - 1, 256 << 10, 256<<10 + 1, 512<<10 - 32, 512<<10 - 16, 700_001}
+	for _, alg := range []cose.Algorithm{cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgChaCha20Poly1305} {
+		for _, size := range sizes {
+			key, iv, plaintext := bytesOf(alg.KeySize()), bytesOf(12), bytesOf(size)
+			aad := bytesOf(size % 41)
+			var aead cipher.AEAD
+			var err error
+			if alg == cose.AlgChaCha20Poly1305 {
+				aead, err = chacha20poly1305.New(key)
+			} else {
+				block, blockErr := aes.NewCipher(key)
+				if blockErr != nil {
+					t.Fatal(blockErr)
+				}
+				aead, err = cipher.NewGCM(block)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := aead.Seal(nil, iv, plaintext, aad)
+			for _, piece := range []int{size + 1, 1 + size/3, 64 << 10} {
+				if got := encryptStream(t, alg, key, iv, aad, plaintext, piece); !bytes.Equal(got, want) {
+					t.Errorf("%v: %d bytes in pieces of %d are encrypted to something else", alg, size, piece)
+				}
+			}
+		}
+	}
 }
 
 type failingWriter struct{ left int }
@@ -256,6 +287,16 @@ func TestStreamedAEADMemory(t *testing.T) {
 			"two passes": func() error {
 				_, err := cose.NewContentReader(alg, key, iv, nil, zeros{}, 24<<20)
 				return err
+			},
+			"writing": func() error {
+				w, err := cose.NewContentWriter(alg, key, iv, nil, io.Discard)
+				if err != nil {
+					return err
+				}
+				if _, err := io.Copy(w, io.NewSectionReader(zeros{}, 0, 24<<20)); err != nil {
+					return err
+				}
+				return errors.Join(w.Close(), cose.ErrDecrypt) // as the others end
 			},
 			"one pass": func() error {
 				r, err := cose.NewUnverifiedContentReader(alg, key, iv, nil, io.NewSectionReader(zeros{}, 0, 24<<20))

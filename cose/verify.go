@@ -152,7 +152,7 @@ func Verify(msg []byte, keys KeySource, o VerifyOptions) (*Verified, error) {
 	if m.multi {
 		context = "Signature"
 	}
-	return m.verify(context, Algorithm.isSignature, allowed, keys, o)
+	return m.verify(context, Algorithm.IsSignature, allowed, keys, o)
 }
 
 func (m *signedMessage) verify(context string, class func(Algorithm) bool, allowed []Algorithm, keys KeySource, o VerifyOptions) (*Verified, error) {

@@ -131,7 +131,7 @@ func (p *printer) item(r *scan.Reader, s *shape, depth int) {
 		p.bytes(content, s, depth)
 	case scan.Text:
 		text, _ := r.Text()
-		p.b.WriteString(quoteText(string(text)))
+		p.text(string(text))
 	default:
 		p.simple(r)
 	}
@@ -301,6 +301,8 @@ func (p *printer) commandList(r *scan.Reader, n int, s *shape, depth int) {
 const (
 	maxShownBytes = 512
 	elidedBytes   = 16
+	// maxShownText is how many bytes of a text are shown.
+	maxShownText = 1024
 	// maxAnnotateDepth bounds indentation, and with it the size of what hostile nesting prints.
 	maxAnnotateDepth = 64
 )
@@ -323,6 +325,19 @@ func (p *printer) bytes(content []byte, s *shape, depth int) {
 	default:
 		p.b.WriteString("h'" + hex.EncodeToString(content) + "'")
 	}
+}
+
+func (p *printer) text(s string) {
+	if len(s) <= maxShownText {
+		p.b.WriteString(quoteText(s))
+		return
+	}
+	end := maxShownText
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	p.b.WriteString(quoteText(s[:end]) + "... ")
+	p.note(fmt.Sprintf("%d bytes of text", len(s)))
 }
 
 // opens tells whether content is one item that can be shown as the shape. A payload is only

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/go-teep/teep/internal/edn"
-	"github.com/go-teep/teep/internal/vectors"
 	"github.com/go-teep/teep/suit"
 )
 
@@ -16,7 +15,6 @@ func TestAnnotateIsExact(t *testing.T) {
 	for _, v := range signedVectors(t) {
 		data[v.name] = v.data
 	}
-	data["aes-kw-write"] = vectors.Read(t, "suit-encryption/aes-kw-write.suit")
 	for i, r := range exampleReports() {
 		encoded, err := r.Encode()
 		if err != nil {

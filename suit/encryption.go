@@ -22,6 +22,10 @@ var payloadEncryption = []cose.Algorithm{cose.AlgA128GCM, cose.AlgA256GCM, cose.
 // elliptic curve key (or its 256-bit variant if the key is restricted to it), A128KW or A256KW
 // for a symmetric key of that size.
 func PayloadRecipient(key *cose.Key) (cose.Recipient, error) {
+	if key.SignsOnly() {
+		return nil, errors.New("suit: this key signs, and nothing can be encrypted to it: give the encryption key, " +
+			"such as 'teep key generate --alg ECDH-ES+A128KW' makes, and agents attest")
+	}
 	switch key.Type() {
 	case cose.KeyTypeEC2, cose.KeyTypeOKP:
 		return cose.ECDHESRecipient(key.Public(), payloadKDFOther), nil
@@ -53,8 +57,7 @@ func symmetricRecipient(key *cose.Key) (cose.Recipient, error) {
 
 // EncryptPayload encrypts plaintext with a new content key, writes the ciphertext to dst, and
 // returns the SUIT_Encryption_Info for the recipients (firmware encryption §4, §6): tagged, with
-// detached ciphertext. It works in constant memory, except for AES-GCM, which holds the payload
-// up to cose.MaxBufferedContent.
+// detached ciphertext. It works in constant memory.
 //
 //	SUIT_Encryption_Info = #6.96(COSE_Encrypt)
 func EncryptPayload(rand io.Reader, plaintext io.Reader, dst io.Writer, alg cose.Algorithm, recipients ...cose.Recipient) (encryptionInfo []byte, err error) {

@@ -2,7 +2,10 @@ package suit_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
@@ -170,6 +173,23 @@ func TestAnnotateEscapes(t *testing.T) {
 	for _, r := range s {
 		if r == 0x1b || r == 0x202e || r == 0xe0041 {
 			t.Errorf("%q is shown as it is", r)
+		}
+	}
+}
+
+// Nor fill it, however much text there is.
+func TestAnnotateBoundsText(t *testing.T) {
+	for size, whole := range map[int]bool{1024: true, 1025: false, 100_000: false} {
+		m := simpleManifest()
+		long := strings.Repeat("ä", size/2) + strings.Repeat("x", size%2)
+		m.Text.Languages["en"].Manifest[suit.TextManifestDescription] = long
+		s, err := suit.Annotate(built(t, suit.Builder{Manifest: m}).Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := strings.Count(s, "ä")
+		if shown < 500 || shown > 512 || strings.Contains(s, long) != whole || strings.Contains(s, fmt.Sprintf(`"... / %d bytes of text /`, size)) == whole || !utf8.ValidString(s) {
+			t.Errorf("of %d bytes, %d letters are shown", size, shown)
 		}
 	}
 }

@@ -19,6 +19,8 @@ type vector struct {
 	name  string
 	data  []byte
 	es256 bool // signed with the polymorphic algorithm of older authors
+	// mac is under a shared key, which the text of the examples names.
+	mac bool
 	// unsigned is an envelope that the draft prints before its signature is added.
 	unsigned bool
 }
@@ -47,6 +49,8 @@ func signedVectors(tb testing.TB) []vector {
 	for _, name := range []string{"teep/suit_integrated.hex.txt", "teep/suit_uri.hex.txt", "teep/suit_personalization.hex.txt"} {
 		list = append(list, vector{name: name, data: vectors.Hex(tb, name)})
 	}
+	const write = "suit-encryption/aes-kw-write.suit"
+	list = append(list, vector{name: write, data: vectors.Read(tb, write), mac: true})
 	for _, name := range vectors.Names(tb, "suit-es256", ".txt") {
 		for i, data := range hexDumps(tb, name) {
 			list = append(list, vector{name: name + "#" + string(rune('0'+i)), data: data, es256: true, unsigned: i == 0})
@@ -78,6 +82,13 @@ func hexDumps(tb testing.TB, name string) [][]byte {
 func options(v vector) suit.VerifyOptions {
 	if v.es256 {
 		return suit.VerifyOptions{Algorithms: []cose.Algorithm{cose.AlgES256}}
+	}
+	if v.mac {
+		keys, err := cose.NewKeySet(cose.NewSymmetricKey(bytes.Repeat([]byte("a"), 32)))
+		if err != nil {
+			panic(err)
+		}
+		return suit.VerifyOptions{MACKeys: keys}
 	}
 	return suit.VerifyOptions{}
 }
@@ -142,5 +153,42 @@ func TestVectorsVerifyAndRebuild(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Encryption infos of others encode to the same bytes, by themselves and as a parameter.
+func TestEncryptionInfosRebuild(t *testing.T) {
+	names := vectors.Names(t, "suit-encryption", ".hex")
+	n := 0
+	for _, name := range names {
+		if !strings.Contains(name, "encryption-info") {
+			continue
+		}
+		n++
+		info := vectors.Hex(t, name)
+		m, err := cose.ParseEncrypt(info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.MarshalCBOR(); err != nil || !bytes.Equal(got, info) {
+			t.Errorf("%s encodes to\n%x (%v), want\n%x", name, got, err, info)
+		}
+		manifest := simpleManifest()
+		var p suit.Parameters
+		if err := p.SetEncryptionInfo(info); err != nil {
+			t.Fatal(err)
+		}
+		manifest.Install.Commands = append(manifest.Install.Commands, suit.OverrideParameters(p))
+		again, err := built(t, suit.Builder{Manifest: manifest}).UnverifiedManifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := again.Install.Commands[len(again.Install.Commands)-1]
+		if got, ok := last.Parameters.EncryptionInfo(); !ok || !bytes.Equal(got, info) {
+			t.Errorf("%s as a parameter is %x", name, got)
+		}
+	}
+	if n != 4 {
+		t.Errorf("there are %d encryption infos", n)
 	}
 }

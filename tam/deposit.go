@@ -29,7 +29,7 @@ const (
 // Deposit is something that the TAM is to bring to devices, each encrypted to the device alone. At
 // rest it is encrypted to the TAM: only one of [Config].DecryptionKeys opens it.
 type Deposit struct {
-	// ID is derived from Kind, Manifest, Sequence, Component and Device: there is one of each.
+	// ID is derived from Kind, Manifest, Sequence, Component, Device and Group: there is one of each.
 	ID   string      `json:"id"`
 	Kind DepositKind `json:"kind"`
 	// Manifest is the SUIT Manifest Component ID of the developer's manifest that it is for.
@@ -38,8 +38,10 @@ type Deposit struct {
 	Sequence uint64 `json:"sequence,omitempty"`
 	// Component is where data is put; nil for a content key.
 	Component suit.ComponentID `json:"component,omitempty"`
-	// Device limits data to one device, by ID; empty: every device that gets the manifest.
+	// Device limits data to one device, by ID, and Group to the devices that are in a group of
+	// policy at the time; both empty: every device that gets the manifest.
 	Device string `json:"device,omitempty"`
+	Group  string `json:"group,omitempty"`
 	// EncryptionInfo is a SUIT_Encryption_Info whose recipient is the TAM. Ciphertext is the
 	// data; for a content key it is nil, because the TAM needs no payload.
 	EncryptionInfo []byte    `json:"encryptionInfo"`
@@ -67,7 +69,8 @@ type Deposits interface {
 	PutDeposit(ctx context.Context, d Deposit) error
 	// RemoveDeposit removes a deposit; ErrNotFound when there is none. The catalogue's revision rises.
 	RemoveDeposit(ctx context.Context, id string) error
-	// DepositsFor lists, by ID, the deposits for exactly that device; empty: those that are for all.
+	// DepositsFor lists, by ID, the deposits for exactly that device; empty: those that name none, which
+	// are for all or for a group.
 	DepositsFor(ctx context.Context, device string) ([]Deposit, error)
 	// ListDeposits lists deposits by ID, ascending, beginning after `after`.
 	ListDeposits(ctx context.Context, after string, limit int) ([]Deposit, error)
@@ -79,8 +82,11 @@ func (d Deposit) Describe() string {
 		return fmt.Sprintf("content key for sequence number %d", d.Sequence)
 	}
 	whose := "every device"
-	if d.Device != "" {
+	switch {
+	case d.Device != "":
 		whose = "device " + d.Device
+	case d.Group != "":
+		whose = "group " + d.Group
 	}
 	return fmt.Sprintf("data for %v of %s", d.Component, whose)
 }
@@ -88,7 +94,11 @@ func (d Deposit) Describe() string {
 // identify fills in the ID.
 func (d *Deposit) identify() {
 	h := sha256.New()
-	for _, part := range []string{string(d.Kind), d.Manifest.Key(), fmt.Sprint(d.Sequence), d.Component.Key(), d.Device} {
+	parts := []string{string(d.Kind), d.Manifest.Key(), fmt.Sprint(d.Sequence), d.Component.Key(), d.Device}
+	if d.Group != "" {
+		parts = append(parts, d.Group)
+	}
+	for _, part := range parts {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	d.ID = hex.EncodeToString(h.Sum(nil)[:16])
@@ -165,15 +175,34 @@ func (t *TAM) fits(ctx context.Context, v *Version, info []byte) error {
 	return nil
 }
 
-// DepositData takes data for one component of the devices that have a manifest, or for each of a
-// group of them. What was deposited for a device before gives way.
-func (t *TAM) DepositData(ctx context.Context, manifest, component suit.ComponentID, devices []string, info, ciphertext []byte) ([]Deposit, error) {
-	if len(devices) == 0 {
+// Audience says which of the devices that have a manifest get data; the zero value says all of them. Not
+// both may be set.
+type Audience struct {
+	// Devices are named one by one, by ID.
+	Devices []string
+	// Group is one of policy: who is in it is found out anew in each session.
+	Group string
+}
+
+// DepositData takes data for one component of the devices that have a manifest. What was deposited for the
+// same audience before gives way. What a device is named for goes before what its groups get (the one of the
+// highest priority first, and of two the first by name), and that before what all get.
+func (t *TAM) DepositData(ctx context.Context, manifest, component suit.ComponentID, to Audience, info, ciphertext []byte) ([]Deposit, error) {
+	devices := to.Devices
+	switch {
+	case to.Group != "" && len(devices) > 0:
+		return nil, fmt.Errorf("%w: it is for a group and for devices: deposit it for each of them", ErrDeposit)
+	case to.Group != "":
+		if _, err := t.store.PolicyRecord(ctx, KindGroup, to.Group); err != nil {
+			return nil, fmt.Errorf("tam: looking up group %q: %w", to.Group, err)
+		}
+		devices = []string{""}
+	case len(devices) == 0:
 		devices = []string{""}
 	}
 	var all []Deposit
 	for _, device := range devices {
-		d := Deposit{Kind: DepositData, Manifest: manifest, Component: component, Device: device, EncryptionInfo: info, Ciphertext: ciphertext}
+		d := Deposit{Kind: DepositData, Manifest: manifest, Component: component, Device: device, Group: to.Group, EncryptionInfo: info, Ciphertext: ciphertext}
 		if err := t.checkDeposit(&d); err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package tam
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ func (v *delivery) renewed() bool {
 	return v != nil && !slices.Equal(v.last.Deposits, v.fingerprint)
 }
 
-// sharedDeposits are those for all devices, as of one revision of the catalogue.
+// sharedDeposits are those for all devices and for groups, as of one revision of the catalogue.
 type sharedDeposits struct {
 	mu       sync.Mutex
 	read     bool
@@ -124,7 +125,7 @@ func (s *sharedDeposits) get(ctx context.Context, store Store, revision int64) (
 }
 
 // deliveries finds out what a device should have beside the developers' manifests. What was deposited for
-// a device alone goes before what is for all.
+// a device alone goes before what is for a group of it, and that before what is for all.
 func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[string]*delivery, error) {
 	if t.distribution == nil {
 		return nil, nil
@@ -160,7 +161,7 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 		of(last.Manifest).last = last
 	}
 	keyed := map[string]bool{}
-	for _, one := range append(own, shared...) {
+	for _, one := range append(own, at.meant(shared)...) {
 		v, version := of(one.Manifest), offered(c.manifests[one.Manifest.Key()])
 		switch {
 		case version == nil:
@@ -184,6 +185,42 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 		v.complete()
 	}
 	return all, nil
+}
+
+// meant picks the deposits that are for the device, those for groups first.
+func (s *standing) meant(shared []Deposit) []Deposit {
+	type ofGroup struct {
+		Deposit
+		priority int
+	}
+	var groups []ofGroup
+	var all []Deposit
+	for _, d := range shared {
+		switch {
+		case d.Group == "":
+			all = append(all, d)
+		case s.inGroup(d.Group):
+			groups = append(groups, ofGroup{d, s.catalogue.priority(d.Group)})
+		}
+	}
+	slices.SortStableFunc(groups, func(a, b ofGroup) int {
+		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.Group, b.Group))
+	})
+	list := make([]Deposit, 0, len(shared))
+	for _, g := range groups {
+		list = append(list, g.Deposit)
+	}
+	return append(list, all...)
+}
+
+// priority is that of a group that there is.
+func (c *catalogue) priority(name string) int {
+	for _, g := range c.groups {
+		if g.Name == name {
+			return g.Priority
+		}
+	}
+	return 0
 }
 
 // complete fills in what follows from the rest.

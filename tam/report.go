@@ -17,22 +17,26 @@ import (
 // A signature of its own adds nothing to that as long as the TAM knows no report key of the device;
 // one by the key of the message itself is not allowed (TEEP §4.5).
 func (t *TAM) openReport(s *sender, data []byte) (*suit.Report, error) {
-	switch suit.ReportTag(data) {
-	case cose.TagSign1:
+	if suit.ReportTag(data) == cose.TagSign1 {
 		if err := distinctKey(data, s.key); err != nil {
 			return nil, err
 		}
-		fallthrough
-	case cose.TagMac0: // by a key that no agent signs messages with
+	}
+	return OpenReport(data, t.decrypt)
+}
+
+// OpenReport takes the protection off a SUIT Report that came in a message whose signature held, and
+// parses it. It checks no signature of the report's own.
+func OpenReport(data []byte, keys cose.DecryptKeys) (*suit.Report, error) {
+	switch suit.ReportTag(data) {
+	case cose.TagSign1, cose.TagMac0: // the MAC is by a key that no agent signs messages with
 		payload, err := cose.UnverifiedPayload(data)
 		if err != nil {
 			return nil, err
 		}
 		data = payload
 	}
-	opened, err := suit.OpenReport(data, suit.OpenReportOptions{
-		AuthenticatedByContainer: true, DecryptKeys: t.decrypt,
-	})
+	opened, err := suit.OpenReport(data, suit.OpenReportOptions{AuthenticatedByContainer: true, DecryptKeys: keys})
 	if err != nil {
 		return nil, err
 	}

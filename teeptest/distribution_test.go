@@ -29,11 +29,11 @@ func publishEncrypted(t *testing.T, w *teeptest.World, name string, sequence uin
 // depositData gives the TAM data for devices, encrypted to the TAM.
 func depositData(t *testing.T, w *teeptest.World, manifest, component suit.ComponentID, data string, devices ...string) error {
 	t.Helper()
-	to, err := w.TAM().DepositRecipient()
+	key, err := w.TAM().DepositRecipient()
 	if err != nil {
 		t.Fatal(err)
 	}
-	recipient, err := suit.PayloadRecipient(to)
+	recipient, err := suit.PayloadRecipient(key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,11 @@ func depositData(t *testing.T, w *teeptest.World, manifest, component suit.Compo
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.TAM().DepositData(t.Context(), manifest, component, devices, info, ciphertext.Bytes())
+	to := tam.Audience{Devices: devices}
+	if len(devices) == 1 && strings.HasPrefix(devices[0], "group ") {
+		to = tam.Audience{Group: strings.TrimPrefix(devices[0], "group ")}
+	}
+	_, err = w.TAM().DepositData(t.Context(), manifest, component, to, info, ciphertext.Bytes())
 	return err
 }
 
@@ -285,6 +289,75 @@ func TestDataForOneDevice(t *testing.T) {
 	if all := append(first.Installed(), second.Installed()...); len(all) != 0 {
 		t.Errorf("left behind: %v", all)
 	}
+}
+
+// TestDataForAGroup: who is in a group of policy gets its data, as long as it is in there, before what is for
+// all and after what is for it alone.
+func TestDataForAGroup(t *testing.T) {
+	w := teeptest.New(t, teeptest.Options{Logger: testLogger(t)})
+	first, second, ctx := w.Device, w.AddDevice("second"), t.Context()
+	w.Publish(w.Component("hello", 1, "one"))
+	hello, region := teeptest.ManifestID("hello"), suit.NewComponentID("keys", "region")
+	for _, d := range []*teeptest.Device{first, second} {
+		if err := d.Request(ctx, "hello"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deposit := func(data string, to ...string) {
+		t.Helper()
+		if err := depositData(t, w, hello, region, data, to...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	group := func(name, match string, priority int) {
+		t.Helper()
+		if _, err := w.TAM().SetGroup(ctx, policy.Group{Name: name, Match: match, Priority: priority}, tam.ExpectAny); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(want ...string) {
+		t.Helper()
+		for i, d := range []*teeptest.Device{first, second} {
+			w.Settle(ctx, d)
+			if got := string(d.Content(region)); got != want[i] {
+				t.Errorf("%s holds %q, want %q", d.Name, got, want[i])
+			}
+		}
+	}
+	if err := depositData(t, w, hello, region, "x", "group nobody"); !errors.Is(err, tam.ErrNotFound) {
+		t.Errorf("a group that is not: %v", err)
+	}
+	if _, err := w.TAM().DepositData(ctx, hello, region, tam.Audience{Devices: []string{first.ID()}, Group: "x"}, nil, nil); !errors.Is(err, tam.ErrDeposit) {
+		t.Errorf("a group and a device: %v", err)
+	}
+	isFirst := fmt.Sprintf("id == %q", first.ID())
+	group("north", isFirst, 1)
+	group("arctic", isFirst, 5)
+	deposit("world")
+	deposit("northern", "group north")
+	holds("northern", "world")
+	deposit("arctic", "group arctic")
+	holds("arctic", "world")
+	deposit("its own", first.ID())
+	holds("its own", "world")
+	// The groups change, and with them who gets what.
+	list, err := w.Store.ListDeposits(ctx, "", 100)
+	if err != nil || len(list) != 4 {
+		t.Fatalf("%d deposits, %v", len(list), err)
+	}
+	for _, one := range list {
+		if one.Device != "" {
+			if err := w.Store.RemoveDeposit(ctx, one.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	group("arctic", "!("+isFirst+")", 5)
+	holds("northern", "arctic")
+	if err := w.TAM().DeleteGroup(ctx, "arctic", tam.ExpectAny); err != nil {
+		t.Fatal(err)
+	}
+	holds("northern", "world")
 }
 
 // TestDistributorHasNoOtherRights: who has the TAM's signing key can put data where agents let it, and nothing

@@ -130,12 +130,14 @@ func depositData() *cobra.Command {
 	var at tamFlags
 	var p api.Personalization
 	c := &cobra.Command{
-		Use: "data --manifest ID --component ID FILE", Short: "Deposit data for one device, for some, or for all",
+		Use: "data --manifest ID --component ID FILE", Short: "Deposit data for one device, for some, for a group, or for all",
 		Long: `Encrypts the file to the TAM and deposits it. Each device that has the manifest, or is to get it, gets the data
-in the component, encrypted to it alone; what was deposited for a device goes before what is for all. Depositing
-again replaces it.`,
+in the component, encrypted to it alone; what was deposited for a device goes before what is for a group, and that
+before what is for all. Who is in a group ('teep group') is found out anew in each session. Depositing again
+replaces it.`,
 		Example: `  teep deposit data --manifest hello/manifest --component keys/licence --device 0123abcd licence.txt
-  teep deposit data --manifest hello/manifest --component keys/region europe.json`,
+  teep deposit data --manifest hello/manifest --component keys/region --group europe europe.json
+  teep deposit data --manifest hello/manifest --component keys/region world.json`,
 		Args: program.ExactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := at.client()
@@ -155,6 +157,8 @@ again replaces it.`,
 	c.Flags().StringVar(&p.Manifest, "manifest", "", "manifest-component-id of the application that reads it")
 	c.Flags().StringVar(&p.Component, "component", "", "where it is put: below what agents trust the TAM's distribution key with")
 	c.Flags().StringSliceVar(&p.Devices, "device", nil, "only these devices, by ID")
+	c.Flags().StringVar(&p.Group, "group", "", "only the devices that are in this group")
+	c.MarkFlagsMutuallyExclusive("device", "group")
 	return require(at.registerOutput(c), "manifest", "component")
 }
 
@@ -194,8 +198,11 @@ func depositTable(w *tabwriter.Writer, list []api.Deposit) {
 		if d.Kind == tam.DepositContentKey {
 			what = strconv.FormatUint(d.Sequence, 10)
 		}
-		if d.Device != "" {
+		switch {
+		case d.Device != "":
 			whose = "device " + plain(d.Device)
+		case d.Group != "":
+			whose = "group " + plain(d.Group)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Kind, d.Manifest, what, whose, when(d.Deposited))
 	}

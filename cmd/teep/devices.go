@@ -13,8 +13,8 @@ import (
 	"github.com/go-teep/teep/tam/api"
 )
 
-// deviceReport is a device with its history, for --json.
-type deviceReport struct {
+// deviceHistory is a device with its history, for --json.
+type deviceHistory struct {
 	api.Device
 	Events []api.Event `json:"events"`
 }
@@ -50,14 +50,14 @@ its newest events. The beginning of an ID is enough where only one device has it
 			if err != nil {
 				return err
 			}
-			report := deviceReport{Device: *d, Events: events.Items}
-			return at.print(cmd.OutOrStdout(), report, func(w *tabwriter.Writer) { report.write(w) })
+			history := deviceHistory{Device: *d, Events: events.Items}
+			return at.print(cmd.OutOrStdout(), history, func(w *tabwriter.Writer) { history.write(w) })
 		},
 	}
 	c.AddCommand(deviceStatus("accept", tam.DeviceAccepted, "Serve a device"),
 		deviceStatus("block", tam.DeviceBlocked, "Answer a device no longer"),
 		deviceStatus("retire", tam.DeviceRetired, "Take a device out of the fleet"),
-		deviceLabel(), deviceReplace(), devicePolicy(), deviceMessages())
+		deviceLabel(), deviceReplace(), devicePolicy(), deviceMessages(), deviceReport())
 	return at.registerOutput(c)
 }
 
@@ -120,7 +120,7 @@ func inventory(d api.Device) string {
 	return strings.Join(all, ", ")
 }
 
-func (r *deviceReport) write(w *tabwriter.Writer) {
+func (r *deviceHistory) write(w *tabwriter.Writer) {
 	fmt.Fprintf(w, "Device\t%s\nStatus\t%s\nUEID\t%s\nHardware\tmodel %s, version %s\nFirst seen\t%s\nLast seen\t%s\nInstalled\t%s\n",
 		r.ID, r.Status, r.UEID, r.HWModel, plain(r.HWVersion), when(r.FirstSeen), when(r.LastSeen), inventory(r.Device))
 	fmt.Fprintf(w, "\nAttestation\t%s\n", r.Attestation.Status)

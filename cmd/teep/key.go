@@ -47,7 +47,7 @@ written as a COSE_Key.`,
 			if err != nil {
 				return err
 			}
-			data, err := encodePrivate(key)
+			data, err := encodePrivate(key, alg)
 			if err != nil {
 				return err
 			}
@@ -59,12 +59,14 @@ written as a COSE_Key.`,
 	return c
 }
 
-// encodePrivate is PEM for what has such a form, and a COSE_Key for symmetric keys.
-func encodePrivate(key *cose.Key) ([]byte, error) {
+// encodePrivate is PEM for what has such a form, and a COSE_Key for symmetric keys. PEM gets a line in front
+// that says what the key is for.
+func encodePrivate(key *cose.Key, alg cose.Algorithm) ([]byte, error) {
 	if key.Type() == cose.KeyTypeSymmetric {
 		return key.MarshalCBOR()
 	}
-	return key.MarshalPEM()
+	block, err := key.MarshalPEM()
+	return cose.LabelPEM(alg, block), err
 }
 
 func keyPublic() *cobra.Command {
@@ -82,6 +84,13 @@ func keyPublic() *cobra.Command {
 			data, err := key.MarshalPEM()
 			if err != nil {
 				return err
+			}
+			private, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			if alg := cose.PEMLabel(private); alg != 0 {
+				data = cose.LabelPEM(alg, data)
 			}
 			return writeNew(out, data, 0o644)
 		},

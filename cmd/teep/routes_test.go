@@ -38,6 +38,7 @@ var commandFor = map[string]string{
 	"GET /v1/devices/{id}/events":             "devices 1",
 	"GET /v1/devices/{id}/messages":           "devices messages 1",
 	"GET /v1/devices/{id}/messages/{message}": "devices messages 1 7",
+	"GET /v1/devices/{id}/reports":            "devices report 1",
 
 	"POST /v1/appraisal-policy/check": "attest check-policy @appraisal",
 

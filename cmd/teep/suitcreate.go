@@ -3,7 +3,8 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,13 +19,17 @@ import (
 
 func suitCreate() *cobra.Command {
 	var source, out, payloads, infos string
+	var overwrite bool
 	c := &cobra.Command{
 		Use:   "create -f DESCRIPTION -o ENVELOPE",
 		Short: "Make an unsigned envelope from a YAML description",
 		Long: `Makes an unsigned envelope. Files that the description names are relative to it. Payloads that
-devices fetch by URI are written to the folder --payloads, ready to be served. The encryption infos of payloads
+devices fetch by URI are written to the folder --payloads, ready to be served; they may be larger than memory. The encryption infos of payloads
 that say "info: separate" are written to the folder --infos: whoever distributes the keys needs them, and
 'teep suit personalize' makes the manifest for each device of them.
+
+Content of another run is not overwritten: devices may be about to fetch it, and of a ciphertext and the key to it
+there is no other copy. --overwrite does it.
 
 'teep suit template list' has descriptions to start from. One of one component:
 
@@ -42,22 +47,36 @@ that say "info: separate" are written to the folder --infos: whoever distributes
 			if err != nil {
 				return err
 			}
-			result, err := describe.Build(text, describe.Options{
+			path := func(name string) string {
+				if filepath.IsAbs(name) {
+					return name
+				}
+				return filepath.Join(filepath.Dir(source), name)
+			}
+			files := &outFolder{dir: payloads, overwrite: overwrite}
+			defer files.discard()
+			o := describe.Options{
 				Name: source, Rand: rand.Reader,
-				ReadFile: func(name string) ([]byte, error) {
-					if !filepath.IsAbs(name) {
-						name = filepath.Join(filepath.Dir(source), name)
-					}
-					return os.ReadFile(name)
-				},
-			})
+				ReadFile: func(name string) ([]byte, error) { return os.ReadFile(path(name)) },
+				OpenFile: func(name string) (io.ReadCloser, error) { return os.Open(path(name)) },
+			}
+			if payloads != "" {
+				o.CreateScratch = files.scratch
+			}
+			result, err := describe.Build(text, o)
 			if err != nil {
 				return err
 			}
-			if err := writePayloads(payloads, result.Payloads); err != nil {
+			if err := files.takePayloads(result.Payloads); err != nil {
 				return err
 			}
-			if err := writeInfos(infos, result.Separate); err != nil {
+			kept := &outFolder{dir: infos, overwrite: overwrite}
+			defer kept.discard()
+			if err := kept.takeInfos(result.Separate); err != nil {
+				return err
+			}
+			// Nothing was written up to here that has a name.
+			if err := errors.Join(files.publish(), kept.publish()); err != nil {
 				return err
 			}
 			return replaceFile(out, result.Envelope.Encode())
@@ -66,24 +85,9 @@ that say "info: separate" are written to the folder --infos: whoever distributes
 	c.Flags().StringVarP(&source, "file", "f", "", "YAML description")
 	c.Flags().StringVar(&payloads, "payloads", "", "folder for the payloads that devices fetch by URI")
 	c.Flags().StringVar(&infos, "infos", "", "folder for the encryption infos that are kept out of the manifest")
+	c.Flags().BoolVar(&overwrite, "overwrite", false, "replace payloads and encryption infos of another run")
 	outputFlag(c, &out, "envelope to make")
 	return require(c, "file")
-}
-
-// writeInfos writes the encryption infos that exist nowhere else, each under the name of its component.
-func writeInfos(dir string, infos []describe.EncryptionInfo) error {
-	if len(infos) > 0 && dir == "" {
-		return fmt.Errorf("the encryption info of %v is kept out of the manifest and has to be kept: say where with --infos DIR", infos[0].Component)
-	}
-	for _, i := range infos {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		if err := replaceFile(filepath.Join(dir, infoName(i.Component)), i.Info); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // infoName is a file name for a component: its segments where they are plain words, in hexadecimal
@@ -97,24 +101,4 @@ func infoName(id suit.ComponentID) string {
 		}
 	}
 	return strings.Join(parts, "-") + ".info"
-}
-
-// writePayloads writes what has to be served, each under the last element of its URI. Without a
-// folder only encrypted payloads are an error: their ciphertext exists nowhere else.
-func writePayloads(dir string, payloads []describe.Payload) error {
-	for _, p := range payloads {
-		if dir == "" {
-			if p.Encrypted {
-				return fmt.Errorf("the payload for %s was encrypted and has to be kept: say where with --payloads DIR", p.URI)
-			}
-			continue
-		}
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		if err := replaceFile(filepath.Join(dir, filepath.Base(p.URI)), p.Content); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -220,3 +220,48 @@ components:
 		}
 	}
 }
+
+// Who gives a signing key is told what to give instead, and no ciphertext is made.
+func TestSuitEncryptRefusesSigningKeys(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	make := func(alg, name string) string {
+		for _, args := range [][]string{{"generate", "--alg", alg, "-o", at(name)}, {"public", at(name), "-o", at(name + ".pub")}} {
+			if code, _, stderr := run(t, "", append([]string{"key"}, args...)...); code != 0 {
+				t.Fatal(stderr)
+			}
+		}
+		return at(name + ".pub")
+	}
+	restricted, err := cose.ParsePEM(must(os.ReadFile(make("ESP256", "third"))))
+	if err == nil {
+		restricted, err = restricted.WithAlgorithm(cose.AlgESP256)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := write(t, "hello.wasm", []byte("the payload"))
+	for name, key := range map[string]string{"ESP256": make("ESP256", "first"), "Ed25519": make("Ed25519", "second"),
+		"COSE_Key": write(t, "key.cbor", must(restricted.MarshalCBOR()))} {
+		code, _, stderr := run(t, "", "suit", "encrypt", "--to", key, "-o", at("out"), "--info", at("info"), payload)
+		if code != 1 || !strings.Contains(stderr, "is a signing key") || !strings.Contains(stderr, "ECDH-ES+A128KW") {
+			t.Errorf("%s: exit code %d, %s", name, code, stderr)
+		}
+		if _, err := os.Stat(at("out")); err == nil {
+			t.Errorf("%s: a ciphertext was made", name)
+		}
+	}
+	if code, _, stderr := run(t, "", "suit", "encrypt", "--to", make("ECDH-ES+A128KW", "right"), "-o", at("out"), "--info", at("info"), payload); code != 0 {
+		t.Error(stderr)
+	}
+	if code, stdout, stderr := run(t, "", "inspect", at("right.pub")); code != 0 || !strings.Contains(stdout, "P-256") {
+		t.Errorf("inspect: exit code %d, %s%s", code, stdout, stderr)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

@@ -145,9 +145,18 @@ func readRecipients(files []string) ([]*cose.Key, error) {
 			return nil, fmt.Errorf("%s is a symmetric key, and --to takes public ones", files[i])
 		case key.IsPrivate():
 			return nil, fmt.Errorf("%s is a private key, which belongs to the device alone: --to takes the public one", files[i])
+		case key.SignsOnly() || labelledForSignatures(files[i]):
+			return nil, fmt.Errorf("%s is a signing key, and nothing can be encrypted to it: --to takes the encryption key of a device, "+
+				"such as 'teep key generate --alg ECDH-ES+A128KW' makes, or that of a TAM ('teep deposit recipient')", files[i])
 		}
 	}
 	return keys, nil
+}
+
+// labelledForSignatures looks at what 'teep key' wrote in front of the PEM block.
+func labelledForSignatures(file string) bool {
+	data, err := os.ReadFile(file)
+	return err == nil && cose.PEMLabel(data).IsSignature()
 }
 
 // recoverKey unwraps the content key of an encryption info in a file.

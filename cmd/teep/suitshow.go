@@ -17,7 +17,8 @@ func suitShow() *cobra.Command {
 		Short: "Print an envelope in annotated diagnostic notation",
 		Long: `Prints an envelope, manifest or report in diagnostic notation, with the name of every label and
 everything opened that is wrapped in byte strings. Nothing is verified: see 'teep suit verify' and
-'teep inspect'. Byte strings of more than 256 bytes, such as payloads, are cut short.`,
+'teep inspect'. Byte strings of more than 256 bytes, such as payloads, and text of
+more than 1024 are cut short.`,
 		Example: `  teep suit show hello.suit`,
 		Args:    program.ExactArgs("ENVELOPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,6 +38,6 @@ everything opened that is wrapped in byte strings. Nothing is verified: see 'tee
 			return err
 		},
 	}
-	c.Flags().BoolVar(&full, "full", false, "print byte strings whole, however long")
+	c.Flags().BoolVar(&full, "full", false, "print byte strings and text whole, however long")
 	return c
 }

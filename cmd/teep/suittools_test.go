@@ -102,6 +102,25 @@ func TestSuitSeverAndAddPayload(t *testing.T) {
 	}
 }
 
+// A copy without its severed members is the same to a device.
+func TestSuitDiffOfASeveredCopy(t *testing.T) {
+	key, _ := testKey(t, cose.AlgESP256)
+	whole, e := describedEnvelope(t, key, "1")
+	severed := e.Clone()
+	severed.Sever()
+	cut := write(t, "cut.suit", severed.Encode())
+	for _, c := range [][]string{{whole, cut}, {cut, whole}} {
+		code, stdout, stderr := run(t, "", "suit", "diff", c[0], c[1])
+		if code != 0 || !strings.HasPrefix(stdout, "nothing changes for the device\n") || !strings.Contains(stdout, cut+" holds nothing beside the manifest") ||
+			!strings.Contains(stdout, whole+" holds text") {
+			t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+		}
+	}
+	if code, stdout, _ := run(t, "", "suit", "diff", cut, cut); code != 0 || stdout != "nothing changes for the device\n" {
+		t.Errorf("exit code %d: %s", code, stdout)
+	}
+}
+
 func TestSuitDiffCommand(t *testing.T) {
 	key, _ := testKey(t, cose.AlgESP256)
 	one, _ := describedEnvelope(t, key, "1")

@@ -58,6 +58,8 @@ type Options struct {
 	// MaxBytes cuts byte strings after so many bytes and says how long they were; 0 means never.
 	// What was cut cannot be parsed back, and [Parse] says so.
 	MaxBytes int
+	// MaxText does so with text: after the last character that ends within so many bytes.
+	MaxText int
 	// Width is the column up to which an item stays on one line; 0 means 96.
 	Width int
 }

@@ -329,3 +329,22 @@ func FuzzParseFormat(f *testing.F) {
 		}
 	})
 }
+
+func TestLongText(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"abcdef", `"abcdef"`}, {"abcdefg", `"abcdef"... / 7 bytes of text /`}, {"abcdeü", `"abcde"... / 7 bytes of text /`}, {"abcd\"ef", `"abcd\"e"... / 7 bytes of text /`},
+		{"üüüü", `"üüü"... / 8 bytes of text /`},
+	} {
+		got, err := edn.Format(append([]byte{0x60 + byte(len(c.text))}, c.text...), edn.Options{MaxText: 6})
+		if err != nil || got != c.want {
+			t.Errorf("%s is shown as %s (%v), want %s", c.text, got, err, c.want)
+		}
+		if _, err := edn.Parse(got); (err == nil) != (c.text == "abcdef") {
+			t.Errorf("%s is read back: %v", got, err)
+		}
+	}
+	got, err := edn.Format(append(append([]byte{0x7f, 0x67}, "abcdefg"...), 0xff), edn.Options{MaxText: 6})
+	if err != nil || !strings.Contains(got, `"abcdef"...`) {
+		t.Errorf("in a chunk: %s (%v)", got, err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 const (
@@ -72,7 +73,7 @@ func (f *formatter) shape(it *item, s *Schema, depth int) node {
 		if it.indefinite {
 			return f.chunks(it)
 		}
-		return node{atom: quote(string(it.content), '"') + indicator(it)}
+		return f.text(it)
 	case majorArray:
 		return f.array(it, s, depth)
 	case majorMap:
@@ -157,6 +158,18 @@ func (f *formatter) wrapped(it *item, s *Schema, depth int) (node, bool) {
 	return n, true
 }
 
+// text writes a string, or its beginning. Whoever wrote it decides how long it is.
+func (f *formatter) text(it *item) node {
+	if f.o.MaxText <= 0 || len(it.content) <= f.o.MaxText {
+		return node{atom: quote(string(it.content), '"') + indicator(it)}
+	}
+	end := f.o.MaxText
+	for end > 0 && !utf8.RuneStart(it.content[end]) {
+		end--
+	}
+	return node{atom: quote(string(it.content[:end]), '"') + "...", note: fmt.Sprintf("%d bytes of text", len(it.content))}
+}
+
 // chunks writes a string of indefinite length.
 func (f *formatter) chunks(it *item) node {
 	if len(it.kids) == 0 {
@@ -168,11 +181,10 @@ func (f *formatter) chunks(it *item) node {
 	n := node{open: "(_ ", close: ")", kids: make([]node, len(it.kids))}
 	for i := range it.kids {
 		kid := &it.kids[i]
-		text := "h'" + hex.EncodeToString(kid.content) + "'"
+		n.kids[i] = node{atom: "h'" + hex.EncodeToString(kid.content) + "'" + indicator(kid)}
 		if it.major == majorText {
-			text = quote(string(kid.content), '"')
+			n.kids[i] = f.text(kid)
 		}
-		n.kids[i] = node{atom: text + indicator(kid)}
 		n.kids[i].measure()
 	}
 	return n

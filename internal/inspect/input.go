@@ -49,7 +49,7 @@ func readInput(data []byte) input {
 	case len(text) == 0:
 		in.unreadable("the input is empty")
 	case err == nil && kindOf(&it) != KindCBOR, !isText(text):
-	case bytes.HasPrefix(text, []byte("-----BEGIN ")):
+	case bytes.HasPrefix(text, []byte("-----BEGIN ")), cose.PEMLabel(text) != 0:
 		in.readPEM(text)
 	default:
 		in.readText(unfence(string(text)))

@@ -19,13 +19,13 @@ func ciphertextFile(n *yaml.Node) (name string, ok bool) {
 
 // encrypted reads {ciphertext: file, encryption-info: file}: what 'teep suit encrypt' made, or
 // another tool. With info: separate, whoever distributes the keys has the encryption info.
-func (b *builder) encrypted(c *component, n *yaml.Node, m map[string]*yaml.Node) (ciphertext []byte, err error) {
+func (b *builder) encrypted(c *component, n *yaml.Node, m map[string]*yaml.Node, hold bool) (ciphertext *body, err error) {
 	for _, key := range []string{"to", "algorithm"} {
 		if m[key] != nil {
 			return nil, b.errorf(m[key], "the ciphertext is encrypted already: leave %s out", key)
 		}
 	}
-	if ciphertext, err = b.file(m["ciphertext"]); err != nil {
+	if ciphertext, err = b.payloadFile(m["ciphertext"], hold); err != nil {
 		return nil, err
 	}
 	place, file := m["info"], m["encryption-info"]
@@ -33,7 +33,7 @@ func (b *builder) encrypted(c *component, n *yaml.Node, m map[string]*yaml.Node)
 	case place != nil && place.Value == infoPlaces[1] && file != nil:
 		return nil, b.errorf(file, "info: separate keeps the encryption info out of the manifest: leave encryption-info out")
 	case place != nil && place.Value == infoPlaces[1]:
-		return ciphertext, b.checkCiphertext(c, m["ciphertext"], len(ciphertext), 0)
+		return ciphertext, b.checkCiphertext(c, m["ciphertext"], *ciphertext.image.size, 0)
 	case place != nil && place.Value != infoPlaces[0]:
 		return nil, b.unknown(place, "info", infoPlaces)
 	case file == nil:
@@ -55,7 +55,7 @@ func (b *builder) encrypted(c *component, n *yaml.Node, m map[string]*yaml.Node)
 		return nil, b.errorf(file, "%w", err)
 	}
 	c.info = info
-	return ciphertext, b.checkCiphertext(c, m["ciphertext"], len(ciphertext), message.Algorithm())
+	return ciphertext, b.checkCiphertext(c, m["ciphertext"], *ciphertext.image.size, message.Algorithm())
 }
 
 // tagSize is the length of the authentication tag of A128GCM, A256GCM and ChaCha20-Poly1305.
@@ -63,11 +63,11 @@ const tagSize = 16
 
 // checkCiphertext finds files that do not belong together by their sizes: each cipher adds a tag
 // or nothing. An algorithm of 0 is not known.
-func (b *builder) checkCiphertext(c *component, n *yaml.Node, size int, alg cose.Algorithm) error {
+func (b *builder) checkCiphertext(c *component, n *yaml.Node, size uint64, alg cose.Algorithm) error {
 	if c.image == nil || c.image.size == nil {
 		return nil
 	}
-	plain, tagged := uint64(size) == *c.image.size, uint64(size) == *c.image.size+tagSize
+	plain, tagged := size == *c.image.size, size == *c.image.size+tagSize
 	if alg != 0 && plain != alg.IsAuthenticated() && tagged == alg.IsAuthenticated() || alg == 0 && (plain || tagged) {
 		return nil
 	}

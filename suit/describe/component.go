@@ -150,14 +150,14 @@ func (b *builder) readImage(n *yaml.Node) (*image, error) {
 		return nil, err
 	}
 	if m["file"] != nil {
-		data, err := b.file(m["file"])
+		content, err := b.payloadFile(m["file"], false)
 		if err != nil {
 			return nil, err
 		}
 		if m["digest"] != nil || m["size"] != nil {
 			return nil, b.errorf(n, "file gives digest and size already: leave them out")
 		}
-		return b.imageOf(data), nil
+		return content.image, nil
 	}
 	return b.statedImage(n, m)
 }

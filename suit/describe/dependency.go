@@ -106,7 +106,7 @@ func (b *builder) readDependencyFile(d *dependency, n *yaml.Node, m map[string]*
 	case d.uri == "":
 		return b.errorf(n, "where does the dependency come from? give uri, or integrated: true")
 	}
-	p := payloadSource{uri: d.uri, file: m["file"].Value, data: bytes.Clone(data), integrated: integrated}
+	p := payloadSource{uri: d.uri, file: m["file"].Value, body: b.held(bytes.Clone(data)), integrated: integrated}
 	return b.deliver(n, p)
 }
 

@@ -45,6 +45,11 @@ type Options struct {
 	Name string
 	// ReadFile reads the files that the description names. Nil refuses all of them.
 	ReadFile func(name string) ([]byte, error)
+	// OpenFile opens the files of payloads that devices fetch, which may be too large for memory; nil
+	// reads them with ReadFile. They are read once for their digest, and again to be encrypted.
+	OpenFile func(name string) (io.ReadCloser, error)
+	// CreateScratch makes a place for the ciphertext of one such payload; nil holds it in memory.
+	CreateScratch func() (Scratch, error)
 	// Rand is needed only if the description encrypts something.
 	Rand io.Reader
 }
@@ -77,11 +82,19 @@ type Payload struct {
 	URI string
 	// File is the file in the description that it came from.
 	File string
-	// Content is what to serve: the file's content, or its ciphertext.
+	// Content is what to serve: the file's content, or its ciphertext. It is nil where that was not held
+	// in memory: [Payload.Open] has it in any case.
 	Content []byte
-	// Encrypted tells which of the two.
+	// Encrypted tells that it is a ciphertext that was made here and exists nowhere else, and Scratch
+	// where, if [Options.CreateScratch] made a place for it.
 	Encrypted bool
+	Scratch   Scratch
+
+	open func() (io.ReadCloser, error)
 }
+
+// Open reads the content from its beginning.
+func (p Payload) Open() (io.ReadCloser, error) { return p.open() }
 
 // Error is a fault of a description.
 type Error struct {

@@ -28,9 +28,11 @@ func (c Change) String() string {
 
 // Diff says what changes for a device when the manifest before is replaced by after: numbers,
 // versions, components, the parameters that are set for each of them, dependencies and command
-// sequences. Both must be parsed; nothing is verified. No change at all gives nil.
+// sequences. Both must be parsed; nothing is verified. No change at all gives nil. A section that was
+// severed from one of them, or from both, did not change if its digest is the same.
 func Diff(before, after *suit.Manifest) []Change {
 	var d differ
+	before, after = withoutSameSections(before, after)
 	d.compare("manifest-component-id", idText(before.ComponentID), idText(after.ComponentID))
 	d.compare("sequence-number", fmt.Sprint(before.SequenceNumber), fmt.Sprint(after.SequenceNumber))
 	d.compare("version", versionText(before), versionText(after))
@@ -41,6 +43,18 @@ func Diff(before, after *suit.Manifest) []Change {
 		d.section(label, before.Section(label), after.Section(label))
 	}
 	return d.changes
+}
+
+// withoutSameSections drops the severable sections that are the same, of which one may not be at hand.
+func withoutSameSections(before, after *suit.Manifest) (*suit.Manifest, *suit.Manifest) {
+	was, is := *before, *after
+	for _, label := range suit.SectionLabels() {
+		a, b := was.Section(label), is.Section(label)
+		if a.Severed != nil && b.Severed != nil && a.Severed.Equal(*b.Severed) {
+			*a, *b = suit.Section{}, suit.Section{}
+		}
+	}
+	return &was, &is
 }
 
 type differ struct{ changes []Change }

@@ -92,3 +92,35 @@ func TestDiffOfCommands(t *testing.T) {
 		}
 	}
 }
+
+// A section that was severed from one of the two is the same if its digest is.
+func TestDiffOfSeveredSections(t *testing.T) {
+	build := func(uri string, sever bool) *suit.Manifest {
+		r, err := describe.Build([]byte(fmt.Sprintf(described, 1, "1.0.0", "wasm", "hello", "a.wasm", "uri: "+uri)+"severable: [install]\n"),
+			describe.Options{ReadFile: func(name string) ([]byte, error) { return []byte(name), nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := r.Envelope.Clone()
+		if sever {
+			e.Sever()
+		}
+		m, err := e.UnverifiedManifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for _, c := range [][2]bool{{false, true}, {true, false}, {true, true}, {false, false}} {
+		before, after := build("https://a", c[0]), build("https://a", c[1])
+		if changes := describe.Diff(before, after); changes != nil {
+			t.Errorf("severed %v: %v", c, changes)
+		}
+		if before.Install.Available() == c[0] {
+			t.Error("the manifest itself was changed")
+		}
+		if changes := describe.Diff(build("https://a", c[0]), build("https://b", c[1])); len(changes) == 0 {
+			t.Errorf("severed %v: nothing of another section", c)
+		}
+	}
+}

@@ -26,16 +26,16 @@ func (b *builder) readPayload(c *component, n *yaml.Node) error {
 	if value := m["encrypt"]; value != nil {
 		if name, ok := ciphertextFile(value); ok {
 			p.file = name
-		} else if p.data == nil {
+		} else if p.body == nil {
 			return b.errorf(value, "only a file can be encrypted here: give file, or the ciphertext")
 		}
-		if p.data, p.info, err = b.encrypt(c, value, p.data); err != nil {
+		if p.body, p.info, err = b.encrypt(c, value, p.body, p.integrated); err != nil {
 			return err
 		}
 		// Decryption happens between two components (firmware encryption §3.2): the ciphertext
 		// is fetched into one of its own.
 		c.staging = &component{node: n, id: c.id.Join(suit.NewComponentID("encrypted")), identity: c.identity,
-			image: b.imageOf(p.data), uri: p.uri, mirrors: p.mirrors}
+			image: p.body.image, uri: p.uri, mirrors: p.mirrors}
 		c.copyFrom, c.uri, c.mirrors = c.staging.id, "", nil
 	}
 	return b.deliver(n, p)
@@ -44,7 +44,7 @@ func (b *builder) readPayload(c *component, n *yaml.Node) error {
 type payloadSource struct {
 	uri, file  string
 	mirrors    []string
-	data       []byte // nil if not at hand
+	body       *body  // nil if not at hand
 	info       []byte // nil if not encrypted
 	image      *image
 	integrated bool
@@ -69,9 +69,8 @@ func (b *builder) payloadSource(n *yaml.Node, m map[string]*yaml.Node) (p payloa
 			return p, b.errorf(n, "file gives digest and size already: leave them out")
 		}
 		p.file = m["file"].Value
-		if p.data, err = b.file(m["file"]); err == nil {
-			p.data = append([]byte{}, p.data...)
-			p.image = b.imageOf(p.data)
+		if p.body, err = b.payloadFile(m["file"], p.integrated); err == nil {
+			p.image = p.body.image
 		}
 	}
 	if err != nil {
@@ -125,15 +124,16 @@ func (b *builder) readURIs(p *payloadSource, m map[string]*yaml.Node) (err error
 // deliver puts the payload into the envelope or on the list of what has to be served.
 func (b *builder) deliver(n *yaml.Node, p payloadSource) error {
 	if !p.integrated {
-		if p.data != nil {
-			b.payloads = append(b.payloads, Payload{URI: p.uri, File: p.file, Content: p.data, Encrypted: p.info != nil})
+		if p.body != nil {
+			b.payloads = append(b.payloads, Payload{URI: p.uri, File: p.file, Content: p.body.data, Encrypted: p.info != nil,
+				Scratch: p.body.scratch, open: p.body.open})
 		}
 		return nil
 	}
-	if other, ok := b.integrated[p.uri]; ok && !bytes.Equal(other, p.data) {
+	if other, ok := b.integrated[p.uri]; ok && !bytes.Equal(other, p.body.data) {
 		return b.errorf(n, "two integrated payloads are called %q: give each a uri of its own", p.uri)
 	}
-	b.integrated[p.uri] = p.data
+	b.integrated[p.uri] = p.body.data
 	return nil
 }
 
@@ -165,22 +165,27 @@ func (b *builder) readEncryptedContent(c *component, n, encrypt *yaml.Node) erro
 	if err != nil {
 		return err
 	}
-	c.image = b.imageOf(data)
-	c.content, _, err = b.encrypt(c, encrypt, data)
+	plaintext := b.held(data)
+	c.image = plaintext.image
+	ciphertext, _, err := b.encrypt(c, encrypt, plaintext, true)
+	if err == nil {
+		c.content = ciphertext.data
+	}
 	return err
 }
 
 // encrypt reads {to: [key files], algorithm: A128GCM, info: manifest} and encrypts data. With info:
 // separate, the encryption info stays out of the manifest: to is then who distributes the key, and
 // devices get it from a manifest of theirs (trust domains §template-override-encryption-info).
-// {ciphertext: file, encryption-info: file} refers to what was encrypted before.
-func (b *builder) encrypt(c *component, n *yaml.Node, data []byte) (ciphertext, info []byte, err error) {
+// {ciphertext: file, encryption-info: file} refers to what was encrypted before. The ciphertext is held in
+// memory if hold says so.
+func (b *builder) encrypt(c *component, n *yaml.Node, plain *body, hold bool) (ciphertext *body, info []byte, err error) {
 	m, err := b.mapping(n, "encrypt", encryptKeys...)
 	if err != nil {
 		return nil, nil, err
 	}
 	if m["ciphertext"] != nil {
-		ciphertext, err = b.encrypted(c, n, m)
+		ciphertext, err = b.encrypted(c, n, m, hold)
 		return ciphertext, nil, err
 	}
 	if m["encryption-info"] != nil {
@@ -208,12 +213,10 @@ func (b *builder) encrypt(c *component, n *yaml.Node, data []byte) (ciphertext, 
 			return nil, nil, err
 		}
 	}
-	var out bytes.Buffer
-	info, err = suit.EncryptPayload(b.o.Rand, bytes.NewReader(data), &out, alg, recipients...)
-	if err != nil {
-		return nil, nil, b.errorf(n, "%w", err)
+	if ciphertext, info, err = b.encryptBody(n, plain, hold, alg, recipients); err != nil {
+		return nil, nil, err
 	}
-	return out.Bytes(), info, b.placeInfo(c, m["info"], info)
+	return ciphertext, info, b.placeInfo(c, m["info"], info)
 }
 
 // placeInfo puts the encryption info into the manifest, or on the list of what is kept out of it.
@@ -241,6 +244,9 @@ func (b *builder) recipient(n *yaml.Node) (cose.Recipient, error) {
 		if key, second = cose.ParseKey(data); second != nil {
 			return nil, b.errorf(n, "%q is neither a PEM file nor a COSE_Key: %w", n.Value, err)
 		}
+	}
+	if cose.PEMLabel(data).IsSignature() {
+		return nil, b.errorf(n, "%q is a signing key, and nothing can be encrypted to it: give the encryption key of a device or a TAM", n.Value)
 	}
 	r, err := suit.PayloadRecipient(key)
 	if err != nil {

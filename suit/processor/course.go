@@ -174,3 +174,17 @@ func (a *account) infer(r *suit.Report) {
 		}
 	}
 }
+
+// Told says what a report of this package tells beside its records: which procedure ran, and on which
+// manifest. Reports of others, and of what failed before anything ran, do not tell it.
+func Told(r *suit.Report) (manifestID suit.ComponentID, proc Procedure, ok bool) {
+	for _, e := range r.Records {
+		if e.Record != nil {
+			break
+		}
+		if c, _, ok := readCourse(e, nil); ok && c.procedure() != 0 {
+			return e.Claims.Component, c.procedure(), true
+		}
+	}
+	return nil, 0, false
+}

@@ -88,6 +88,72 @@ func TestVectorsRunUntilTheImageTheyWant(t *testing.T) {
 	}
 }
 
+// printed finds the signed envelopes that the manifest draft prints in an example, the whole one and perhaps
+// one that is severed.
+func printed(t *testing.T, name string) (signed [][]byte) {
+	t.Helper()
+	for _, block := range strings.Split(string(vectors.Read(t, name)), "~~~") {
+		var digits strings.Builder
+		for line := range strings.Lines(block) {
+			if line = strings.TrimSpace(line); strings.Trim(line, "0123456789abcdef") == "" {
+				digits.WriteString(line)
+			}
+		}
+		data, err := hex.DecodeString(digits.String())
+		if err != nil || !bytes.HasPrefix(data, []byte{0xd8, 0x6b}) {
+			continue
+		}
+		if e, err := suit.ParseEnvelope(data); err != nil || len(e.AuthBlocks) > 0 {
+			signed = append(signed, data)
+		}
+	}
+	return signed
+}
+
+// The draft's own examples are signed with ES256. A device that accepts it runs them as far as the others,
+// and one that does not runs nothing of them.
+func TestVectorsOfTheDraftRun(t *testing.T) {
+	for name, section := range map[string]suit.Label{
+		"example0": suit.LabelValidate, "example1": suit.LabelInstall, "example2": suit.LabelInstall, "example3": suit.LabelInstall,
+		"example4": suit.LabelPayloadFetch, "example5": suit.LabelInstall,
+	} {
+		t.Run(name, func(t *testing.T) {
+			envelopes := printed(t, "suit-es256/"+name+".txt")
+			if len(envelopes) == 0 {
+				t.Fatal("no signed envelope was found")
+			}
+			for _, envelope := range envelopes {
+				for _, algorithms := range [][]cose.Algorithm{nil, {cose.AlgES256}} {
+					l := vectorLab(t, func(l *lab) { l.cfg.Algorithms = algorithms })
+					l.device.SlotOf = map[string]uint64{suit.ComponentID{{0}}.Key(): 1}
+					for uri, size := range map[string]int{"http://example.com/file.bin": 34768, "http://example.com/very/long/path/to/file/file.bin": 34768,
+						"http://example.com/file1.bin": 34768, "http://example.com/file2.bin": 76834} {
+						l.device.Serve(uri, make([]byte, size))
+					}
+					_, err := l.updateAt(suit.NewComponentID("root"), envelope)
+					var f *processor.Failure
+					if !errors.As(err, &f) || len(l.device.State().Content) != 0 {
+						t.Fatalf("ended with %v", err)
+					}
+					severed := strings.Contains(err.Error(), "severed")
+					switch {
+					case algorithms == nil:
+						if f.Reason != suit.ReasonAlgUnsupported || len(l.trail) > 0 {
+							t.Errorf("without consent it ended with %v", err)
+						}
+					case severed:
+						if name != "example2" {
+							t.Errorf("ended with %v", err)
+						}
+					case f.Reason != suit.ReasonConditionFailed || f.Command != suit.CondImageMatch || f.Section != section:
+						t.Errorf("ended with %v", err)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestVectorSeveredNeedsItsSection(t *testing.T) {
 	l := vectorLab(t)
 	_, err := l.updateAt(suit.NewComponentID("root"), vectors.Read(t, "suit/exp2A.suit"))

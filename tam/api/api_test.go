@@ -86,7 +86,7 @@ func newService(t *testing.T) *service {
 		Distribution:   &tam.Distribution{Signer: distributor, Prefix: suit.NewComponentID("keys")},
 	})
 	must(t, err)
-	s.config = Config{TAM: core, Store: store, Clock: clock, Logger: logger, MaxEnvelope: 4096, Timeout: time.Minute, Ending: over(),
+	s.config = Config{TAM: core, Store: store, DecryptionKeys: []*cose.Key{s.recipient}, Clock: clock, Logger: logger, MaxEnvelope: 4096, Timeout: time.Minute, Ending: over(),
 		Payloads: payloads, PayloadURI: payloadURI, MaxPayload: 1 << 20}
 	handler, err := NewHandler(s.config)
 	must(t, err)

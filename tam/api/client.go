@@ -83,6 +83,11 @@ func (c *Client) Message(ctx context.Context, id string, message int64) (*Decode
 	return &m, c.call(ctx, http.MethodGet, "/v1/devices/"+url.PathEscape(id)+"/messages/"+strconv.FormatInt(message, 10), nil, &m)
 }
 
+// Reports lists the SUIT Reports in a device's recorded messages, newest first.
+func (c *Client) Reports(ctx context.Context, id, after string) (*Page[Report], error) {
+	return list[Report](ctx, c, "/v1/devices/"+url.PathEscape(id)+"/reports", after)
+}
+
 // Policies lists the desired state.
 func (c *Client) Policies(ctx context.Context) (*Page[Policy], error) {
 	return list[Policy](ctx, c, "/v1/policy", "")

@@ -18,7 +18,7 @@ const maxDeposit = 2*(tam.MaxDepositInfo+tam.MaxDepositData) + 64<<10
 type Distributing interface {
 	DepositRecipient() (*cose.Key, error)
 	DepositContentKey(ctx context.Context, manifest suit.ComponentID, sequence uint64, info []byte, publisher string) (*tam.Deposit, error)
-	DepositData(ctx context.Context, manifest, component suit.ComponentID, devices []string, info, ciphertext []byte) ([]tam.Deposit, error)
+	DepositData(ctx context.Context, manifest, component suit.ComponentID, to tam.Audience, info, ciphertext []byte) ([]tam.Deposit, error)
 }
 
 // Distribution says to whom deposits are encrypted, and who signs what comes of them.
@@ -39,8 +39,10 @@ type ContentKey struct {
 type Personalization struct {
 	Manifest  string `json:"manifest"`
 	Component string `json:"component"` // where the data is put
-	// Devices limits it to some devices, by ID; empty means every device that gets the manifest.
+	// Devices limits it to some devices, by ID, or Group to those that are in a group at the time; without
+	// both, it is for every device that gets the manifest.
 	Devices []string `json:"devices,omitempty"`
+	Group   string   `json:"group,omitempty"`
 	// EncryptionInfo is a SUIT_Encryption_Info and Ciphertext the data, both base64.
 	EncryptionInfo []byte `json:"encryptionInfo"`
 	Ciphertext     []byte `json:"ciphertext"`
@@ -54,11 +56,12 @@ type Deposit struct {
 	Sequence  uint64          `json:"sequence,string,omitempty"` // of a content key
 	Component string          `json:"component,omitempty"`       // of data
 	Device    string          `json:"device,omitempty"`
+	Group     string          `json:"group,omitempty"`
 	Deposited time.Time       `json:"deposited"`
 }
 
 func viewDeposit(d *tam.Deposit) Deposit {
-	view := Deposit{ID: d.ID, Kind: d.Kind, Manifest: d.Manifest.String(), Sequence: d.Sequence, Device: d.Device, Deposited: d.Deposited}
+	view := Deposit{ID: d.ID, Kind: d.Kind, Manifest: d.Manifest.String(), Sequence: d.Sequence, Device: d.Device, Group: d.Group, Deposited: d.Deposited}
 	if d.Component != nil {
 		view.Component = d.Component.String()
 	}
@@ -106,11 +109,11 @@ func (h *handler) depositData(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	list, err := h.TAM.DepositData(r.Context(), ids[0], ids[1], body.Devices, body.EncryptionInfo, body.Ciphertext)
+	list, err := h.TAM.DepositData(r.Context(), ids[0], ids[1], tam.Audience{Devices: body.Devices, Group: body.Group}, body.EncryptionInfo, body.Ciphertext)
 	if err != nil {
 		return err
 	}
-	h.log(r, "data deposited", "manifest", body.Manifest, "component", body.Component, "devices", strings.Join(body.Devices, " "))
+	h.log(r, "data deposited", "manifest", body.Manifest, "component", body.Component, "devices", strings.Join(body.Devices, " "), "group", body.Group)
 	return writeJSON(w, http.StatusCreated, newPage(list, len(list), viewDeposit, nil))
 }
 

@@ -99,6 +99,8 @@ func TestDepositsAreRefused(t *testing.T) {
 	large.Ciphertext = make([]byte, tam.MaxDepositData+1)
 	elsewhere := s.personalization(depositFor, "'acme'/'app'", "x")
 	unknown := s.personalization(depositFor, "'keys'/'licence'", "x", "no-such-device")
+	group, both := good, unknown
+	group.Group, both.Group = "no-such-group", "no-such-group"
 	for name, c := range map[string]struct {
 		err    error
 		status int
@@ -112,6 +114,8 @@ func TestDepositsAreRefused(t *testing.T) {
 		"changed data":           {second(operator.DepositData(ctx, changed)), http.StatusUnprocessableEntity},
 		"too large":              {second(operator.DepositData(ctx, large)), http.StatusUnprocessableEntity},
 		"another's component":    {second(operator.DepositData(ctx, elsewhere)), http.StatusUnprocessableEntity},
+		"a group that is not":    {second(operator.DepositData(ctx, group)), http.StatusNotFound},
+		"a group and a device":   {second(operator.DepositData(ctx, both)), http.StatusUnprocessableEntity},
 		"a device that is not":   {second(operator.DepositData(ctx, unknown)), http.StatusNotFound},
 		"removing what is not":   {operator.RemoveDeposit(ctx, "0123"), http.StatusNotFound},
 		"removed by a publisher": {publisher.RemoveDeposit(ctx, "0123"), http.StatusForbidden},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 )
 
@@ -21,7 +22,10 @@ func (s *service) recorded(ctx context.Context) {
 	must(s.t, err)
 	signer, err := key.Signer()
 	must(s.t, err)
-	data, err := teep.Protect(rand.Reader, &teep.Error{Code: teep.ErrTemporaryError, Message: "later", Token: []byte("12345678")}, signer)
+	report, err := (&suit.Report{Reference: suit.Reference{Digest: suit.NewDigest(nil)}}).Encode()
+	must(s.t, err)
+	data, err := teep.Protect(rand.Reader, &teep.Error{Code: teep.ErrTemporaryError, Message: "later", Token: []byte("12345678"),
+		SUITReports: [][]byte{report}}, signer)
 	must(s.t, err)
 	asked := s.now
 	must(s.t, s.config.Store.AddRecorded(ctx, []tam.Recorded{

@@ -1,0 +1,127 @@
+package describe
+
+import (
+	"bytes"
+	"io"
+	"io/fs"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
+)
+
+// Scratch is a place for content that is made while a manifest is built. It must be readable as soon as
+// everything was written.
+type Scratch interface {
+	io.Writer
+	Open() (io.ReadCloser, error)
+}
+
+// OpenFromFS makes a [Options.OpenFile] that opens files below a directory.
+func OpenFromFS(fsys fs.FS) func(name string) (io.ReadCloser, error) {
+	return func(name string) (io.ReadCloser, error) { return fsys.Open(name) }
+}
+
+// body is the content of a payload, in memory or not.
+type body struct {
+	data    []byte // nil if it is not held
+	open    func() (io.ReadCloser, error)
+	scratch Scratch // where it is, if it was made here and is not held
+	image   *image
+}
+
+func (b *builder) held(data []byte) *body {
+	return &body{data: data, image: b.imageOf(data),
+		open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}
+}
+
+// payloadFile reads a file, and holds it in memory where it goes into the envelope. Of any other it
+// keeps digest and size.
+func (b *builder) payloadFile(n *yaml.Node, hold bool) (*body, error) {
+	if hold || b.o.OpenFile == nil {
+		data, err := b.file(n)
+		if err != nil {
+			return nil, err
+		}
+		return b.held(append([]byte{}, data...)), nil
+	}
+	name, err := b.text(n, "file")
+	if err != nil {
+		return nil, err
+	}
+	content := &body{open: func() (io.ReadCloser, error) { return b.o.OpenFile(name) }}
+	m := b.measure()
+	if err := content.copyTo(m); err != nil {
+		return nil, b.errorf(n, "cannot read file %q: %w", name, err)
+	}
+	content.image = m.image()
+	return content, nil
+}
+
+func (c *body) copyTo(w io.Writer) error {
+	r, err := c.open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	_, err = io.Copy(w, r)
+	return err
+}
+
+// encryptBody encrypts content, into memory if hold says so, or else into a scratch file.
+func (b *builder) encryptBody(n *yaml.Node, plain *body, hold bool, alg cose.Algorithm, to []cose.Recipient) (*body, []byte, error) {
+	r, err := plain.open()
+	if err != nil {
+		return nil, nil, b.errorf(n, "%w", err)
+	}
+	defer func() { _ = r.Close() }()
+	if hold || b.o.CreateScratch == nil {
+		var out bytes.Buffer
+		info, err := suit.EncryptPayload(b.o.Rand, r, &out, alg, to...)
+		if err != nil {
+			return nil, nil, b.errorf(n, "%w", err)
+		}
+		return b.held(out.Bytes()), info, nil
+	}
+	scratch, err := b.o.CreateScratch()
+	if err != nil {
+		return nil, nil, b.errorf(n, "%w", err)
+	}
+	m, again := b.measure(), b.measure()
+	info, err := suit.EncryptPayload(b.o.Rand, io.TeeReader(r, again), io.MultiWriter(scratch, m), alg, to...)
+	if err != nil {
+		return nil, nil, b.errorf(n, "%w", err)
+	}
+	if !again.image().digest.Equal(plain.image.digest) {
+		return nil, nil, b.errorf(n, "the payload changed while it was read: try again")
+	}
+	return &body{open: scratch.Open, scratch: scratch, image: m.image()}, info, nil
+}
+
+// meter takes digest and size of what is written to it.
+type meter struct {
+	io.Writer
+	sum  func() suit.Digest
+	size uint64
+}
+
+func (b *builder) measure() *meter {
+	d := suit.Digest{Algorithm: b.hash}
+	h, err := d.Hash()
+	if err != nil {
+		panic("describe: hash was not checked: " + err.Error())
+	}
+	return &meter{Writer: h, sum: func() suit.Digest { return suit.Digest{Algorithm: d.Algorithm, Bytes: h.Sum(nil)} }}
+}
+
+// Write implements io.Writer.
+func (m *meter) Write(p []byte) (int, error) {
+	m.size += uint64(len(p))
+	return m.Writer.Write(p)
+}
+
+func (m *meter) image() *image {
+	size := m.size
+	return &image{digest: m.sum(), size: &size}
+}
