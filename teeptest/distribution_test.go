@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/go-teep/teep"
@@ -12,6 +15,7 @@ import (
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/policy"
 	"github.com/go-teep/teep/teeptest"
 )
 
