@@ -136,7 +136,7 @@ func (o *outFolder) takeInfos(infos []describe.EncryptionInfo) error {
 func (o *outFolder) publish() error {
 	for _, f := range o.files {
 		if f.name == "" {
-			continue
+			continue // discard has it
 		}
 		if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 			return err
@@ -145,11 +145,10 @@ func (o *outFolder) publish() error {
 			return err
 		}
 	}
-	o.files = nil
 	return nil
 }
 
-// discard removes what was not published.
+// discard removes what was not published: what was has its temporary name no more.
 func (o *outFolder) discard() {
 	for _, f := range o.files {
 		_ = f.Close()

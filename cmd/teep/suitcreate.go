@@ -24,9 +24,9 @@ func suitCreate() *cobra.Command {
 		Use:   "create -f DESCRIPTION -o ENVELOPE",
 		Short: "Make an unsigned envelope from a YAML description",
 		Long: `Makes an unsigned envelope. Files that the description names are relative to it. Payloads that
-devices fetch by URI are written to the folder --payloads, ready to be served; they may be larger than memory. The encryption infos of payloads
-that say "info: separate" are written to the folder --infos: whoever distributes the keys needs them, and
-'teep suit personalize' makes the manifest for each device of them.
+devices fetch by URI are written to the folder --payloads, ready to be served; they may be larger than memory.
+The encryption infos of payloads that say "info: separate" are written to the folder --infos: whoever distributes
+the keys needs them, and 'teep suit personalize' makes the manifest for each device of them.
 
 Content of another run is not overwritten: devices may be about to fetch it, and of a ciphertext and the key to it
 there is no other copy. --overwrite does it.
@@ -67,12 +67,12 @@ there is no other copy. --overwrite does it.
 			if err != nil {
 				return err
 			}
-			if err := files.takePayloads(result.Payloads); err != nil {
-				return err
-			}
 			kept := &outFolder{dir: infos, overwrite: overwrite}
 			defer kept.discard()
 			if err := kept.takeInfos(result.Separate); err != nil {
+				return err
+			}
+			if err := files.takePayloads(result.Payloads); err != nil {
 				return err
 			}
 			// Nothing was written up to here that has a name.

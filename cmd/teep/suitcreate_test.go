@@ -75,7 +75,7 @@ func TestSuitCreateOverwritesNothing(t *testing.T) {
 		t.Error("the payloads are not what they should be")
 	}
 	code, stderr := f.create()
-	if code != 1 || !strings.Contains(stderr, "hello.enc is there already and is something else") || !strings.Contains(stderr, "--overwrite") {
+	if code != 1 || !strings.Contains(stderr, "is there already and is something else") || !strings.Contains(stderr, "--overwrite") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 	if f.get("payloads/hello.enc") != ciphertext || f.get("infos/hello.info") != info || f.get("hello.suit") != envelope {
