@@ -143,7 +143,7 @@ func TestSuitEncryptRefuses(t *testing.T) {
 		"signing algorithm":    {[]string{"--to", public, "--alg", "ESP256", "-o", out, "--info", info, payload}, 1, "does not encrypt payloads"},
 		"unknown algorithm":    {[]string{"--to", public, "--alg", "ROT13", "-o", out, "--info", info, payload}, 2, "ROT13"},
 		"private key":          {[]string{"--to", private, "-o", out, "--info", info, payload}, 1, "--to takes the public one"},
-		"signing key":          {[]string{"--to", ed25519, "-o", out, "--info", info, payload}, 1, "does not fit a key"},
+		"signing key":          {[]string{"--to", ed25519, "-o", out, "--info", info, payload}, 1, "is a signing key"},
 		"no key":               {[]string{"--to", payload, "-o", out, "--info", info, payload}, 1, "neither a PEM key"},
 		"shared key as public": {[]string{"--to", kek, "-o", out, "--info", info, payload}, 1, "symmetric key, and --to takes public ones"},
 		"public key as shared": {[]string{"--kek", public, "-o", out, "--info", info, payload}, 1, "not a symmetric key"},
