@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
 	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/teeptest/simulated"
 )
 
@@ -59,41 +61,57 @@ type endpoint interface {
 	ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error)
 }
 
-// session is one session of the device with a TAM. It tells whether an Update was carried out. Devices do
-// not check who signed what the TAM sends: their side is not what is measured.
-func (d *device) session(ctx context.Context, at endpoint, enrol bool) (updated bool, err error) {
+// session is one session of the device with a TAM. Devices do not check who signed what the TAM sends:
+// their side is not what is measured.
+func (d *device) session(ctx context.Context, at endpoint, enrol bool) (outcome, error) {
 	query, err := at.ProcessConnect(ctx)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	q, err := simulated.Content[*teep.QueryRequest](query)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	response, err := d.response(q, enrol, time.Now())
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	reply, err := at.ProcessTeepMessage(ctx, response)
 	if err != nil || len(reply) == 0 {
-		return false, err
+		return nothingNew, err
 	}
 	u, err := simulated.Content[*teep.Update](reply)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	done, err := d.Success(u, d.fleet.manifest)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if reply, err = at.ProcessTeepMessage(ctx, done); err != nil {
-		return false, err
+		return 0, err
 	}
 	if len(reply) > 0 {
-		return false, errors.New("a Success was answered")
+		return 0, errors.New("a Success was answered")
 	}
 	if d.fleet.has[d.Index].Swap(true) {
-		return false, errors.New("the TAM sends an Update to a device that has it already")
+		return 0, errors.New("the TAM sends an Update to a device that has it already")
 	}
-	return true, nil
+	return updated, nil
+}
+
+// record is what the TAM stores of the device when it enrols.
+func (d *device) record(now time.Time) (*tam.Device, error) {
+	key := d.Key.Public()
+	encoded, err := key.MarshalCBOR()
+	if err != nil {
+		return nil, err
+	}
+	thumbprint := key.Thumbprint()
+	return &tam.Device{
+		ID: tam.DeviceID(thumbprint), KeyThumbprint: thumbprint, AgentKey: encoded,
+		Status: tam.DeviceAccepted, DecidedBy: "attestation", FirstSeen: now, LastSeen: now,
+		UEID: d.UEID(), OEMID: d.OEMID(), HWModel: []byte(simulated.HardwareModel), HWVersion: simulated.HardwareVersion,
+		Attestation: tam.Attestation{Status: attest.StatusAffirming, At: now},
+	}, nil
 }

@@ -3,6 +3,11 @@
 //
 //	go run ./bench/fleet                                   # 10,000 devices, SQLite in a temporary folder
 //	go run ./bench/fleet -devices 1000000 -store postgres://tam@127.0.0.1/tam -replicas 2
+//	go run ./bench/fleet -devices 1000000 -store postgres://tam@127.0.0.1/tam -known -idle 5
+//
+// With -known the devices do not enrol: their records are loaded into the database. Every device that a
+// stage of the rollout chose comes and is brought to the version; -idle says how many of the others come
+// meanwhile, to be told that there is nothing for them.
 //
 // The devices sign every message for real, with keys of their own. What they save is what costs the TAM
 // nothing: they run no TEE, and do not check who signed what the TAM sends. TAM and devices share this
@@ -24,6 +29,8 @@ import (
 // options are the flags.
 type options struct {
 	devices, replicas, workers int
+	known                      bool
+	idle                       int // percent
 	store                      string
 	out                        io.Writer
 }
@@ -34,6 +41,8 @@ func main() {
 	flag.IntVar(&o.replicas, "replicas", 1, "how many TAMs share the database; more than one need PostgreSQL")
 	flag.IntVar(&o.workers, "workers", 8*runtime.GOMAXPROCS(0), "how many sessions are under way at a time")
 	flag.StringVar(&o.store, "store", "", "URL of an empty PostgreSQL database; empty: a SQLite file in a temporary folder")
+	flag.BoolVar(&o.known, "known", false, "load the devices into the PostgreSQL database instead of having them enrol")
+	flag.IntVar(&o.idle, "idle", 100, "how many of the devices that a round has nothing for come all the same, in percent")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -49,6 +58,10 @@ func (o options) check() error {
 		return errors.New("-devices is 100 to 100,000,000")
 	case o.replicas < 1 || o.workers < 1:
 		return errors.New("-replicas and -workers are at least 1")
+	case o.idle < 0 || o.idle > 100:
+		return errors.New("-idle is 0 to 100")
+	case o.known && o.store == "":
+		return errors.New("-known needs -store with the URL of a PostgreSQL database")
 	case o.replicas > 1 && o.store == "":
 		return errors.New("-replicas above 1 needs -store with the URL of a PostgreSQL database")
 	}
@@ -70,11 +83,16 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Fprintf(o.out, "floor: %v of one core for the signatures and verifications of one session at the TAM\n", floor)
-	enrolled, err := s.enrol(ctx, o)
-	if err != nil {
+	if !o.known {
+		enrolled, err := s.enrol(ctx, o)
+		if err != nil {
+			return err
+		}
+		enrolled.print(o.out, "enrol", floor)
+	}
+	if err := s.preview(ctx, o); err != nil {
 		return err
 	}
-	enrolled.print(o.out, "enrol", floor)
 	rolled, err := s.rollOut(ctx, o)
 	if err != nil {
 		return err

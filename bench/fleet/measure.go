@@ -56,11 +56,20 @@ func (s *sample) quantile(q float64) time.Duration {
 	return s.kept[int(q*float64(len(s.kept)-1))]
 }
 
+// outcome is what a device did in a phase.
+type outcome int
+
+const (
+	stayedAway outcome = iota
+	nothingNew         // a session without an Update
+	updated
+)
+
 // each runs visit for the devices from 0 to n, as many at a time as there are workers, and measures it.
-func each(ctx context.Context, n, workers int, out io.Writer, visit func(ctx context.Context, index uint32) (updated bool, err error)) (*figures, error) {
+func each(ctx context.Context, n, workers int, out io.Writer, visit func(ctx context.Context, index uint32) (outcome, error)) (*figures, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var next, updates atomic.Int64
+	var next, sessions, updates atomic.Int64
 	var durations sample
 	every := max(n/maxSample, 1)
 	begin, cpu := time.Now(), processorTime()
@@ -75,21 +84,21 @@ func each(ctx context.Context, n, workers int, out io.Writer, visit func(ctx con
 					return
 				}
 				start := time.Now()
-				updated, err := visit(ctx, uint32(i))
+				came, err := visit(ctx, uint32(i))
 				if err != nil {
 					cancel(fmt.Errorf("device %d: %w", i, err))
 					return
 				}
-				if updated {
+				if came == updated {
 					updates.Add(1)
 				}
-				if i%int64(every) == 0 {
+				if came != stayedAway && sessions.Add(1)%int64(every) == 0 {
 					durations.add(time.Since(start))
 				}
 				mu.Lock()
 				if time.Since(shown) > 10*time.Second {
 					shown = time.Now()
-					fmt.Fprintf(out, "  %d of %d devices, %.0f sessions/s\n", i, n, float64(i)/time.Since(begin).Seconds())
+					fmt.Fprintf(out, "  %d of %d devices, %.0f sessions/s\n", i, n, float64(sessions.Load())/time.Since(begin).Seconds())
 				}
 				mu.Unlock()
 			}
@@ -100,7 +109,7 @@ func each(ctx context.Context, n, workers int, out io.Writer, visit func(ctx con
 		return nil, context.Cause(ctx)
 	}
 	return &figures{
-		sessions: int64(n), updates: updates.Load(), wall: time.Since(begin), cpu: processorTime() - cpu,
+		sessions: sessions.Load(), updates: updates.Load(), wall: time.Since(begin), cpu: processorTime() - cpu,
 		p50: durations.quantile(.5), p99: durations.quantile(.99),
 	}, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-teep/teep/bench/fill"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/suit/describe"
@@ -20,6 +22,7 @@ import (
 	"github.com/go-teep/teep/tam/policy"
 	"github.com/go-teep/teep/tam/postgres"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/teeptest/simulated"
 )
 
 // service is the TAM's side: one replica or several over one database.
@@ -67,9 +70,14 @@ func newService(ctx context.Context, o options) (s *service, err error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, blobs)
-	for range o.replicas {
+	for i := range o.replicas {
 		if err := s.openStore(ctx, o.store); err != nil {
 			return nil, err
+		}
+		if i == 0 && o.known {
+			if err := s.know(ctx, o); err != nil { // before there is a TAM, which writes to the database
+				return nil, err
+			}
 		}
 		t, err := tam.New(ctx, tam.Config{
 			Signers: s.signers, Results: tam.PassportVerifier(trusted, time.Now), Store: s.store, Blobs: blobs,
@@ -99,8 +107,11 @@ func (s *service) openStore(ctx context.Context, url string) error {
 	}
 	s.store = store
 	s.closers = append(s.closers, store)
+	if len(s.replicas) > 0 {
+		return nil
+	}
 	some, err := store.ListDevices(ctx, "", 1)
-	if err == nil && len(some) > 0 && len(s.replicas) == 0 {
+	if err == nil && len(some) > 0 {
 		err = errors.New("the database has devices already: give it an empty one")
 	}
 	return err
@@ -122,13 +133,34 @@ func (s *service) replica(index uint32) endpoint { return s.replicas[int(index)%
 
 // enrol brings every device to the TAM for the first time, with an Attestation Result.
 func (s *service) enrol(ctx context.Context, o options) (*figures, error) {
-	return each(ctx, o.devices, o.workers, o.out, func(ctx context.Context, index uint32) (bool, error) {
+	return each(ctx, o.devices, o.workers, o.out, func(ctx context.Context, index uint32) (outcome, error) {
 		d, err := s.fleet.device(index)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		return d.session(ctx, s.replica(index), true)
 	})
+}
+
+// know fills the database with every device, as it is after it enrolled.
+func (s *service) know(ctx context.Context, o options) error {
+	begin := time.Now()
+	now := begin.Add(-time.Minute)
+	store, ok := s.store.(*postgres.Store)
+	if !ok {
+		return errors.New("-known needs -store with the URL of a PostgreSQL database")
+	}
+	err := fill.Postgres(ctx, store, o.devices, func(i int) (*tam.Device, error) {
+		d, err := s.fleet.device(uint32(i))
+		if err != nil {
+			return nil, err
+		}
+		return d.record(now)
+	})
+	if err == nil {
+		fmt.Fprintf(o.out, "known: %d devices were loaded into the database in %v, and did not enrol\n", o.devices, time.Since(begin).Round(time.Millisecond))
+	}
+	return err
 }
 
 // manifestID is what is rolled out.
@@ -197,10 +229,14 @@ func (s *service) rollOut(ctx context.Context, o options) (*figures, error) {
 	fmt.Fprintf(o.out, "  rollout decided and its devices counted in %v\n", time.Since(begin).Round(time.Millisecond))
 	total := &figures{}
 	for round := 1; ; round++ {
-		f, err := each(ctx, o.devices, o.workers, o.out, func(ctx context.Context, index uint32) (bool, error) {
+		before, err := s.replicas[0].Rollout(ctx, rolloutName)
+		if err != nil {
+			return nil, err
+		}
+		f, err := each(ctx, o.devices, o.workers, o.out, func(ctx context.Context, index uint32) (outcome, error) {
 			d, err := s.fleet.device(index)
-			if err != nil {
-				return false, err
+			if err != nil || d.idles(before, o.idle) {
+				return stayedAway, err
 			}
 			return d.session(ctx, s.replica(index), false)
 		})
@@ -215,7 +251,7 @@ func (s *service) rollOut(ctx context.Context, o options) (*figures, error) {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(o.out, "  round %d: %d updates; rollout %s, stage %d\n", round, f.updates, status.State, status.Stage+1)
+		fmt.Fprintf(o.out, "  round %d: %d sessions, %d updates; rollout %s, stage %d\n", round, f.sessions, f.updates, status.State, status.Stage+1)
 		switch {
 		case status.State == policy.StateDone:
 			return total, nil
@@ -223,6 +259,33 @@ func (s *service) rollOut(ctx context.Context, o options) (*figures, error) {
 			return nil, fmt.Errorf("the rollout is %s after %d rounds: %s", status.State, round, status.Reason)
 		}
 	}
+}
+
+// idles tells whether the device stays away in a round: one that has the version, or that no open stage
+// chose, comes only if it is among the first idle percent.
+func (d *device) idles(r *tam.RolloutStatus, idle int) bool {
+	if int(d.Index%100) < idle {
+		return false
+	}
+	chosen := r.StageOf(tam.DeviceID(d.Key.Public().Thumbprint()), func(string) bool { return false }) <= r.Stage
+	return d.fleet.has[d.Index].Load() || !chosen
+}
+
+// preview has the TAM count the devices of a group, and what it would change on them.
+func (s *service) preview(ctx context.Context, o options) error {
+	begin, cpu := time.Now(), processorTime()
+	// Half of the devices, by the last digit of a name that the condition has to take apart.
+	group := &policy.Group{Name: "half", Match: `hwmodel == "` + hex.EncodeToString([]byte(simulated.HardwareModel)) + `" && ueid.matches("[02468]$")`}
+	p, err := s.replicas[0].Preview(ctx, tam.Proposal{Group: group}, tam.PreviewOptions{Examples: 1})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(o.out, "preview: a group by a CEL condition chooses %d of %d devices, found in %v, %v of processor time\n",
+		p.Chosen, p.Devices, time.Since(begin).Round(time.Millisecond), (processorTime() - cpu).Round(time.Millisecond))
+	if p.Devices != int64(o.devices) || !p.Complete || p.Chosen == 0 || p.Chosen == p.Devices {
+		return fmt.Errorf("the preview looked at %d of %d devices, and chose %d", p.Devices, o.devices, p.Chosen)
+	}
+	return nil
 }
 
 // advance lets time do its part: what teep-tam does every few seconds, until nothing more happens.

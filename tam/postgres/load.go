@@ -14,7 +14,7 @@ import (
 var ErrNotEmpty = errors.New("postgres: the database is not empty")
 
 // loadBatch is how many rows go to the server at a time.
-const loadBatch = 500
+const loadBatch = 5000
 
 // Load fills a fresh store, in one transaction, with the rows that dump gives to its argument: the
 // tables and columns are those of this schema, the values int64, string, []byte or nil. It returns how
@@ -27,7 +27,7 @@ func (s *Store) Load(ctx context.Context, dump func(insert func(table string, co
 		return nil, wrap(err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // after Commit it does nothing
-	l := loader{ctx: ctx, tx: tx, batch: &pgx.Batch{}}
+	l := loader{ctx: ctx, tx: tx}
 	if err := l.prepare(); err != nil {
 		return nil, err
 	}
@@ -54,9 +54,12 @@ func (s *Store) Load(ctx context.Context, dump func(insert func(table string, co
 }
 
 type loader struct {
-	ctx   context.Context
-	tx    pgx.Tx
-	batch *pgx.Batch
+	ctx context.Context
+	tx  pgx.Tx
+	// table, columns and rows are what goes to the server next, in one COPY.
+	table   string
+	columns []string
+	rows    [][]any
 	// types has the columns of each table with their types.
 	types map[string]map[string]string
 }
@@ -102,43 +105,48 @@ func (l *loader) insert(table string, columns []string, values []any) error {
 	if !ok || len(types) != len(columns) {
 		return fmt.Errorf("postgres: table %s with %d columns is not in this schema: use one release for both stores", table, len(columns))
 	}
-	arguments, marks := make([]any, len(values)), make([]string, len(values))
+	row := make([]any, len(values))
 	for i, column := range columns {
 		kind, ok := types[column]
 		if !ok {
 			return fmt.Errorf("postgres: column %s of table %s is not in this schema: use one release for both stores", column, table)
 		}
-		marks[i] = fmt.Sprintf("$%d", i+1)
 		switch v := values[i].(type) {
 		case string:
-			arguments[i] = v
+			row[i] = v
 			if kind == "bytea" {
-				arguments[i] = []byte(v)
+				row[i] = []byte(v)
 			} else if strings.ContainsRune(v, 0) {
 				return fmt.Errorf("postgres: a value of %s.%s contains NUL, which this database cannot store as text", table, column)
 			}
 		case []byte:
-			arguments[i] = slices.Clone(v)
+			row[i] = slices.Clone(v)
 			if kind != "bytea" {
-				arguments[i] = string(v)
+				row[i] = string(v)
 			}
 		default:
-			arguments[i] = v
+			row[i] = v
 		}
 	}
-	l.batch.Queue(`INSERT INTO `+table+` (`+strings.Join(columns, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`, arguments...)
-	if l.batch.Len() < loadBatch {
+	if table != l.table || !slices.Equal(columns, l.columns) {
+		if err := l.flush(); err != nil {
+			return err
+		}
+		l.table, l.columns = table, slices.Clone(columns)
+	}
+	if l.rows = append(l.rows, row); len(l.rows) < loadBatch {
 		return nil
 	}
 	return l.flush()
 }
 
 func (l *loader) flush() error {
-	if l.batch.Len() == 0 {
+	if len(l.rows) == 0 {
 		return nil
 	}
-	err := l.tx.SendBatch(l.ctx, l.batch).Close()
-	l.batch = &pgx.Batch{}
+	_, err := l.tx.CopyFrom(l.ctx, pgx.Identifier{l.table}, l.columns, pgx.CopyFromRows(l.rows))
+	clear(l.rows) // what they hold is no longer needed
+	l.rows = l.rows[:0]
 	return wrap(err)
 }
 

@@ -73,10 +73,19 @@ func (f *Fleet) Device(index uint32) (*Device, error) {
 	return &Device{f, index, signer}, nil
 }
 
-// ueid is the device's Universal Entity ID, of type RAND (RFC 9711 §4.2.1).
-func (d *Device) ueid() []byte {
+// The class that all devices attest to be of, under the OEM of [Device.OEMID].
+const (
+	HardwareModel   = "simulated"
+	HardwareVersion = "1"
+)
+
+// UEID is the device's Universal Entity ID, of type RAND (RFC 9711 §4.2.1).
+func (d *Device) UEID() []byte {
 	return append([]byte{1}, fmt.Sprintf("device-%09d", d.Index)...)
 }
+
+// OEMID is the encoded claim of its maker.
+func (d *Device) OEMID() []byte { return d.fleet.oemid }
 
 // result is an Attestation Result about the device, with the token of a QueryRequest in it.
 func (d *Device) result(nonce []byte, now time.Time) ([]byte, error) {
@@ -84,7 +93,7 @@ func (d *Device) result(nonce []byte, now time.Time) ([]byte, error) {
 	confirmation.Key = d.Key.Public()
 	claims := &eat.Claims{
 		Profile: eat.Profile, IssuedAt: now, Expires: now.Add(time.Hour), Nonce: nonce, Confirmation: confirmation,
-		UEID: d.ueid(), OEMID: d.fleet.oemid, HWModel: []byte("simulated"), HWVersion: &eat.Version{Text: "1"},
+		UEID: d.UEID(), OEMID: d.fleet.oemid, HWModel: []byte(HardwareModel), HWVersion: &eat.Version{Text: HardwareVersion},
 		Manifests: []eat.Manifest{{Reference: &d.fleet.agent}},
 		Appraised: true, Status: attest.StatusAffirming,
 	}

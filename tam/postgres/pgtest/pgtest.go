@@ -27,6 +27,7 @@ type Server struct {
 	dir, bin  string
 	owner     *syscall.Credential
 	databases int
+	settings  []string
 	cmd       *exec.Cmd
 	done      chan struct{}
 	killed    bool // once, by Kill
@@ -37,7 +38,10 @@ const role = "teep"
 
 // Start starts a server. Where PostgreSQL is not installed the test is skipped with a line that says
 // so; with CI=true it is installed, and the test fails if it cannot be.
-func Start(t testing.TB) *Server {
+//
+// What it acknowledges survives Stop, but no loss of power, unless one of the settings is "fsync=on":
+// that is for measurements.
+func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	bin, err := find()
 	if err != nil && os.Getenv("CI") == "true" {
@@ -56,7 +60,7 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{dir: dir, bin: bin}
+	s := &Server{dir: dir, bin: bin, settings: settings}
 	t.Cleanup(func() {
 		s.Stop(t)
 		if err := os.RemoveAll(dir); err != nil {
@@ -131,8 +135,12 @@ func (s *Server) run(t testing.TB, name string, args ...string) {
 // Run starts the server after Stop, with the data that it had.
 func (s *Server) Run(t testing.TB) {
 	t.Helper()
-	s.cmd = s.command("postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
-		"-c", "max_connections=100", "-c", "shared_buffers=32MB", "-c", "fsync=off")
+	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
+		"-c", "max_connections=100", "-c", "shared_buffers=32MB", "-c", "fsync=off"}
+	for _, setting := range s.settings {
+		args = append(args, "-c", setting) // the last one of a name counts
+	}
+	s.cmd = s.command("postgres", args...)
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
