@@ -11,8 +11,14 @@ import (
 
 var _ audit.Log = (*Store)(nil)
 
+// transaction is a [sql.Tx], or a [sql.Conn] that is in a transaction.
+type transaction interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 // record appends an entry to the audit log, in the transaction of the change that it describes.
-func (s *Store) record(ctx context.Context, tx *sql.Tx, action audit.Action, target, detail string) error {
+func (s *Store) record(ctx context.Context, tx transaction, action audit.Action, target, detail string) error {
 	head, err := scanHead(tx.QueryRowContext(ctx, selectHead))
 	if err != nil {
 		return err

@@ -65,17 +65,17 @@ func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
 	if err != nil {
 		return fmt.Errorf("sqlite: state of device %s: %w", d.ID, err)
 	}
-	err = s.write(ctx, func(tx *sql.Tx) error {
-		err := s.putDevice(ctx, tx, d, string(state), 0)
+	err = s.writeHot(ctx, func(w *hotWrite) error {
+		err := w.run(ctx, func(c *hotConn) error { return c.putDevice(ctx, d, string(state), 0) })
 		if err == nil {
-			return s.record(ctx, tx, audit.ActionDeviceUpdate, d.ID, "status "+string(d.Status))
+			return s.record(ctx, w.conn, audit.ActionDeviceUpdate, d.ID, "status "+string(d.Status))
 		}
 		if err != tam.ErrConflict {
 			return err
 		}
 		var one int
 		// ErrNoRows becomes ErrNotFound.
-		if err := tx.QueryRowContext(ctx, `SELECT 1 FROM devices WHERE id = $1`, d.ID).Scan(&one); err != nil {
+		if err := w.conn.QueryRowContext(ctx, `SELECT 1 FROM devices WHERE id = $1`, d.ID).Scan(&one); err != nil {
 			return wrap(err)
 		}
 		return tam.ErrConflict
@@ -88,20 +88,20 @@ func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
 
 // putDevice inserts a device of revision 0 and replaces any other. event is the newest of its history if
 // that has a new one, else 0.
-func (s *Store) putDevice(ctx context.Context, tx *sql.Tx, d *tam.Device, state string, event int64) error {
+func (c *hotConn) putDevice(ctx context.Context, d *tam.Device, state string, event int64) error {
 	attestation := d.Attestation.Status.String()
 	if d.Revision == 0 {
-		res, err := tx.StmtContext(ctx, s.stmts.insertDevice).ExecContext(ctx, d.ID, d.KeyThumbprint, d.AgentKey,
+		res, err := c.exec(ctx, insertDevice, d.ID, d.KeyThumbprint, d.AgentKey,
 			string(d.Status), millis(d.FirstSeen), millis(d.LastSeen), state, attestation, event)
 		return oneRow(res, err, tam.ErrConflict)
 	}
 	// Most messages change neither status nor attestation.
-	res, err := tx.StmtContext(ctx, s.stmts.touchDevice).ExecContext(ctx, d.ID, d.Revision,
+	res, err := c.exec(ctx, touchDevice, d.ID, d.Revision,
 		millis(d.LastSeen), state, event, string(d.Status), attestation)
 	if err := oneRow(res, err, tam.ErrConflict); err != tam.ErrConflict {
 		return err
 	}
-	res, err = tx.StmtContext(ctx, s.stmts.updateDevice).ExecContext(ctx, d.ID,
+	res, err = c.exec(ctx, updateDevice, d.ID,
 		string(d.Status), d.Revision, millis(d.LastSeen), state, attestation, event)
 	return oneRow(res, err, tam.ErrConflict)
 }

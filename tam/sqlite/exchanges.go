@@ -99,16 +99,37 @@ func (s *Store) commitQueue() {
 }
 
 func (s *Store) commitBatch(batch []*pendingExchange) {
-	err := s.write(batch[0].ctx, func(tx *sql.Tx) error {
-		var event int64
-		if err := tx.StmtContext(batch[0].ctx, s.stmts.lastEvent).QueryRowContext(batch[0].ctx).Scan(&event); err != nil {
-			return wrap(err)
-		}
-		for _, p := range batch {
-			event++ // not every exchange uses its number
-			if p.err = s.putExchange(tx, p, event); p.err != nil && !ofContract(p.err) {
-				return p.err
+	err := s.writeHot(batch[0].ctx, func(w *hotWrite) error {
+		for rest := batch; len(rest) > 0; {
+			n := 0
+			err := w.run(batch[0].ctx, func(c *hotConn) error {
+				event, err := c.number(batch[0].ctx, lastEvent)
+				if err != nil {
+					return err
+				}
+				for _, p := range rest {
+					n++
+					event++ // not every exchange uses its number
+					p.err = c.putExchange(p, event)
+					if p.err != nil && !ofContract(p.err) {
+						return p.err
+					}
+					if p.audited() && p.err == nil {
+						break
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
+			if p := rest[n-1]; p.audited() && p.err == nil {
+				e := p.exchange.Event
+				if err := s.record(p.ctx, w.conn, audit.ActionDeviceStatus, e.DeviceID, e.Detail); err != nil {
+					return err
+				}
+			}
+			rest = rest[n:]
 		}
 		return nil
 	})
@@ -125,76 +146,74 @@ func (s *Store) commitBatch(batch []*pendingExchange) {
 	}
 }
 
+// audited tells whether a person caused the exchange.
+func (p *pendingExchange) audited() bool {
+	return p.exchange.Event != nil && p.exchange.Event.Kind == tam.EventStatus
+}
+
 // ofContract tells the outcomes that leave the transaction usable.
 func ofContract(err error) bool { return err == tam.ErrConsumed || err == tam.ErrConflict }
 
 // putExchange does all of an exchange, or nothing when the error is one of the contract's. Its event, if
 // it has one, gets the given number.
-func (s *Store) putExchange(tx *sql.Tx, p *pendingExchange, event int64) error {
+func (c *hotConn) putExchange(p *pendingExchange, event int64) error {
 	ctx, x := p.ctx, &p.exchange
-	if c := x.Consume; c != nil {
-		res, err := tx.StmtContext(ctx, s.stmts.consume).ExecContext(ctx, c.ID[:], millis(c.Expires))
+	if used := x.Consume; used != nil {
+		res, err := c.exec(ctx, consume, used.ID[:], millis(used.Expires))
 		if err := oneRow(res, err, tam.ErrConsumed); err != nil {
 			return err
 		}
 	}
 	if x.Replaced != nil {
 		// First, because a conflict must leave nothing behind, and this one can be told in advance.
-		if err := s.putReplaced(ctx, tx, p); err != nil {
-			return s.release(ctx, tx, x, err)
+		if err := c.putReplaced(ctx, p); err != nil {
+			return c.release(ctx, x, err)
 		}
 	}
-	if err := s.putDeviceAndEvent(ctx, tx, p, event); err != nil {
-		return s.release(ctx, tx, x, err)
+	if err := c.putDeviceAndEvent(ctx, p, event); err != nil {
+		return c.release(ctx, x, err)
 	}
-	if err := s.putFleet(ctx, tx, x); err != nil {
-		return err
-	}
-	if e := x.Event; e != nil && e.Kind == tam.EventStatus { // the one kind of event that a person causes
-		return s.record(ctx, tx, audit.ActionDeviceStatus, e.DeviceID, e.Detail)
-	}
-	return nil
+	return c.putFleet(ctx, x)
 }
 
 // putDeviceAndEvent changes nothing when it returns ErrConflict. The event of a known device goes before
 // the device, whose row still names the event before it; either finds out whether the revision is
 // the expected one.
-func (s *Store) putDeviceAndEvent(ctx context.Context, tx *sql.Tx, p *pendingExchange, number int64) error {
+func (c *hotConn) putDeviceAndEvent(ctx context.Context, p *pendingExchange, number int64) error {
 	d, e := p.exchange.Device, p.exchange.Event
 	switch {
 	case e == nil && d == nil:
 		return nil
 	case e == nil:
-		return s.putDevice(ctx, tx, d, p.state, 0)
+		return c.putDevice(ctx, d, p.state, 0)
 	case d != nil && d.ID == e.DeviceID && d.Revision > 0:
-		if err := s.putEvent(ctx, tx, e, number, d.Revision, tam.ErrConflict); err != nil {
+		if err := c.putEvent(ctx, e, number, d.Revision, tam.ErrConflict); err != nil {
 			return err
 		}
-		return s.putDevice(ctx, tx, d, p.state, number)
+		return c.putDevice(ctx, d, p.state, number)
 	case d != nil:
-		if err := s.putDevice(ctx, tx, d, p.state, 0); err != nil {
+		if err := c.putDevice(ctx, d, p.state, 0); err != nil {
 			return err
 		}
 	}
 	unknown := fmt.Errorf("sqlite: event of device %s, which does not exist: %w", e.DeviceID, tam.ErrNotFound)
-	if err := s.putEvent(ctx, tx, e, number, 0, unknown); err != nil {
+	if err := c.putEvent(ctx, e, number, 0, unknown); err != nil {
 		return err
 	}
-	_, err := tx.StmtContext(ctx, s.stmts.chainEvent).ExecContext(ctx, e.DeviceID, number)
+	_, err := c.exec(ctx, chainEvent, e.DeviceID, number)
 	return wrap(err)
 }
 
 // putEvent appends to the history of a device that has that revision, or any where it is 0.
-func (s *Store) putEvent(ctx context.Context, tx *sql.Tx, e *tam.Event, number, revision int64, otherwise error) error {
-	res, err := tx.StmtContext(ctx, s.stmts.insertEvent).ExecContext(ctx,
-		number, e.DeviceID, millis(e.At), string(e.Kind), e.Detail, revision)
+func (c *hotConn) putEvent(ctx context.Context, e *tam.Event, number, revision int64, otherwise error) error {
+	res, err := c.exec(ctx, insertEvent, number, e.DeviceID, millis(e.At), string(e.Kind), e.Detail, revision)
 	return oneRow(res, err, otherwise)
 }
 
 // release takes a consumption back when its exchange cannot be.
-func (s *Store) release(ctx context.Context, tx *sql.Tx, x *tam.Exchange, cause error) error {
-	if c := x.Consume; c != nil && cause == tam.ErrConflict {
-		if _, err := tx.StmtContext(ctx, s.stmts.release).ExecContext(ctx, c.ID[:]); err != nil {
+func (c *hotConn) release(ctx context.Context, x *tam.Exchange, cause error) error {
+	if used := x.Consume; used != nil && cause == tam.ErrConflict {
+		if _, err := c.exec(ctx, release, used.ID[:]); err != nil {
 			return wrap(err)
 		}
 	}
@@ -203,17 +222,16 @@ func (s *Store) release(ctx context.Context, tx *sql.Tx, x *tam.Exchange, cause 
 
 // putReplaced writes the record that another takes the place of, once it is certain that both can be
 // written.
-func (s *Store) putReplaced(ctx context.Context, tx *sql.Tx, p *pendingExchange) error {
+func (c *hotConn) putReplaced(ctx context.Context, p *pendingExchange) error {
 	x := &p.exchange
-	var revision int64
-	err := tx.QueryRowContext(ctx, `SELECT revision FROM devices WHERE id = $1`, x.Device.ID).Scan(&revision)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return wrap(err)
+	revision, err := c.number(ctx, deviceRevision, x.Device.ID)
+	if err != nil && !errors.Is(err, tam.ErrNotFound) {
+		return err
 	}
 	if revision != x.Device.Revision {
 		return tam.ErrConflict
 	}
-	return s.putDevice(ctx, tx, x.Replaced, p.replaced, 0)
+	return c.putDevice(ctx, x.Replaced, p.replaced, 0)
 }
 
 // Sweep implements [tam.Exchanges].

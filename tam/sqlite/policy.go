@@ -106,32 +106,29 @@ const insertInstalled = `INSERT INTO installed (device_id, manifest, sequence) V
 
 // putFleet writes what an exchange changes beside the device: its identity when it is new, what it has
 // installed, and the counts of rollouts. Most exchanges change none of these.
-func (s *Store) putFleet(ctx context.Context, tx *sql.Tx, x *tam.Exchange) error {
+func (c *hotConn) putFleet(ctx context.Context, x *tam.Exchange) error {
 	if d := x.Device; d != nil && d.Revision == 0 && len(d.UEID) > 0 {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO identities (ueid, device_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
-			base64.StdEncoding.EncodeToString(d.UEID), d.ID); err != nil {
+		if _, err := c.exec(ctx, insertIdentity, base64.StdEncoding.EncodeToString(d.UEID), d.ID); err != nil {
 			return wrap(err)
 		}
 	}
 	if x.Device != nil && x.Reindex {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM installed WHERE device_id = $1`, x.Device.ID); err != nil {
+		if _, err := c.exec(ctx, clearInstalled, x.Device.ID); err != nil {
 			return wrap(err)
 		}
 		for _, i := range inService(x.Device) {
-			if _, err := tx.ExecContext(ctx, insertInstalled, x.Device.ID, []byte(i.Manifest.Key()), sequenceKey(i.Sequence)); err != nil {
+			if _, err := c.exec(ctx, putInstalled, x.Device.ID, []byte(i.Manifest.Key()), sequenceKey(i.Sequence)); err != nil {
 				return wrap(err)
 			}
 		}
 	}
 	if x.Replaced != nil {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM installed WHERE device_id = $1`, x.Replaced.ID); err != nil {
+		if _, err := c.exec(ctx, clearInstalled, x.Replaced.ID); err != nil {
 			return wrap(err)
 		}
 	}
-	for _, c := range x.Counts {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO rollout_counts (rollout, stage, progress, shard, devices) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (rollout, stage, progress, shard) DO UPDATE SET devices = rollout_counts.devices + excluded.devices`,
-			c.Rollout, c.Stage, string(c.Progress), shard(x), c.Devices); err != nil {
+	for _, n := range x.Counts {
+		if _, err := c.exec(ctx, addCount, n.Rollout, int64(n.Stage), string(n.Progress), shard(x), n.Devices); err != nil {
 			return wrap(err)
 		}
 	}

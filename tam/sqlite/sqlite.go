@@ -46,6 +46,7 @@ type Store struct {
 	// prepared statements in one place; readers have connections of their own.
 	writer, reader *sql.DB
 	stmts          statements
+	hot            hotConn // of the writer's connection
 	commits        commits
 	clock          func() time.Time
 }
@@ -126,6 +127,12 @@ func dsn(path string, o Options, readOnly bool) string {
 // Close closes the database. Calls that are under way fail.
 func (s *Store) Close() error {
 	var errs []error
+	if s.writer != nil {
+		if c, err := s.writer.Conn(context.Background()); err == nil {
+			_ = c.Raw(func(any) error { s.hot.close(); return nil }) // SQLite keeps a connection open that has statements
+			errs = append(errs, c.Close())
+		}
+	}
 	for _, db := range []*sql.DB{s.reader, s.writer} {
 		if db != nil {
 			errs = append(errs, db.Close())

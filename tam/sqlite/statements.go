@@ -13,9 +13,6 @@ type statements struct {
 	publisher, listPublishers, tokenByHash, listTokens *sql.Stmt
 	tokenKeys, depositsFor                             *sql.Stmt
 	// writer
-	insertDevice, updateDevice, touchDevice              *sql.Stmt
-	insertEvent, chainEvent, lastEvent                   *sql.Stmt
-	consume, release                                     *sql.Stmt
 	sweepConsumptions, sweepEvents                       *sql.Stmt
 	bumpCatalogue, newestVersion, insertVersion          *sql.Stmt
 	versionForUpdate, updateVersion                      *sql.Stmt
@@ -53,21 +50,6 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 		{&s.depositsFor, `SELECT data FROM deposits WHERE device = $1 ORDER BY id`},
 	}
 	writes := []prepared{
-		{&s.insertDevice, `INSERT INTO devices (` + deviceColumns + `, attestation, last_event)
-			VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`},
-		{&s.updateDevice, `UPDATE devices SET status = $2,
-			revision = revision + 1, last_seen = $4, state = $5, attestation = $6, last_event = max($7, last_event)
-			WHERE id = $1 AND revision = $3`},
-		// What is in an index is not set: SQLite would change the index too.
-		{&s.touchDevice, `UPDATE devices SET revision = revision + 1, last_seen = $3, state = $4,
-			last_event = max($5, last_event)
-			WHERE id = $1 AND revision = $2 AND status = $6 AND attestation = $7`},
-		{&s.lastEvent, `SELECT coalesce(max(id), 0) FROM events`},
-		{&s.insertEvent, `INSERT INTO events (id, device_id, before, at, kind, detail)
-			SELECT $1, $2, last_event, $3, $4, $5 FROM devices WHERE id = $2 AND ($6 = 0 OR revision = $6)`},
-		{&s.chainEvent, `UPDATE devices SET last_event = $2 WHERE id = $1`},
-		{&s.consume, `INSERT INTO consumptions (id, expires) VALUES ($1, $2) ON CONFLICT DO NOTHING`},
-		{&s.release, `DELETE FROM consumptions WHERE id = $1`},
 		{&s.sweepConsumptions, `DELETE FROM consumptions WHERE id IN
 			(SELECT id FROM consumptions WHERE expires < $1 LIMIT $2)`},
 		// The newest stays, whatever its age: numbers never start again from 1.
