@@ -1,9 +1,9 @@
 package teep
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/go-teep/teep/internal/cbor"
 )
@@ -25,7 +25,8 @@ func (d Decoder) Decode(data []byte) (Message, error) {
 	if err != nil {
 		return nil, withCause(permanent("the message is not [type, options, …]"), err)
 	}
-	o := &optionReader{left: maps.Clone(f.Options)}
+	token := f.Options[LabelToken] // reading takes it out
+	o := &optionReader{left: f.Options}
 	m, err := d.decodeType(f, o)
 	if err == nil {
 		err = o.err
@@ -34,19 +35,19 @@ func (d Decoder) Decode(data []byte) (Message, error) {
 		err = check(m, false)
 	}
 	if err != nil {
-		return nil, rejection(f, err)
+		return nil, rejection(f.Type, token, err)
 	}
 	return m, nil
 }
 
 // rejection makes the ProtocolError that answers a message whose frame was readable: it echoes
 // the token where there is a valid one (TEEP §4.6).
-func rejection(f Frame, err error) error {
+func rejection(t MessageType, encodedToken RawMessage, err error) error {
 	var pe *ProtocolError
 	if !errors.As(err, &pe) {
-		pe = withCause(permanent("%v: %v", f.Type, err), nil)
+		pe = withCause(permanent("%v: %v", t, err), nil)
 	}
-	if token, err := readBytes(f.Options[LabelToken]); err == nil && len(token) >= MinToken && len(token) <= MaxToken {
+	if token, err := readBytes(encodedToken); err == nil && len(token) >= MinToken && len(token) <= MaxToken {
 		pe.Token = token
 	}
 	return pe
@@ -57,7 +58,11 @@ func withCause(e *ProtocolError, cause error) *ProtocolError {
 	return e
 }
 
+// decodeFrame splits a message into its parts, which share memory with data.
 func decodeFrame(data []byte) (Frame, error) {
+	if err := cbor.Wellformed(data); err != nil {
+		return Frame{}, err
+	}
 	parts, err := readArray(data)
 	if err != nil {
 		return Frame{}, err
@@ -105,6 +110,13 @@ func (d Decoder) decodeExtension(f Frame) (Message, error) {
 	decode := d.Extensions[f.Type]
 	if decode == nil {
 		return nil, &ProtocolError{Code: ErrUnsupportedExtension, Msg: fmt.Sprintf("unknown message type %d", uint64(f.Type))}
+	}
+	// What it keeps is not to keep the whole message.
+	for label, raw := range f.Options {
+		f.Options[label] = bytes.Clone(raw)
+	}
+	for i, raw := range f.Further {
+		f.Further[i] = bytes.Clone(raw)
 	}
 	m, err := decode(f)
 	if err == nil && (m == nil || m.Type() != f.Type) {
@@ -157,6 +169,9 @@ func (o *optionReader) reports() [][]byte { return takeList(o, LabelSUITReports,
 func (o *optionReader) rest() map[uint64]RawMessage {
 	if len(o.left) == 0 {
 		return nil
+	}
+	for label, raw := range o.left {
+		o.left[label] = bytes.Clone(raw) // not the whole message, for one option
 	}
 	return o.left
 }

@@ -1,13 +1,10 @@
 package teep
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/go-teep/teep/cose"
-	"github.com/go-teep/teep/internal/cbor"
 )
 
 // CBOR major types (RFC 8949 §3.1).
@@ -18,6 +15,7 @@ const (
 	majorText  = 3
 	majorArray = 4
 	majorMap   = 5
+	majorTag   = 6
 )
 
 // The encoder writes heads itself because options go out in the order in which the text lists them,
@@ -138,133 +136,4 @@ func (o *optionMap) raw(m map[uint64]RawMessage) {
 
 func (o *optionMap) appendTo(b []byte) []byte {
 	return append(appendHead(b, majorMap, o.count), o.pairs...)
-}
-
-// The readers check the major type first: the CBOR library would take null for a zero value and
-// look through tags.
-
-func wantMajor(r RawMessage, major byte, name string) error {
-	if len(r) == 0 || r[0]>>5 != major {
-		return errors.New("is not " + name)
-	}
-	return nil
-}
-
-func readUint(r RawMessage) (n uint64, err error) {
-	if err := wantMajor(r, majorUint, "an unsigned integer"); err != nil {
-		return 0, err
-	}
-	return n, cbor.Unmarshal(r, &n)
-}
-
-func readUint32(r RawMessage) (uint32, error) {
-	n, err := readUint(r)
-	if err == nil && n > 1<<32-1 {
-		return 0, errors.New("exceeds 4 bytes")
-	}
-	return uint32(n), err
-}
-
-func readAlgorithm(r RawMessage) (cose.Algorithm, error) {
-	if wantMajor(r, majorUint, "") != nil && wantMajor(r, majorNint, "") != nil {
-		return 0, errors.New("is not an integer")
-	}
-	var n int64
-	err := cbor.Unmarshal(r, &n)
-	return cose.Algorithm(n), err
-}
-
-func readBytes(r RawMessage) ([]byte, error) {
-	if err := wantMajor(r, majorBytes, "a byte string"); err != nil {
-		return nil, err
-	}
-	s := []byte{}
-	err := cbor.Unmarshal(r, &s)
-	return s, err
-}
-
-func readText(r RawMessage) (s string, err error) {
-	if err := wantMajor(r, majorText, "a text string"); err != nil {
-		return "", err
-	}
-	return s, cbor.Unmarshal(r, &s)
-}
-
-func readBool(r RawMessage) (bool, error) {
-	if len(r) == 1 && (r[0] == 0xf4 || r[0] == 0xf5) {
-		return r[0] == 0xf5, nil
-	}
-	return false, errors.New("is neither true nor false")
-}
-
-func readArray(r RawMessage) (items []RawMessage, err error) {
-	if err := wantMajor(r, majorArray, "an array"); err != nil {
-		return nil, err
-	}
-	return items, cbor.Unmarshal(r, &items)
-}
-
-func readMap(r RawMessage) (m map[uint64]RawMessage, err error) {
-	if err := wantMajor(r, majorMap, "a map"); err != nil {
-		return nil, err
-	}
-	if err := cbor.Unmarshal(r, &m); err != nil {
-		return nil, fmt.Errorf("is not a map with unsigned integer labels, each once: %w", err)
-	}
-	return m, nil
-}
-
-func readList[T any](r RawMessage, item func(RawMessage) (T, error)) ([]T, error) {
-	items, err := readArray(r)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]T, len(items))
-	for i, raw := range items {
-		if list[i], err = item(raw); err != nil {
-			return nil, fmt.Errorf("element %d %w", i, err)
-		}
-	}
-	return list, nil
-}
-
-func readComponentID(r RawMessage) (ComponentID, error) {
-	id, err := readList(r, readBytes)
-	return ComponentID(id), err
-}
-
-func readCipherSuite(r RawMessage) (CipherSuite, error) {
-	ops, err := readList(r, func(r RawMessage) (op Operation, err error) {
-		parts, err := readArray(r)
-		if err != nil {
-			return op, err
-		}
-		if len(parts) != 2 {
-			return op, fmt.Errorf("has %d elements, an operation has 2", len(parts))
-		}
-		if op.COSEType, err = readUint(parts[0]); err != nil {
-			return op, err
-		}
-		op.Algorithm, err = readAlgorithm(parts[1])
-		return op, err
-	})
-	if err == nil && len(ops) == 0 {
-		return nil, errors.New("is a cipher suite without operations")
-	}
-	return CipherSuite(ops), err
-}
-
-func readSUITProfile(r RawMessage) (p SUITProfile, err error) {
-	algs, err := readList(r, readAlgorithm)
-	if err != nil {
-		return p, err
-	}
-	if len(algs) != 4 {
-		return p, fmt.Errorf("has %d elements, a SUIT profile has 4", len(algs))
-	}
-	return SUITProfile{Digest: algs[0], Auth: algs[1], KeyExchange: algs[2], Encryption: algs[3]}, nil
-}
-
-func readClaims(r RawMessage) (RawMessage, error) {
-	return r, wantMajor(r, majorMap, "a map")
 }

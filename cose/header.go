@@ -31,7 +31,33 @@ const (
 // A label is given as an int, an int64 or a string. A Header that was read from a message shares
 // memory with it.
 type Header struct {
-	params map[any]cbor.RawMessage
+	// params are few, and in the order in which they were set or read: a map would cost more.
+	params []parameter
+}
+
+type parameter struct {
+	label any // int64 or string
+	value cbor.RawMessage
+}
+
+// find returns the encoded value under a label in its normal form.
+func (h Header) find(label any) (cbor.RawMessage, bool) {
+	for i := range h.params {
+		if h.params[i].label == label {
+			return h.params[i].value, true
+		}
+	}
+	return nil, false
+}
+
+// number is find for the labels that are integers.
+func (h Header) number(label int64) (cbor.RawMessage, bool) {
+	for i := range h.params {
+		if n, ok := h.params[i].label.(int64); ok && n == label {
+			return h.params[i].value, true
+		}
+	}
+	return nil, false
 }
 
 // Headers are the two buckets of a message, signer or recipient.
@@ -44,7 +70,7 @@ type Headers struct {
 	Unprotected Header
 }
 
-// normalLabel turns a label into the form in which it is a key of Header.params.
+// normalLabel turns a label into the form in which Header.params has it.
 func normalLabel(label any) (any, error) {
 	switch l := label.(type) {
 	case int:
@@ -80,10 +106,13 @@ func (h *Header) SetRaw(label any, item []byte) error {
 	if err := cbor.Wellformed(item); err != nil {
 		return fmt.Errorf("%w %v: %w", ErrHeader, label, err)
 	}
-	if h.params == nil {
-		h.params = make(map[any]cbor.RawMessage)
+	for i := range h.params {
+		if h.params[i].label == l {
+			h.params[i].value = item
+			return nil
+		}
 	}
-	h.params[l] = item
+	h.params = append(h.params, parameter{l, item})
 	return nil
 }
 
@@ -93,8 +122,7 @@ func (h Header) Get(label any) (item []byte, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	raw, ok := h.params[l]
-	return raw, ok
+	return h.find(l)
 }
 
 // Decode decodes the value under label into v, which is a pointer. It reports ErrHeader when there
@@ -113,8 +141,8 @@ func (h Header) Decode(label, v any) error {
 // Labels lists the labels in the order of their encoding. They are int64 or string.
 func (h Header) Labels() []any {
 	labels := make([]any, 0, len(h.params))
-	for l := range h.params {
-		labels = append(labels, l)
+	for _, p := range h.params {
+		labels = append(labels, p.label)
 	}
 	slices.SortFunc(labels, func(a, b any) int { return bytes.Compare(encodeLabel(a), encodeLabel(b)) })
 	return labels
@@ -125,7 +153,7 @@ func (h Header) Len() int { return len(h.params) }
 
 // Algorithm is the alg parameter, or zero when there is none that is an integer.
 func (h Header) Algorithm() Algorithm {
-	raw, ok := h.params[LabelAlgorithm]
+	raw, ok := h.number(LabelAlgorithm)
 	if !ok {
 		return 0
 	}
@@ -149,7 +177,7 @@ func (h Header) KeyID() []byte { return h.byteString(LabelKeyID) }
 func (h Header) IV() []byte { return h.byteString(LabelIV) }
 
 func (h Header) byteString(label int64) []byte {
-	raw, ok := h.params[label]
+	raw, ok := h.number(label)
 	if !ok {
 		return nil
 	}
@@ -164,7 +192,7 @@ func (h Header) byteString(label int64) []byte {
 // ContentType is the content type parameter: a uint64 (CoAP Content-Format), a string (media
 // type), or nil when there is none.
 func (h Header) ContentType() any {
-	raw, ok := h.params[LabelContentType]
+	raw, ok := h.number(LabelContentType)
 	if !ok {
 		return nil
 	}
@@ -182,7 +210,7 @@ func (h Header) ContentType() any {
 // Critical lists the labels of the crit parameter, or nil when there is none. It fails when the
 // parameter is empty or holds anything but labels.
 func (h Header) Critical() ([]any, error) {
-	if _, ok := h.params[LabelCritical]; !ok {
+	if _, ok := h.number(LabelCritical); !ok {
 		return nil, nil
 	}
 	var labels []any
@@ -207,7 +235,7 @@ func (h Header) Critical() ([]any, error) {
 //
 //	COSE_X509 = bstr / [ 2*certs: bstr ]
 func (h Header) X5Chain() ([][]byte, error) {
-	raw, ok := h.params[LabelX5Chain]
+	raw, ok := h.number(LabelX5Chain)
 	if !ok {
 		return nil, nil
 	}
@@ -242,13 +270,9 @@ func (h *Header) setX5Chain(chain [][]byte) error {
 	return h.Set(LabelX5Chain, chain)
 }
 
-// clone copies the map, so that a caller's header is not modified.
+// clone copies the list, so that a caller's header is not modified, and leaves room for two more.
 func (h Header) clone() Header {
-	c := Header{params: make(map[any]cbor.RawMessage, len(h.params)+2)}
-	for l, v := range h.params {
-		c.params[l] = v
-	}
-	return c
+	return Header{append(make([]parameter, 0, len(h.params)+2), h.params...)}
 }
 
 func encodeLabel(label any) []byte {
@@ -264,8 +288,12 @@ func encodeLabel(label any) []byte {
 // appendMap appends the header map in deterministic order.
 func (h Header) appendMap(dst []byte) []byte {
 	dst = appendHead(dst, majorMap, uint64(len(h.params)))
+	if len(h.params) == 1 {
+		return append(append(dst, encodeLabel(h.params[0].label)...), h.params[0].value...)
+	}
 	for _, l := range h.Labels() {
-		dst = append(append(dst, encodeLabel(l)...), h.params[l]...)
+		value, _ := h.find(l)
+		dst = append(append(dst, encodeLabel(l)...), value...)
 	}
 	return dst
 }
@@ -307,7 +335,7 @@ func parseHeaderMap(data []byte, what string) (Header, error) {
 	if n > MaxHeaderParameters {
 		return Header{}, fmt.Errorf("%w: %w: %s with %d parameters, at most %d are read", ErrMalformed, ErrTooLarge, what, n, MaxHeaderParameters)
 	}
-	h := Header{params: make(map[any]cbor.RawMessage, n)}
+	h := Header{params: make([]parameter, 0, n)}
 	for range n {
 		if err := h.readParameter(&c, what); err != nil {
 			return Header{}, err
@@ -319,7 +347,7 @@ func parseHeaderMap(data []byte, what string) (Header, error) {
 	return h, h.checkTypes()
 }
 
-func (h Header) readParameter(c *cursor, what string) error {
+func (h *Header) readParameter(c *cursor, what string) error {
 	rawLabel, err := c.item(what)
 	if err != nil {
 		return err
@@ -328,14 +356,14 @@ func (h Header) readParameter(c *cursor, what string) error {
 	if err != nil {
 		return err
 	}
-	if _, twice := h.params[label]; twice {
+	if _, twice := h.find(label); twice {
 		return fmt.Errorf("%w %v occurs twice in the %s", ErrHeader, label, what)
 	}
 	value, err := c.item(what)
 	if err != nil {
 		return err
 	}
-	h.params[label] = value
+	h.params = append(h.params, parameter{label, value})
 	return nil
 }
 
@@ -363,7 +391,8 @@ func decodeLabel(raw []byte) (any, error) {
 // checkTypes verifies the types of the parameters that RFC 9052 §3.1 defines, so that accessors
 // that return a zero value mean "absent" and nothing else.
 func (h Header) checkTypes() error {
-	for label, raw := range h.params {
+	for _, p := range h.params {
+		label, raw := p.label, p.value
 		major := raw[0] >> 5
 		ok := true
 		switch label {
@@ -419,12 +448,12 @@ func (c *cursor) readBuckets() (h Headers, protected []byte, err error) {
 
 // checkBuckets refuses what the two buckets must not hold together (RFC 9052 §3, §3.1).
 func (h Headers) checkBuckets() error {
-	for label := range h.Unprotected.params {
-		if _, both := h.Protected.params[label]; both {
-			return fmt.Errorf("%w %v occurs in both buckets (RFC 9052 §3)", ErrHeader, label)
+	for _, p := range h.Unprotected.params {
+		if _, both := h.Protected.find(p.label); both {
+			return fmt.Errorf("%w %v occurs in both buckets (RFC 9052 §3)", ErrHeader, p.label)
 		}
 	}
-	if _, ok := h.Unprotected.params[LabelCritical]; ok {
+	if _, ok := h.Unprotected.number(LabelCritical); ok {
 		return fmt.Errorf("%w crit is not protected (RFC 9052 §3.1)", ErrHeader)
 	}
 	_, iv := h.Get(LabelIV)
@@ -443,7 +472,7 @@ func (h Headers) checkCritical(understood []any) error {
 		return err
 	}
 	for _, label := range labels {
-		if _, ok := h.Protected.params[label]; !ok {
+		if _, ok := h.Protected.find(label); !ok {
 			return fmt.Errorf("%w %v is listed in crit and not in the protected bucket (RFC 9052 §3.1)", ErrHeader, label)
 		}
 		if !isUnderstood(label, understood) {
@@ -477,7 +506,7 @@ func (h Headers) Get(label any) (item []byte, ok bool) {
 
 // bucket returns the bucket that holds label, protected first.
 func (h Headers) bucket(label int64) Header {
-	if _, ok := h.Protected.params[label]; ok {
+	if _, ok := h.Protected.number(label); ok {
 		return h.Protected
 	}
 	return h.Unprotected

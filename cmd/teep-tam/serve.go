@@ -67,6 +67,7 @@ docs/operations/protocol.md explains each.`,
 }
 
 func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogFlags, stderr io.Writer) error {
+	program.KeepHeapRoom(ctx)
 	log, err := logs.Logger(stderr)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -100,7 +101,7 @@ func (s *Store) RolloutCounts(ctx context.Context, rollout string) ([]tam.Rollou
 const insertInstalled = `INSERT INTO installed (device_id, manifest, sequence) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
 
 // fleetQueries are the statements for what an exchange changes beside the device: its identity when it is
-// new, what it has installed, and the counts of rollouts. Most exchanges change none of these.
+// new, and what it has installed. Most exchanges change none of these.
 func fleetQueries(x *tam.Exchange) []query {
 	var list []query
 	d := x.Device
@@ -118,15 +119,32 @@ func fleetQueries(x *tam.Exchange) []query {
 	if x.Replaced != nil {
 		list = append(list, query{`DELETE FROM installed WHERE device_id = $1`, []any{x.Replaced.ID}})
 	}
-	// In one order for all, so that no two exchanges wait for each other.
-	counts := slices.Clone(x.Counts)
-	slices.SortFunc(counts, func(a, b tam.RolloutCount) int {
-		return cmp.Or(cmp.Compare(a.Rollout, b.Rollout), cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Progress, b.Progress))
+	return list
+}
+
+// countQueries are the statements for the counts of rollouts that exchanges change, in one order for all, so
+// that no two transactions wait for each other. They come last, since their rows are those that all devices
+// share, and go to one shard: only the sum over the shards has a meaning.
+func countQueries(batch []*pendingExchange) []statement {
+	type row struct {
+		rollout  string
+		stage    int
+		progress policy.Progress
+	}
+	sums := make(map[row]int64)
+	for _, p := range batch {
+		for _, c := range p.counts {
+			sums[row{c.Rollout, c.Stage, c.Progress}] += c.Devices
+		}
+	}
+	rows := slices.SortedFunc(maps.Keys(sums), func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.rollout, b.rollout), cmp.Compare(a.stage, b.stage), cmp.Compare(a.progress, b.progress))
 	})
-	for _, c := range counts {
-		list = append(list, query{`INSERT INTO rollout_counts (rollout, stage, progress, shard, devices) VALUES ($1, $2, $3, $4, $5)
+	list := make([]statement, 0, len(rows))
+	for _, r := range rows {
+		list = append(list, statement{query{`INSERT INTO rollout_counts (rollout, stage, progress, shard, devices) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (rollout, stage, progress, shard) DO UPDATE SET devices = rollout_counts.devices + excluded.devices`,
-			[]any{c.Rollout, c.Stage, string(c.Progress), shard(x), c.Devices}})
+			[]any{r.rollout, r.stage, string(r.progress), batch[0].shard, sums[r]}}, nil})
 	}
 	return list
 }

@@ -53,8 +53,9 @@ type Options struct {
 
 // Store implements [tam.Store].
 type Store struct {
-	pool  *schemaPool
-	clock func() time.Time
+	pool    *schemaPool
+	clock   func() time.Time
+	commits commits
 	// borrowed says that the connections are another store's.
 	borrowed bool
 }

@@ -67,6 +67,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
+	// What SQLite does by itself where it is built for the system: a commit forces the data and the length of
+	// the file out, and not its times too. Where there is no such call, it is as it was.
+	_, _ = driver.Fdatasync(true)
 	s := &Store{clock: o.Clock}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -91,8 +94,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 }
 
 const (
-	// cacheKiB is what a connection keeps of the file in memory.
-	cacheKiB = 16 << 10
+	// writerCacheKiB is what the writer keeps of the file in memory, and readerCacheKiB each of the readers:
+	// what messages need of a device is in [tam.TAM]'s cache.
+	writerCacheKiB, readerCacheKiB = 16 << 10, 4 << 10
 	// checkpointPages is how far the write-ahead log grows, in pages of 4 KiB, before its content is
 	// written to the file. Pages that change often are then written there once for many changes.
 	checkpointPages = 8000
@@ -107,7 +111,11 @@ func dsn(path string, o Options, readOnly bool) string {
 	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()))
 	q.Add("_pragma", "journal_mode(wal)")
 	q.Add("_pragma", "foreign_keys(1)")
-	q.Add("_pragma", fmt.Sprintf("cache_size(-%d)", cacheKiB))
+	cache := writerCacheKiB
+	if readOnly {
+		cache = readerCacheKiB
+	}
+	q.Add("_pragma", fmt.Sprintf("cache_size(-%d)", cache))
 	q.Add("_pragma", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages))
 	if o.RelaxedDurability {
 		q.Add("_pragma", "synchronous(normal)")

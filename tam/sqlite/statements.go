@@ -52,8 +52,10 @@ func (s *statements) prepare(ctx context.Context, writer, reader *sql.DB) error 
 	writes := []prepared{
 		{&s.sweepConsumptions, `DELETE FROM consumptions WHERE id IN
 			(SELECT id FROM consumptions WHERE expires < $1 LIMIT $2)`},
-		// The newest stays, whatever its age: numbers never start again from 1.
-		{&s.sweepEvents, `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 LIMIT $2)
+		// Of the oldest ones: numbers are in the order of time, as far as clocks agree. The newest stays,
+		// whatever its age: numbers never start again from 1.
+		{&s.sweepEvents, `DELETE FROM events WHERE id IN
+			(SELECT id FROM (SELECT id, at FROM events ORDER BY id LIMIT $2) WHERE at < $1)
 			AND id < (SELECT max(id) FROM events)`},
 		{&s.bumpCatalogue, `UPDATE catalogue SET revision = revision + 1 WHERE one = 1`},
 		{&s.newestVersion, `SELECT sequence FROM versions WHERE manifest = $1 ORDER BY sequence DESC LIMIT 1`},

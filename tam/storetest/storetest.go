@@ -23,6 +23,7 @@ import (
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/policy"
 )
 
 // Backend is one fresh, empty data set.
@@ -43,6 +44,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 		{"DevicePages", testDevicePages},
 		{"Exchange", testExchange},
 		{"ExchangeIsAtomic", testExchangeIsAtomic},
+		{"ExchangesAtOnceSucceedOrFailForThemselves", testExchangesAtOnce},
 		{"ConsumedOnceByConcurrentReplicas", testConsumedOnce},
 		{"DeviceReplacedOnceByConcurrentReplicas", testReplacedOnce},
 		{"Sweep", testSweep},
@@ -246,6 +248,58 @@ func testExchangeIsAtomic(t *testing.T, b Backend) {
 	want(t, s.CommitExchange(ctx, stale), tam.ErrConflict)
 	// Its consumption was undone with it: the same token works in the retry.
 	must(t, s.CommitExchange(ctx, exchange(2, d)))
+}
+
+// testExchangesAtOnce has many exchanges arrive together, some of which cannot be: a store that puts them
+// into one transaction must neither lose the good ones nor keep anything of the others.
+func testExchangesAtOnce(t *testing.T, b Backend) {
+	replicas := []tam.Store{b.Open(t), b.Open(t)}
+	s, ctx := replicas[0], t.Context()
+	const each = 24
+	known := make([]*tam.Device, 3*each)
+	for n := range known {
+		known[n] = device(n)
+		must(t, s.CommitExchange(ctx, exchange(n, known[n])))
+	}
+	o := concurrently(len(known), func(n int) error {
+		d := *known[n]
+		x := exchange(100+n, &d)
+		x.Event.Detail = "second"
+		x.Counts = []tam.RolloutCount{counted("r", 0, policy.ProgressOffered, 1)}
+		switch n % 3 {
+		case 1:
+			x.Consume.ID = [16]byte{byte(n)} // used up above
+		case 2:
+			d.Revision-- // not the one that is stored
+		}
+		err := replicas[n/3%2].CommitExchange(context.Background(), x)
+		if err == nil && d.Revision != known[n].Revision+1 {
+			err = fmt.Errorf("revision %d after %d", d.Revision, known[n].Revision)
+		}
+		return err
+	})
+	if o.ok != each || o.failed(tam.ErrConsumed) != each || o.failed(tam.ErrConflict) != each {
+		t.Fatalf("%d of %d succeeded, errors %v", o.ok, each, o.errs)
+	}
+	got, err := replicas[1].RolloutCounts(ctx, "r")
+	must(t, err)
+	equal(t, got, []tam.RolloutCount{counted("r", 0, policy.ProgressOffered, each)})
+	for n, d := range known {
+		stored, err := replicas[1].Device(ctx, d.ID)
+		must(t, err)
+		events, err := replicas[1].Events(ctx, d.ID, 0, 10)
+		must(t, err)
+		want := 1 // of what was exchanged before
+		if n%3 == 0 {
+			want = 2
+		}
+		if len(events) != want || stored.Revision != d.Revision+int64(want-1) {
+			t.Errorf("device %d, case %d: %d events, revision %d after %d", n, n%3, len(events), stored.Revision, d.Revision)
+		}
+		if n%3 == 2 { // its token was not used up
+			must(t, s.CommitExchange(ctx, exchange(100+n, d)))
+		}
+	}
 }
 
 func testConsumedOnce(t *testing.T, b Backend) {
