@@ -101,7 +101,7 @@ func opener(b *testing.B, backend string) func() tam.Store {
 	if backend == "sqlite" {
 		return func() tam.Store { return openSQLite(b) }
 	}
-	server := pgtest.Start(b, "fsync=on", "max_wal_size=4GB", "shared_buffers=128MB")
+	server := pgtest.Start(b, "fsync=on", "full_page_writes=on", "max_wal_size=4GB", "shared_buffers=128MB")
 	return func() tam.Store {
 		store, err := postgres.Open(b.Context(), server.Database(b), postgres.Options{})
 		check(b, err)

@@ -2,7 +2,6 @@ package tam
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"github.com/go-teep/teep/cose"
@@ -53,11 +52,11 @@ func (c *deviceCache) refresh(ctx context.Context, thumbprint []byte) (*Device, 
 	if err != nil {
 		return nil, nil, err
 	}
-	c.put(d, key)
+	c.put(d.clone(), key)
 	return d, key, nil
 }
 
-// put remembers a record that was just read or written.
+// put remembers a record that was just read or written, and keeps it: the caller changes it no more.
 func (c *deviceCache) put(d *Device, key *cose.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +66,7 @@ func (c *deviceCache) put(d *Device, key *cose.Key) {
 			break
 		}
 	}
-	c.data[[32]byte(d.KeyThumbprint)] = cachedDevice{d.clone(), key}
+	c.data[[32]byte(d.KeyThumbprint)] = cachedDevice{d, key}
 }
 
 // forget drops a record that somebody else changed; nil is none.
@@ -78,14 +77,4 @@ func (c *deviceCache) forget(d *Device) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.data, [32]byte(d.KeyThumbprint))
-}
-
-// clone copies everything that the TAM changes in place.
-func (d *Device) clone() *Device {
-	c := *d
-	c.Inventory = slices.Clone(d.Inventory)
-	c.Pending = slices.Clone(d.Pending)
-	c.Failures = slices.Clone(d.Failures)
-	c.Rollouts = slices.Clone(d.Rollouts)
-	return &c
 }

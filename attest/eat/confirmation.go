@@ -6,7 +6,6 @@ import (
 
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/cose"
-	"github.com/go-teep/teep/internal/cbor"
 )
 
 // Confirmation methods (RFC 8747 §7.2, RFC 9679 §5.6).
@@ -31,12 +30,13 @@ type Confirmation struct {
 func Confirm(k *cose.Key) *Confirmation { return &Confirmation{KeyID: k.Thumbprint()} }
 
 func parseConfirmation(data []byte) (*Confirmation, error) {
-	var methods map[int64]cbor.RawMessage
-	if err := cbor.Unmarshal(data, &methods); err != nil {
+	methods, err := scanClaims(data, maxClaims)
+	if err != nil {
 		return nil, malformed("cnf", err)
 	}
 	c := &Confirmation{}
-	for method, raw := range methods {
+	for _, m := range methods {
+		method, raw := m.label, m.value
 		var err error
 		switch method {
 		case confirmKey:

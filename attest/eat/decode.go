@@ -363,16 +363,17 @@ func parseStatus(raw []byte) (attest.Status, error) {
 }
 
 func parseVector(raw []byte) (appraisal.TrustVector, error) {
-	var members map[int64]cbor.RawMessage
-	if err := unmarshal(raw, 5, "a map", &members); err != nil {
+	members, err := scanClaims(raw, math.MaxUint8)
+	if err != nil {
 		return nil, err
 	}
 	if len(members) == 0 {
 		return nil, errors.New("the vector is empty")
 	}
-	v := appraisal.TrustVector{}
-	for label, item := range members {
-		n, err := parseInt(item, math.MinInt8, math.MaxInt8)
+	v := make(appraisal.TrustVector, len(members))
+	for _, m := range members {
+		label := m.label
+		n, err := parseInt(m.value, math.MinInt8, math.MaxInt8)
 		if err != nil {
 			return nil, err
 		}
@@ -385,20 +386,17 @@ func parseVector(raw []byte) (appraisal.TrustVector, error) {
 }
 
 func parseVerifierID(raw []byte) (*VerifierID, error) {
-	var members map[int64]cbor.RawMessage
-	if err := unmarshal(raw, 5, "a map", &members); err != nil {
+	members, err := scanClaims(raw, 2)
+	if err != nil {
 		return nil, err
 	}
-	developer, err := parseText(members[0])
+	developer, err := parseText(valueOf(members, 0))
 	if err != nil {
 		return nil, fmt.Errorf("developer: %w", err)
 	}
-	build, err := parseText(members[1])
+	build, err := parseText(valueOf(members, 1))
 	if err != nil {
 		return nil, fmt.Errorf("build: %w", err)
-	}
-	if len(members) != 2 {
-		return nil, errors.New("more than developer and build")
 	}
 	return &VerifierID{Developer: developer, Build: build}, nil
 }

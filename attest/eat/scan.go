@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"unicode/utf8"
 
 	"github.com/go-teep/teep/internal/cbor"
 )
@@ -140,4 +141,34 @@ func scanClaims(data []byte, limit int) ([]member, error) {
 		return nil, cbor.ErrTrailing
 	}
 	return members, nil
+}
+
+// valueOf is the value under a label, or nil.
+func valueOf(members []member, label int64) cbor.RawMessage {
+	for i := range members {
+		if members[i].label == label {
+			return members[i].value
+		}
+	}
+	return nil
+}
+
+// scanText splits a member off whose key is a text: the key, the value, and what follows.
+func scanText(data []byte) (key string, value, rest []byte, err error) {
+	n, err := itemSize(data)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	size, content, err := scalar(data[:n], 3, "a text string")
+	if err != nil {
+		return "", nil, nil, fmt.Errorf("a key: %w", err)
+	}
+	if size != uint64(len(content)) || !utf8.Valid(content) {
+		return "", nil, nil, errors.New("a key: not UTF-8")
+	}
+	data = data[n:]
+	if n, err = itemSize(data); err != nil {
+		return "", nil, nil, err
+	}
+	return string(content), data[:n:n], data[n:], nil
 }

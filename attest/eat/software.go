@@ -38,9 +38,9 @@ func formatted(raw []byte, limit int, each func(format uint64, body []byte) erro
 // unwrapped returns the content of a byte string, or the item itself: the TEEP examples put
 // SUIT_Reference into the claim directly, RFC 9711 wraps CBOR manifests.
 func unwrapped(body []byte) []byte {
-	var inner []byte
-	if major(body) == 2 && cbor.Unmarshal(body, &inner) == nil {
-		return inner
+	n, content, err := scalar(body, 2, "a byte string")
+	if err == nil && n == uint64(len(content)) {
+		return content
 	}
 	return body
 }
@@ -98,12 +98,15 @@ func parseMeasurements(raw []byte) ([]Measurement, error) {
 }
 
 func parseMeasured(raw []byte) (*MeasuredComponent, error) {
-	var members map[int64]cbor.RawMessage
-	if err := unmarshal(raw, 5, "a map", &members); err != nil {
+	if err := cbor.Wellformed(raw); err != nil { // it may come out of a byte string
 		return nil, err
 	}
-	for label := range members {
-		switch label {
+	members, err := scanClaims(raw, maxClaims)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		switch label := m.label; label {
 		case 1, 2:
 		case 3, 4:
 			return nil, errors.New("the TEEP profile gives authorities and flags no meaning")
@@ -111,7 +114,7 @@ func parseMeasured(raw []byte) (*MeasuredComponent, error) {
 			return nil, fmt.Errorf("member %d is not supported: the profile takes digested measurements only", label)
 		}
 	}
-	id, err := parseArray(members[1], 1, 2)
+	id, err := parseArray(valueOf(members, 1), 1, 2)
 	if err != nil {
 		return nil, fmt.Errorf("id: %w", err)
 	}
@@ -124,7 +127,7 @@ func parseMeasured(raw []byte) (*MeasuredComponent, error) {
 			return nil, fmt.Errorf("version: %w", err)
 		}
 	}
-	mc.Digest, err = parseNamedDigest(members[2])
+	mc.Digest, err = parseNamedDigest(valueOf(members, 2))
 	return mc, err
 }
 
@@ -168,20 +171,34 @@ func (c *Claims) parseSubmods(raw []byte, depth int) error {
 	if depth >= MaxSubmodDepth {
 		return malformed("submods", fmt.Errorf("nested deeper than %d", MaxSubmodDepth))
 	}
-	var members map[string]cbor.RawMessage
-	if err := unmarshal(raw, 5, "a map", &members); err != nil {
+	_, n, size, err := head(raw)
+	switch {
+	case err != nil:
 		return malformed("submods", err)
+	case major(raw) != 5:
+		return malformed("submods", errors.New("not a map"))
+	case n == 0 || n > MaxSubmods:
+		return malformed("submods", fmt.Errorf("%d submodules, 1 to %d are allowed", n, MaxSubmods))
 	}
-	if len(members) == 0 || len(members) > MaxSubmods {
-		return malformed("submods", fmt.Errorf("%d submodules, 1 to %d are allowed", len(members), MaxSubmods))
-	}
-	c.Submods = make(map[string]Submodule, len(members))
-	for label, item := range members {
+	c.Submods = make(map[string]Submodule, n)
+	rest := raw[size:]
+	for range n {
+		var label string
+		var item []byte
+		if label, item, rest, err = scanText(rest); err != nil {
+			return malformed("submods", err)
+		}
+		if _, twice := c.Submods[label]; twice {
+			return malformed("submods", fmt.Errorf("submodule %.64q is there twice", label))
+		}
 		s, err := parseSubmodule(item, depth)
 		if err != nil {
 			return malformed(fmt.Sprintf("submodule %.64q", label), err)
 		}
 		c.Submods[label] = s
+	}
+	if len(rest) != 0 {
+		return malformed("submods", cbor.ErrTrailing)
 	}
 	return nil
 }

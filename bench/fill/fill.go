@@ -8,7 +8,6 @@ package fill
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"runtime"
 
@@ -84,7 +83,7 @@ func each(ctx context.Context, n int, device func(i int) (*tam.Device, error), t
 			for i := first; i < n; i += len(makers) {
 				var r row
 				if r.device, r.err = device(i); r.err == nil {
-					r.state, r.err = json.Marshal(r.device)
+					r.state, r.err = r.device.State()
 				}
 				select {
 				case out <- r:

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"io"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -34,6 +36,23 @@ func TestFleetKnown(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	for _, want := range []string{"known: 200 devices were loaded", "chooses 100 of 200 devices", "roll out: 200 sessions, 200 updates in ", "200 devices, all of them with the version"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the output lacks %q:\n%s", want, &out)
+		}
+	}
+}
+
+// TestFleetOfProcesses runs it with teep-tam itself.
+func TestFleetOfProcesses(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "teep-tam")
+	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/teep-tam").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), options{devices: 100, replicas: 1, workers: 8, rate: 100_000, program: program, out: &out}); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	for _, want := range []string{"1 processes, 8 connections, 100 attested sessions with an Update", "did not reach", "MiB resident"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, &out)
 		}
@@ -79,6 +98,9 @@ func TestOptionsAreChecked(t *testing.T) {
 		"no worker":           {devices: 1000, replicas: 1},
 		"replicas and a file": {devices: 1000, replicas: 2, workers: 1},
 		"known and a file":    {devices: 1000, replicas: 1, workers: 1, known: true},
+		"rate in one process": {devices: 1000, replicas: 1, workers: 1, rate: 10},
+		"known processes":     {devices: 1000, replicas: 1, workers: 1, known: true, store: "postgres://", program: "teep-tam"},
+		"compared to a file":  {devices: 1000, replicas: 1, workers: 1, compare: "postgres://", program: "teep-tam"},
 		"idle beyond all":     {devices: 1000, replicas: 1, workers: 1, idle: 101},
 	} {
 		if err := run(t.Context(), o); err == nil {

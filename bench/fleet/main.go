@@ -9,9 +9,14 @@
 // stage of the rollout chose comes and is brought to the version; -idle says how many of the others come
 // meanwhile, to be told that there is nothing for them.
 //
+// What an operator runs is measured with -program: processes of teep-tam, whose memory and processor time are
+// their own, and devices that come over HTTP.
+//
+//	go build -o teep-tam ./cmd/teep-tam && go run ./bench/fleet -program ./teep-tam -devices 20000 -rate 1000
+//
 // The devices sign every message for real, with keys of their own. What they save is what costs the TAM
 // nothing: they run no TEE, and do not check who signed what the TAM sends. TAM and devices share this
-// process, so that its processor time and memory are an upper bound of the TAM's; beside the figures of each
+// process then, so that its processor time and memory are an upper bound of the TAM's; beside the figures of each
 // phase stands the bare cryptography of the TAM's side of one session, measured in the same run.
 package main
 
@@ -31,7 +36,8 @@ type options struct {
 	devices, replicas, workers int
 	known                      bool
 	idle                       int // percent
-	store                      string
+	rate                       int // per second; 0: as many as there can be
+	store, program, compare    string
 	out                        io.Writer
 }
 
@@ -42,6 +48,9 @@ func main() {
 	flag.IntVar(&o.workers, "workers", 8*runtime.GOMAXPROCS(0), "how many sessions are under way at a time")
 	flag.StringVar(&o.store, "store", "", "URL of an empty PostgreSQL database; empty: a SQLite file in a temporary folder")
 	flag.BoolVar(&o.known, "known", false, "load the devices into the PostgreSQL database instead of having them enrol")
+	flag.StringVar(&o.program, "program", "", "measure this teep-tam, in processes of its own and over HTTP, instead of a TAM in this process")
+	flag.IntVar(&o.rate, "rate", 0, "with -program: how many sessions begin per second, if the machine can; 0: as many as it can")
+	flag.StringVar(&o.compare, "compare", "", "with -program: URL of another empty PostgreSQL database, for twice as many replicas")
 	flag.IntVar(&o.idle, "idle", 100, "how many of the devices that a round has nothing for come all the same, in percent")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -62,6 +71,12 @@ func (o options) check() error {
 		return errors.New("-idle is 0 to 100")
 	case o.known && o.store == "":
 		return errors.New("-known needs -store with the URL of a PostgreSQL database")
+	case o.program == "" && (o.rate != 0 || o.compare != ""):
+		return errors.New("-rate and -compare are for -program")
+	case o.program != "" && (o.known || o.rate < 0):
+		return errors.New("with -program all devices enrol, and -rate is not negative")
+	case o.compare != "" && o.store == "":
+		return errors.New("-compare needs -store too: both sides have a database of PostgreSQL")
 	case o.replicas > 1 && o.store == "":
 		return errors.New("-replicas above 1 needs -store with the URL of a PostgreSQL database")
 	}
@@ -72,6 +87,9 @@ func (o options) check() error {
 func run(ctx context.Context, o options) error {
 	if err := o.check(); err != nil {
 		return err
+	}
+	if o.program != "" {
+		return runProcesses(ctx, o)
 	}
 	s, err := newService(ctx, o)
 	if err != nil {

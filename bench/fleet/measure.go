@@ -29,7 +29,7 @@ func (f *figures) print(w io.Writer, phase string, floor time.Duration) {
 	fmt.Fprintf(w, "%s: %d sessions, %d updates in %v: %.0f sessions/s, p50 %v, p99 %v, %v of processor time each (%.1f × floor, devices included), at most %d MiB resident\n",
 		phase, f.sessions, f.updates, f.wall.Round(time.Millisecond), float64(f.sessions)/f.wall.Seconds(),
 		f.p50.Round(10*time.Microsecond), f.p99.Round(10*time.Microsecond), each.Round(time.Microsecond),
-		float64(each)/float64(floor), residentPeak()>>20)
+		float64(each)/float64(floor), residentPeak(os.Getpid())>>20)
 }
 
 // sample keeps every so many durations, so that a million of them are a few.
@@ -128,9 +128,9 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// residentPeak is the most memory that this process ever had resident, in bytes; 0 where that is not known.
-func residentPeak() int64 {
-	f, err := os.Open("/proc/self/status")
+// residentPeak is the most memory that a process ever had resident, in bytes; 0 where that is not known.
+func residentPeak(pid int) int64 {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
@@ -177,4 +177,41 @@ func bareCryptography(s *service) (time.Duration, error) {
 		}
 	}
 	return (processorTime() - begin) / rounds, nil
+}
+
+// usage is what a process took so far.
+type usage struct {
+	peak int64 // resident, in bytes
+	cpu  time.Duration
+}
+
+func (in *installation) usage() []usage {
+	list := make([]usage, len(in.processes))
+	for i, p := range in.processes {
+		list[i].peak = residentPeak(p.cmd.Process.Pid)
+		list[i].cpu = processorTimeOf(p.cmd.Process.Pid)
+	}
+	return list
+}
+
+// processorTimeOf is the processor time of another process; 0 where that is not known.
+func processorTimeOf(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// After the name, which may contain anything, the 12th and 13th fields are user and system time.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	var ticks time.Duration
+	for _, f := range fields[11:13] {
+		var n int64
+		if _, err := fmt.Sscan(f, &n); err == nil {
+			ticks += time.Duration(n)
+		}
+	}
+	return ticks * (time.Second / 100) // USER_HZ, which is 100 on every architecture that Go runs on
 }

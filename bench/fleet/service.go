@@ -182,6 +182,16 @@ func (s *service) publish(ctx context.Context) error {
 	if _, err := s.replicas[0].AddPublisher(ctx, "maker", []*cose.Key{author.Public()}, []suit.ComponentID{suit.NewComponentID("fleet")}); err != nil {
 		return err
 	}
+	envelope, err := s.fleet.application(signer)
+	if err != nil {
+		return err
+	}
+	_, err = s.replicas[0].Publish(ctx, envelope, "")
+	return err
+}
+
+// application is version 1 of a small application, signed, which from then on is what devices get.
+func (f *fleet) application(author cose.Signer) ([]byte, error) {
 	built, err := describe.Build([]byte(`
 manifest-component-id: [fleet, application]
 sequence-number: 1
@@ -192,17 +202,13 @@ components:
     payload: {file: program, uri: "https://cdn.example/program"}
 `), describe.Options{Name: "application.yaml", Rand: rand.Reader, ReadFile: func(string) ([]byte, error) { return []byte(program), nil }})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := built.Envelope.Sign(rand.Reader, signer); err != nil {
-		return err
+	if err := built.Envelope.Sign(rand.Reader, author); err != nil {
+		return nil, err
 	}
-	s.fleet.manifest = built.Envelope.Digest
-	if err := s.fleet.reports(suit.NewComponentID("fleet", "program"), []byte(program)); err != nil {
-		return err
-	}
-	_, err = s.replicas[0].Publish(ctx, built.Envelope.Encode(), "")
-	return err
+	f.manifest = built.Envelope.Digest
+	return built.Envelope.Encode(), f.reports(suit.NewComponentID("fleet", "program"), []byte(program))
 }
 
 // rolloutName is that of the one rollout.

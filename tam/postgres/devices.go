@@ -111,9 +111,9 @@ const (
 
 // putDevice inserts a device of revision 0 and replaces any other; no row means a conflict.
 func putDevice(d *tam.Device) (query, error) {
-	data, err := json.Marshal(d)
+	data, err := d.State()
 	if err != nil {
-		return query{}, fmt.Errorf("postgres: state of device %s: %w", d.ID, err)
+		return query{}, err
 	}
 	status, state, attestation := string(d.Status), string(data), d.Attestation.Status.String()
 	if d.Revision == 0 {

@@ -61,9 +61,9 @@ func scanDevices(rows *sql.Rows, err error) ([]tam.Device, error) {
 
 // UpdateDevice implements [tam.Devices].
 func (s *Store) UpdateDevice(ctx context.Context, d *tam.Device) error {
-	state, err := json.Marshal(d)
+	state, err := d.State()
 	if err != nil {
-		return fmt.Errorf("sqlite: state of device %s: %w", d.ID, err)
+		return err
 	}
 	err = s.writeHot(ctx, func(w *hotWrite) error {
 		err := w.run(ctx, func(c *hotConn) error { return c.putDevice(ctx, d, string(state), 0) })

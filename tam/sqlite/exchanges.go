@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -42,16 +41,16 @@ func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
 	}
 	p := &pendingExchange{ctx: context.WithoutCancel(ctx), exchange: x, done: make(chan struct{})}
 	if x.Device != nil {
-		state, err := json.Marshal(x.Device)
+		state, err := x.Device.State()
 		if err != nil {
-			return fmt.Errorf("sqlite: state of device %s: %w", x.Device.ID, err)
+			return err
 		}
 		p.state = string(state)
 	}
 	if x.Replaced != nil {
-		state, err := json.Marshal(x.Replaced)
+		state, err := x.Replaced.State()
 		if err != nil {
-			return fmt.Errorf("sqlite: state of device %s: %w", x.Replaced.ID, err)
+			return err
 		}
 		p.replaced = string(state)
 	}

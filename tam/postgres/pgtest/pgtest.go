@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -136,7 +137,7 @@ func (s *Server) run(t testing.TB, name string, args ...string) {
 func (s *Server) Run(t testing.TB) {
 	t.Helper()
 	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
-		"-c", "max_connections=100", "-c", "shared_buffers=32MB", "-c", "fsync=off"}
+		"-c", "max_connections=100", "-c", "shared_buffers=32MB", "-c", "fsync=off", "-c", "full_page_writes=off"}
 	for _, setting := range s.settings {
 		args = append(args, "-c", setting) // the last one of a name counts
 	}
@@ -219,6 +220,21 @@ func (s *Server) Stop(t testing.TB) {
 // Database makes an empty database and returns its URL.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
+	return s.create(t, "")
+}
+
+// Copy makes a copy of a database of this server to which nobody is connected, and returns its URL.
+func (s *Server) Copy(t testing.TB, of string) string {
+	t.Helper()
+	u, err := url.Parse(of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.create(t, " TEMPLATE "+strings.TrimPrefix(u.Path, "/"))
+}
+
+func (s *Server) create(t testing.TB, template string) string {
+	t.Helper()
 	ctx := context.Background()
 	c, err := pgx.Connect(ctx, s.url("postgres"))
 	if err != nil {
@@ -227,7 +243,7 @@ func (s *Server) Database(t testing.TB) string {
 	defer c.Close(ctx)
 	s.databases++
 	name := fmt.Sprintf("db%d", s.databases)
-	if _, err := c.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+	if _, err := c.Exec(ctx, "CREATE DATABASE "+name+template); err != nil {
 		t.Fatal(err)
 	}
 	return s.url(name)
