@@ -386,9 +386,12 @@ func parseVector(raw []byte) (appraisal.TrustVector, error) {
 }
 
 func parseVerifierID(raw []byte) (*VerifierID, error) {
-	members, err := scanClaims(raw, 2)
+	members, err := scanClaims(raw, maxClaims)
 	if err != nil {
 		return nil, err
+	}
+	if len(members) > 2 {
+		return nil, errors.New("more than developer and build")
 	}
 	developer, err := parseText(valueOf(members, 0))
 	if err != nil {

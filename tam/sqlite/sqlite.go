@@ -136,7 +136,10 @@ func dsn(path string, o Options, readOnly bool) string {
 func (s *Store) Close() error {
 	var errs []error
 	if s.writer != nil {
-		if c, err := s.writer.Conn(context.Background()); err == nil {
+		// After a write that is under way, unless that hangs.
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if c, err := s.writer.Conn(ctx); err == nil {
 			_ = c.Raw(func(any) error { s.hot.close(); return nil }) // SQLite keeps a connection open that has statements
 			errs = append(errs, c.Close())
 		}
