@@ -72,6 +72,9 @@ type Opened struct {
 	Suite CipherSuite
 	// Multiple says that the message was a COSE_Sign.
 	Multiple bool
+	// Signers are all signatures that hold, in the order of the message; Key and Algorithm are those of
+	// the first.
+	Signers []cose.VerifiedSigner
 }
 
 // Open validates a received message step by step (TEEP §4.1.2) and decodes it. Errors are
@@ -111,7 +114,7 @@ func Open(data []byte, keys cose.KeySource, o OpenOptions) (*Opened, error) {
 	}
 	return &Opened{
 		Message: m, Payload: v.Payload, Key: v.Key, Algorithm: v.Algorithm,
-		Suite: CipherSuiteSign1(v.Algorithm), Multiple: multiple,
+		Suite: CipherSuiteSign1(v.Algorithm), Multiple: multiple, Signers: v.Signers,
 	}, nil
 }
 

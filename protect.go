@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/go-teep/teep/cose"
 )
@@ -16,7 +17,8 @@ var ErrNoSigner = errors.New("teep: signer missing")
 //
 // COSE_Sign is for the initial QueryRequest, which needs one signature for each algorithm of the
 // cipher suites that it lists (TEEP §8.1): Protect refuses a set of signers that leaves one out
-// or adds one. rand may be nil for signers that need no randomness.
+// or adds one. While a TAM rotates its keys, there may be several of one algorithm, each with a key of
+// its own: a receiver needs one signature that it can verify. rand may be nil for signers that need no randomness.
 func Protect(rand io.Reader, m Message, signers ...cose.Signer) ([]byte, error) {
 	payload, err := Encode(m)
 	if err != nil {
@@ -38,12 +40,12 @@ func Protect(rand io.Reader, m Message, signers ...cose.Signer) ([]byte, error) 
 	return cose.SignMulti(rand, payload, signers, cose.SignOptions{})
 }
 
-// coversSuites checks that the signers are one for each algorithm of the suites, and no more.
+// coversSuites checks that there are signers for each algorithm of the suites, none for others, and no key twice.
 func coversSuites(suites []CipherSuite, signers []cose.Signer) error {
 	have := make(map[cose.Algorithm]bool, len(signers))
-	for _, s := range signers {
-		if have[s.Algorithm()] {
-			return fmt.Errorf("teep: two signers for algorithm %v; give one for each", s.Algorithm())
+	for i, s := range signers {
+		if slices.ContainsFunc(signers[:i], func(o cose.Signer) bool { return o.Algorithm() == s.Algorithm() && o.Public().Equal(s.Public()) }) {
+			return fmt.Errorf("teep: two signers with the same key for algorithm %v; give each key once", s.Algorithm())
 		}
 		have[s.Algorithm()] = true
 	}

@@ -126,6 +126,7 @@ func (a *Agent) dispatch(ctx context.Context, m *received) (link.Ask, error) {
 		log.Warn("message refused", "error", err)
 		reply = errorFor(err, teep.TokenOf(m.opened.Message))
 	}
+	a.sayKey(m, reply)
 	return a.send(m.session, m.uri, reply, m.signer)
 }
 

@@ -34,6 +34,8 @@ type session struct {
 	appraisal *appraisal
 	// presented says that its last QueryResponse held a result of that verifier.
 	presented bool
+	// rotates says that the TAM signed with several keys of one algorithm.
+	rotates bool
 	// bad counts invalid messages.
 	bad int
 	// delivers says that the last Ask carried the reply that the record keeps for the TAM.

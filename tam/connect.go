@@ -3,6 +3,7 @@ package tam
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ func (t *TAM) ProcessConnect(ctx context.Context) ([]byte, error) {
 
 // firstQuery is what policy asks an agent of which nothing is known.
 func (t *TAM) firstQuery() query {
-	return query{signers: t.offered, attested: t.policy.Query != QueryToken, timestamped: t.policy.Query == QueryTimestamp}
+	return query{signers: t.keys.Load().offered, attested: t.policy.Query != QueryToken, timestamped: t.policy.Query == QueryTimestamp}
 }
 
 // items are the data items that policy asks for, attestation aside.
@@ -59,7 +60,10 @@ func (t *TAM) queryRequest(ctx context.Context, q query) ([]byte, error) {
 		m.SUITProfiles = teep.MandatorySUITProfiles()
 	}
 	for _, s := range q.signers {
-		m.CipherSuites = append(m.CipherSuites, teep.CipherSuiteSign1(s.Algorithm()))
+		// Several keys may be of one suite.
+		if suite := teep.CipherSuiteSign1(s.Algorithm()); !slices.ContainsFunc(m.CipherSuites, suite.Equal) {
+			m.CipherSuites = append(m.CipherSuites, suite)
+		}
 	}
 	p := purposeQuery
 	if q.attested {

@@ -116,10 +116,11 @@ func fingerprint(deposits []Deposit) []byte {
 
 // DepositRecipient is the public key that deposits are encrypted to.
 func (t *TAM) DepositRecipient() (*cose.Key, error) {
-	if t.distribution == nil || len(t.decrypt) == 0 {
+	decrypt := t.keys.Load().decrypt
+	if t.distribution == nil || len(decrypt) == 0 {
 		return nil, ErrNoDistribution
 	}
-	return t.decrypt[0].Public(), nil
+	return decrypt[0].Public(), nil
 }
 
 // DepositContentKey takes the key to a payload that a developer encrypted with its encryption info kept
@@ -224,7 +225,7 @@ func (t *TAM) DepositData(ctx context.Context, manifest, component suit.Componen
 // checkDeposit refuses what could not be delivered. Nothing of the content gets into an error.
 func (t *TAM) checkDeposit(d *Deposit) error {
 	switch {
-	case t.distribution == nil || len(t.decrypt) == 0:
+	case t.distribution == nil || len(t.keys.Load().decrypt) == 0:
 		return ErrNoDistribution
 	case len(d.Manifest) == 0:
 		return fmt.Errorf("%w: it names no manifest", ErrDeposit)
@@ -234,7 +235,7 @@ func (t *TAM) checkDeposit(d *Deposit) error {
 	if d.Kind == DepositData && !t.distribution.mayPut(d.Component) {
 		return fmt.Errorf("%w: this TAM may not put data into component %v: add it to distribution.components, and to what agents trust its signer with", ErrDeposit, d.Component)
 	}
-	key, err := suit.RecoverPayloadKey(d.EncryptionInfo, cose.DecryptKeys(t.decrypt))
+	key, err := suit.RecoverPayloadKey(d.EncryptionInfo, cose.DecryptKeys(t.keys.Load().decrypt))
 	if err != nil {
 		return fmt.Errorf("%w: the encryption info cannot be opened with this TAM's key; encrypt to the one that the API names as recipient: %w", ErrDeposit, err)
 	}
@@ -253,7 +254,7 @@ func (t *TAM) checkDeposit(d *Deposit) error {
 
 // openData decrypts personalization data.
 func (t *TAM) openData(d *Deposit) ([]byte, error) {
-	r, err := suit.DecryptPayload(d.EncryptionInfo, cose.DecryptKeys(t.decrypt), bytes.NewReader(d.Ciphertext), int64(len(d.Ciphertext)))
+	r, err := suit.DecryptPayload(d.EncryptionInfo, cose.DecryptKeys(t.keys.Load().decrypt), bytes.NewReader(d.Ciphertext), int64(len(d.Ciphertext)))
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,10 @@ type Device struct {
 	// wrapped to, encoded; nil if its Evidence names none.
 	EncryptionKey []byte `json:"encryptionKey,omitempty"`
 
+	// TAMKey is the thumbprint of the TAM's key under which the device last accepted a message; nil: not
+	// known.
+	TAMKey []byte `json:"tamKey,omitempty"`
+
 	Attestation Attestation `json:"attestation"`
 	// Inventory is what the device has installed of what this TAM publishes.
 	Inventory []Installed `json:"inventory,omitempty"`
@@ -141,6 +145,8 @@ type PendingUpdate struct {
 	Unlinked []suit.ComponentID `json:"unlinked,omitempty"`
 	// Deliveries are the TAM's own manifests that it has around some of Offered.
 	Deliveries []Delivery `json:"deliveries,omitempty"`
+	// Key is the thumbprint of the TAM's key that signed it.
+	Key []byte `json:"key,omitempty"`
 }
 
 // Failure says that a version failed on a device and when it may be offered again.

@@ -284,7 +284,7 @@ func (t *TAM) deliver(v *delivery, developer []byte) ([]byte, error) {
 		SequenceNumber: max(v.last.Sequence+1, uint64(t.clock().UnixMilli())),
 	}
 	if v.key != nil {
-		if order.Key, err = suit.RecoverPayloadKey(v.key.EncryptionInfo, cose.DecryptKeys(t.decrypt)); err != nil {
+		if order.Key, err = suit.RecoverPayloadKey(v.key.EncryptionInfo, cose.DecryptKeys(t.keys.Load().decrypt)); err != nil {
 			return nil, fmt.Errorf("content key: %w", err)
 		}
 	}

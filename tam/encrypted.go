@@ -18,10 +18,11 @@ var errNoDecryptionKey = errors.New("tam: no decryption key is configured (Confi
 // harmless here: the payload is signed inside, and the signature of the TEEP message covers the
 // ciphertext.
 func (t *TAM) decryptEAT(data []byte) ([]byte, error) {
-	if len(t.decrypt) == 0 {
+	decrypt := t.keys.Load().decrypt
+	if len(decrypt) == 0 {
 		return nil, errNoDecryptionKey
 	}
-	return cose.Decrypt(data, nil, cose.DecryptKeys(t.decrypt), cose.DecryptOptions{
+	return cose.Decrypt(data, nil, cose.DecryptKeys(decrypt), cose.DecryptOptions{
 		KDFOther: contextEAT,
 		Algorithms: []cose.Algorithm{
 			cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgChaCha20Poly1305, cose.AlgA128CTR,

@@ -18,6 +18,8 @@ type sender struct {
 	// key verified the message; alg is that of its cipher suite, which the answer uses too.
 	key *cose.Key
 	alg cose.Algorithm
+	// tamKey is the thumbprint of the key of this TAM that the sender says it knows; nil: it does not say.
+	tamKey []byte
 	// device is the sender's record, nil when the TAM does not know it yet.
 	device *Device
 	// payload is what the message carried as attestation-payload.
@@ -63,7 +65,7 @@ func (s *sender) message() [16]byte {
 // the message may be sent again.
 func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error) {
 	keys := &agentKeys{ctx: ctx, tam: t, msg: msg}
-	opened, err := teep.Open(msg, keys, teep.OpenOptions{Algorithms: t.accepted})
+	opened, err := teep.Open(msg, keys, teep.OpenOptions{Algorithms: t.keys.Load().accepted})
 	if keys.err != nil {
 		return nil, keys.err
 	}

@@ -15,8 +15,11 @@ import (
 // negotiate handles an Error that answers a QueryRequest: it repeats the request in another form
 // where that may help (TEEP §4.6). What it does depends on the message alone and leaves no trace
 // in the store; it gives a sender no more than an empty message does.
-func (t *TAM) negotiate(ctx context.Context, alg cose.Algorithm, keyID []byte, m *teep.Error) ([]byte, error) {
-	q, err := t.alternative(ctx, alg, keyID, m)
+//
+// s is the sender; of a stranger it has the algorithm that the message says it is signed with, and nothing else.
+func (t *TAM) negotiate(ctx context.Context, s *sender, keyID []byte, m *teep.Error) ([]byte, error) {
+	t.noteKey(s, m.Extensions)
+	q, err := t.alternative(ctx, s, keyID, m)
 	if err != nil || q == nil {
 		return nil, err
 	}
@@ -28,17 +31,18 @@ func (t *TAM) negotiate(ctx context.Context, alg cose.Algorithm, keyID []byte, m
 }
 
 // alternative finds the QueryRequest to try next, or none.
-func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, keyID []byte, m *teep.Error) (*query, error) {
+func (t *TAM) alternative(ctx context.Context, s *sender, keyID []byte, m *teep.Error) (*query, error) {
 	first := t.firstQuery()
 	q := &first
 	switch m.Code {
 	case teep.ErrUnsupportedCipherSuites:
 		// Suites beyond those that a first request offers.
+		keys := t.keys.Load()
 		q.signers = nil
 		for _, suite := range m.CipherSuites {
 			a, ok := suite.Sign1Algorithm()
-			if s := t.signers[a]; ok && s != nil && !slices.Contains(t.offered, s) {
-				q.signers = []cose.Signer{s}
+			if further := keys.signers[a]; ok && len(further) > 0 && !slices.Contains(keys.offered, further[0]) {
+				q.signers = further
 				return q, nil
 			}
 		}
@@ -76,7 +80,7 @@ func (t *TAM) alternative(ctx context.Context, alg cose.Algorithm, keyID []byte,
 		if t.verifier != nil {
 			q.attested, q.timestamped, q.timestamps = true, false, t.policy.AcceptTimestamps
 		}
-		return t.attestedQuery(ctx, q, alg, keyID, m.Challenge)
+		return t.attestedQuery(ctx, q, s, keyID, m.Challenge)
 	}
 	// ERR_BAD_CERTIFICATE, ERR_CERTIFICATE_EXPIRED: an operator renews. Others: the agent comes again by
 	// itself.
@@ -94,18 +98,18 @@ func intersect(theirs, ours []teep.SUITProfile) []teep.SUITProfile {
 }
 
 // attestedQuery answers the demand that the TAM attest itself (TEEP §7.1.2). The Evidence names the
-// key that signs the request, so that there is one suite: that of the agent's message. It is encrypted
+// key that signs the request, so that there is one suite, that of the agent's message, and one key. It is encrypted
 // to the agent where its key is known (TEEP §13).
-func (t *TAM) attestedQuery(ctx context.Context, q *query, alg cose.Algorithm, keyID, challenge []byte) (*query, error) {
+func (t *TAM) attestedQuery(ctx context.Context, q *query, s *sender, keyID, challenge []byte) (*query, error) {
 	if t.attester == nil {
 		t.log.ErrorContext(ctx, "an agent demands attestation of the TAM, which has no attester (Config.Attester)")
 		return nil, nil
 	}
-	s, ok := t.signers[alg]
-	if !ok {
-		return nil, nil
+	signer, err := t.signerFor(s)
+	if err != nil {
+		return nil, nil // an algorithm that this TAM has no key for
 	}
-	e, err := t.attester.Attest(ctx, "", attest.Request{Nonce: challenge, AgentKey: s.Public()})
+	e, err := t.attester.Attest(ctx, "", attest.Request{Nonce: challenge, AgentKey: signer.Public()})
 	if err != nil && len(challenge) > eat.MaxNonceBytes {
 		// Other formats may take as many as a challenge can have (TEEP §4.6). Nothing failed here.
 		t.log.WarnContext(ctx, "an agent demands attestation under a challenge that is too long for it", "bytes", len(challenge), "err", err)
@@ -124,12 +128,9 @@ func (t *TAM) attestedQuery(ctx context.Context, q *query, alg cose.Algorithm, k
 			}
 		}
 	}
-	q.signers, q.evidence = []cose.Signer{s}, &e
+	q.signers, q.evidence = []cose.Signer{signer}, &e
 	return q, nil
 }
-
-// suite returns the signer of the suite that the sender uses.
-func (t *TAM) suite(s *sender) []cose.Signer { return []cose.Signer{t.signers[s.alg]} }
 
 // strangersMessage handles a message whose signer is not known. It cannot be verified and counts for
 // nothing, with one exception: an agent that never showed Evidence may be unable to, because it
@@ -152,10 +153,10 @@ func (t *TAM) strangersMessage(ctx context.Context, msg, keyID []byte, cause err
 				return t.drop(ctx, nil, "Error of an unknown agent", err)
 			}
 		}
-		return t.negotiate(ctx, claimedAlgorithm(msg), keyID, m)
+		return t.negotiate(ctx, &sender{alg: claimedAlgorithm(msg)}, keyID, m)
 	case *teep.QueryResponse:
 		if _, err := t.tokens.check(ctx, m.Token, purposeQuery, nil); err == nil && t.retries.allow(keyID, 0) {
-			return t.queryRequest(ctx, query{signers: t.offered, attested: true})
+			return t.queryRequest(ctx, query{signers: t.keys.Load().offered, attested: true})
 		}
 	}
 	return t.drop(ctx, nil, "unknown agent", cause)

@@ -53,7 +53,7 @@ func (t *TAM) agentError(ctx context.Context, s *sender, m *teep.Error) ([]byte,
 				return reply, err
 			}
 			// Nothing failed. The agent wants to know first who sends it Updates.
-			return t.negotiate(ctx, s.alg, s.key.Thumbprint(), m)
+			return t.negotiate(ctx, s, s.key.Thumbprint(), m)
 		}
 		tok, err := t.tokens.check(ctx, m.Token, purposeQuery, nil)
 		if err != nil {
@@ -68,7 +68,7 @@ func (t *TAM) agentError(ctx context.Context, s *sender, m *teep.Error) ([]byte,
 		}
 	}
 	// An answer to a QueryRequest. Without a token nothing in it is fresh, so nothing of it is stored.
-	return t.negotiate(ctx, s.alg, s.key.Thumbprint(), m)
+	return t.negotiate(ctx, s, s.key.Thumbprint(), m)
 }
 
 // logAgentError gives operators what the agent says. ERR_BAD_CERTIFICATE and
@@ -172,6 +172,9 @@ func (t *TAM) outcome(ctx context.Context, s *sender, b []byte, encoded [][]byte
 		}
 		p := d.Pending[n]
 		d.Pending = append(d.Pending[:n:n], d.Pending[n+1:]...)
+		if p.Key != nil {
+			d.TAMKey = p.Key // who answers an Update knows the key that signed it
+		}
 		kind, detail := apply(d, p, reports)
 		d.LastSeen = t.clock()
 		err := t.store.CommitExchange(ctx, d.exchange(&Event{DeviceID: d.ID, At: d.LastSeen, Kind: kind, Detail: detail}))

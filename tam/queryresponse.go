@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/cose"
 )
 
 // answered is what a QueryResponse answers: the request that the token or challenge stands for.
@@ -43,6 +44,7 @@ func (t *TAM) queryResponse(ctx context.Context, s *sender, m *teep.QueryRespons
 		return t.refuse(ctx, s, a, u.ErrorCode, u.ErrorMessage, err)
 	}
 	t.logFormats(ctx, s, m)
+	t.noteKey(s, m.Extensions)
 	// Two messages of one device may race. The loser looks at the device anew; if what it lost
 	// to was the same message, its challenge is used up now.
 	for range 3 {
@@ -216,6 +218,9 @@ func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse
 		d.forgetDeliveries()
 	}
 	d.LastSeen = now
+	if s.tamKey != nil {
+		d.TAMKey = s.tamKey
+	}
 	if d.deliveries, err = t.deliveries(ctx, c, d); err != nil {
 		return nil, err
 	}
@@ -237,10 +242,14 @@ func (t *TAM) bringToState(ctx context.Context, s *sender, m *teep.QueryResponse
 		return nil, err
 	}
 	t.wrapUpdate(u, d)
-	if err := t.promise(ctx, u, s, d, plan); err != nil {
+	signer, err := t.signerFor(s)
+	if err != nil {
 		return nil, err
 	}
-	reply, err := t.sign(u, s.alg)
+	if err := t.promise(ctx, u, s, d, plan, signer); err != nil {
+		return nil, err
+	}
+	reply, err := t.signWith(u, signer)
 	if err != nil {
 		return nil, err
 	}
@@ -260,13 +269,13 @@ func passportFormat(mediaType string) string {
 }
 
 // promise gives the Update its token, and the device the record of it.
-func (t *TAM) promise(ctx context.Context, u *teep.Update, s *sender, d *Device, plan decision) error {
+func (t *TAM) promise(ctx context.Context, u *teep.Update, s *sender, d *Device, plan decision, signer cose.Signer) error {
 	b, tok, err := t.tokens.issue(ctx, purposeUpdate, 0, s.key.Thumbprint())
 	if err != nil {
 		return err
 	}
 	u.Token = b
-	p := PendingUpdate{Token: tok.id, Expires: tok.expires, Unlinked: plan.unlink}
+	p := PendingUpdate{Token: tok.id, Expires: tok.expires, Unlinked: plan.unlink, Key: signer.Public().Thumbprint()}
 	for _, s := range plan.install {
 		p.Offered = append(p.Offered, s.version.installed())
 	}
@@ -322,6 +331,10 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 	for _, note := range heal.notes {
 		t.log.InfoContext(ctx, "not done", "agent", DeviceID(s.key.Thumbprint()), "why", note)
 	}
+	signer, err := t.signerFor(s)
+	if err != nil {
+		return nil, err
+	}
 	u := &teep.Update{}
 	if heal.empty() {
 		u.ErrorCode = teep.ErrAttestationRequired
@@ -331,7 +344,7 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 	}
 	if d != nil {
 		if !heal.empty() {
-			if err := t.promise(ctx, u, s, d, heal); err != nil {
+			if err := t.promise(ctx, u, s, d, heal, signer); err != nil {
 				return nil, err
 			}
 		}
@@ -352,7 +365,7 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 	}
 	t.log.LogAttrs(ctx, slog.LevelWarn, "attestation failed", slog.String("agent", DeviceID(s.key.Thumbprint())),
 		slog.String("reason", text), slog.Any("err", cause), slog.Int("healing", len(heal.install)))
-	return t.sign(u, s.alg)
+	return t.signWith(u, signer)
 }
 
 // healing collects the updates that policy gives to devices that failed attestation. What such a
@@ -419,5 +432,5 @@ func (t *TAM) refuse(ctx context.Context, s *sender, a answered, code teep.Error
 	if _, err := t.drop(ctx, s, "QueryResponse refused", cause); err != nil {
 		return nil, err
 	}
-	return t.sign(&teep.Update{ErrorCode: code, ErrorMessage: teep.NetUnicode(text)}, s.alg)
+	return t.sign(&teep.Update{ErrorCode: code, ErrorMessage: teep.NetUnicode(text)}, s)
 }

@@ -22,7 +22,7 @@ func (t *TAM) openReport(s *sender, data []byte) (*suit.Report, error) {
 			return nil, err
 		}
 	}
-	return OpenReport(data, t.decrypt)
+	return OpenReport(data, t.keys.Load().decrypt)
 }
 
 // OpenReport takes the protection off a SUIT Report that came in a message whose signature held, and

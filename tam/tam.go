@@ -8,11 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
@@ -21,11 +20,10 @@ import (
 
 // Config is what a TAM is made of. Fields without a default named here are required.
 type Config struct {
-	// Signers sign the TAM's messages, one per algorithm; a [cose.Certified] one sends its
-	// certificates along. ESP256 and Ed25519 are mandatory for a TAM (TEEP §8.1); these two make
-	// up the offer in a QueryRequest, further ones are used with agents that ask for them, or
-	// offered too where Policy.OfferAll says so.
-	Signers []cose.Signer
+	// Signers and DecryptionKeys are the keys that the TAM begins with, as in [KeyRing]; [TAM.SetKeys] replaces
+	// them.
+	Signers        []cose.Signer
+	DecryptionKeys []*cose.Key
 	// AgentCertificates validates the x5chain of agents that send one: it tells a new agent's key
 	// where the attestation payload does not. nil: chains are not looked at. A chain that is not
 	// acceptable makes the message invalid. It does not replace attestation.
@@ -33,9 +31,6 @@ type Config struct {
 	// InsecureOlderPeers allows signers for ES256 (-7) and EdDSA (-8), and accepts messages signed
 	// so, for agents of earlier drafts. These algorithms leave the curve open.
 	InsecureOlderPeers bool
-	// DecryptionKeys are the private ECDH keys that agents encrypt Evidence and SUIT Reports
-	// to, the current one first. Empty: encrypted ones are refused.
-	DecryptionKeys []*cose.Key
 	// Verifier appraises Evidence (background-check model). One of Verifier and Results is
 	// required.
 	Verifier attest.Verifier
@@ -186,10 +181,7 @@ func (p Policy) withDefaults() Policy {
 
 // TAM is a Trusted Application Manager. All methods are safe for concurrent use.
 type TAM struct {
-	signers  map[cose.Algorithm]cose.Signer
-	offered  []cose.Signer // ESP256 and Ed25519: what a first QueryRequest is signed with
-	accepted []cose.Algorithm
-	decrypt  []*cose.Key
+	keys     atomic.Pointer[keyRing]
 	certs    CertificateValidator
 	verifier attest.Verifier
 	results  attest.Verifier
@@ -206,6 +198,7 @@ type TAM struct {
 	rand     io.Reader
 	log      *slog.Logger
 
+	olderPeers  bool
 	payloadURIs []string
 
 	tokens    *tokens
@@ -237,10 +230,9 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 		c.Logger = slog.Default()
 	}
 	t := &TAM{
-		signers: make(map[cose.Algorithm]cose.Signer), decrypt: c.DecryptionKeys,
 		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, wanted: c.EvidenceFormats, recorder: c.Recorder, hideFor: c.AgentEncryption,
-		distribution: c.Distribution,
-		store:        c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
+		distribution: c.Distribution, olderPeers: c.InsecureOlderPeers,
+		store: c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
 		payloads: c.Payloads, payloadURIs: c.PayloadURIs,
 		allow: c.AllowList, clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
@@ -254,29 +246,12 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 		store: c.Store, clock: c.Clock, rand: c.Rand,
 		lifetime: t.policy.TokenLifetime, rotate: t.policy.TokenKeyRotation,
 	}
-	for _, s := range c.Signers {
-		if _, twice := t.signers[s.Algorithm()]; twice {
-			return nil, fmt.Errorf("tam: two signers for %v: give one per algorithm", s.Algorithm())
-		}
-		t.signers[s.Algorithm()] = s
-		t.accepted = append(t.accepted, s.Algorithm())
+	if err := t.SetKeys(KeyRing{c.Signers, c.DecryptionKeys}); err != nil {
+		return nil, err
 	}
-	for _, suite := range teep.MandatoryCipherSuites() {
-		alg, _ := suite.Sign1Algorithm()
-		s, ok := t.signers[alg]
-		if !ok {
-			return nil, fmt.Errorf("tam: no signer for %v: a TAM needs one for ESP256 and one for Ed25519 (TEEP §8.1)", alg)
-		}
-		t.offered = append(t.offered, s)
-	}
+	t.keys.Load().logKeys(t.log)
 	if c.InsecureOlderPeers {
 		t.log.Warn("insecure: ES256 and EdDSA, which leave the curve open, are accepted from agents")
-	}
-	for _, s := range c.Signers {
-		// Agents of earlier drafts can read nothing else.
-		if (t.policy.OfferAll || olderPeers(s.Algorithm())) && !slices.Contains(t.offered, s) {
-			t.offered = append(t.offered, s)
-		}
 	}
 	if _, err := t.tokens.current(ctx, t.clock()); err != nil {
 		return nil, err
@@ -297,20 +272,6 @@ func (c *Config) check() error {
 		return errors.New("tam: Config.Policy has a negative duration")
 	case c.Policy.Query == QueryTimestamp && !c.Policy.AcceptTimestamps:
 		return errors.New("tam: Config.Policy asks for timestamps and does not accept them: set AcceptTimestamps too")
-	}
-	if err := c.Distribution.check(c.Signers); err != nil {
-		return err
-	}
-	if c.Distribution != nil && len(c.DecryptionKeys) == 0 {
-		return errors.New("tam: Config.Distribution needs DecryptionKeys: deposits are encrypted to the first of them")
-	}
-	for i, s := range c.Signers {
-		if s == nil {
-			return fmt.Errorf("tam: Config.Signers[%d] is nil", i)
-		}
-		if olderPeers(s.Algorithm()) && !c.InsecureOlderPeers {
-			return fmt.Errorf("tam: Config.Signers[%d] is for %v, which leaves the curve open: use the fully specified algorithm, or set InsecureOlderPeers for agents of earlier drafts", i, s.Algorithm())
-		}
 	}
 	return nil
 }
@@ -337,17 +298,4 @@ func (t *TAM) Sweep(ctx context.Context, keepEvents time.Duration) error {
 			return nil
 		}
 	}
-}
-
-// sign protects a message with the cipher suite of one algorithm.
-func (t *TAM) sign(m teep.Message, alg cose.Algorithm) ([]byte, error) {
-	s, ok := t.signers[alg]
-	if !ok {
-		return nil, fmt.Errorf("tam: no signer for %v", alg)
-	}
-	data, err := teep.Protect(t.rand, m, s)
-	if err != nil {
-		return nil, fmt.Errorf("tam: protecting a %v: %w", m.Type(), err)
-	}
-	return data, nil
 }

@@ -76,6 +76,8 @@ type World struct {
 	// ESP256 and Ed25519 are the TAM's private message keys, Encryption its ECDH key. With them a
 	// test can play the TAM by hand.
 	ESP256, Ed25519, Encryption *cose.Key
+	// OtherKeys are further message keys of the TAM, which devices that are added from now on trust too.
+	OtherKeys []*cose.Key
 	// Developer signs components; agents trust it for every component identifier.
 	Developer *cose.Key
 	// Verifier signs Attestation Results.
@@ -248,7 +250,7 @@ func (e endpoint) ProcessConnect(ctx context.Context) ([]byte, error) {
 func (e endpoint) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error) {
 	reply, err := e.w.TAM().ProcessTeepMessage(ctx, msg)
 	if err == nil {
-		e.w.asked.note(msg, reply, e.w.ESP256.Public(), e.w.Ed25519.Public())
+		e.w.asked.note(msg, reply, append([]*cose.Key{e.w.ESP256, e.w.Ed25519}, e.w.OtherKeys...)...)
 	}
 	return reply, err
 }
@@ -284,6 +286,9 @@ func (w *World) trust() []byte {
 	for _, t := range w.tams() {
 		fmt.Fprintf(&b, "  - name: %s\n    uris: [%s]\n    encryption-key: %s\n    must-attest: %v\n    keys:\n      - %s\n      - %s\n",
 			t.name, t.URI, block(t.Encryption), t.options.MustAttest, block(t.ESP256), block(t.Ed25519))
+		for _, k := range t.OtherKeys {
+			fmt.Fprintf(&b, "      - %s\n", block(k))
+		}
 	}
 	fmt.Fprintf(&b, "signers:\n  - name: developer\n    keys:\n      - %s\n    components: [\"*\"]\n", block(w.Developer))
 	for _, t := range w.tams() {

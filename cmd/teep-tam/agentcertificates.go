@@ -11,11 +11,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-teep/teep/agent/trust"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/filewatch"
 )
 
 // agentOptions are what a TAM knows of agents beforehand.
@@ -74,10 +76,9 @@ func (o *agentOptions) encryption() (func(agent []byte) *cose.Key, error) {
 // agentCertificates validates the certificate chains of agents, by authorities and revocation lists
 // that follow their files. Safe for concurrent use.
 type agentCertificates struct {
-	options agentOptions
-	log     *slog.Logger
-	seen    map[string]stamp
-	current atomic.Pointer[cose.CertificateKeys]
+	options  agentOptions
+	follower *filewatch.Follower
+	current  atomic.Pointer[cose.CertificateKeys]
 }
 
 // openAgentCertificates reads the files; nil if there are no authorities.
@@ -85,9 +86,10 @@ func openAgentCertificates(o agentOptions, log *slog.Logger) (*agentCertificates
 	if len(o.Authorities) == 0 {
 		return nil, nil
 	}
-	a := &agentCertificates{options: o, log: log, seen: map[string]stamp{}}
-	a.changed()
-	return a, a.read()
+	a := &agentCertificates{options: o}
+	var err error
+	a.follower, err = filewatch.NewFollower("agents' certificate authorities and revocation lists", a.files, a.read, log)
+	return a, err
 }
 
 // Validate implements tam.CertificateValidator.
@@ -95,44 +97,16 @@ func (a *agentCertificates) Validate(chain [][]byte) (*x509.Certificate, error) 
 	return a.current.Load().Validate(chain)
 }
 
-// follow reads the files again whenever one changed, until ctx ends. What is wrong leaves in force
-// what was before.
+func (a *agentCertificates) files() []string {
+	return slices.Concat(a.options.Authorities, a.options.RevocationLists)
+}
+
+// follow keeps what is in force true to the files, until ctx ends.
 func (a *agentCertificates) follow(ctx context.Context) error {
 	if a == nil {
 		return nil
 	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if !a.changed() {
-			continue
-		}
-		if err := a.read(); err != nil {
-			a.log.Error("certificates of agents not changed, what was read before stays in force", "err", err)
-			continue
-		}
-		a.log.Info("certificate authorities and revocation lists read again")
-	}
-}
-
-func (a *agentCertificates) changed() bool {
-	any := false
-	for _, list := range [][]string{a.options.Authorities, a.options.RevocationLists} {
-		for _, path := range list {
-			var now stamp
-			if st, err := os.Stat(path); err == nil {
-				now = stamp{st.ModTime(), st.Size()}
-			}
-			any = any || a.seen[path] != now
-			a.seen[path] = now
-		}
-	}
-	return any
+	return a.follower.Follow(ctx)
 }
 
 func (a *agentCertificates) read() error {

@@ -106,7 +106,7 @@ func TestOperatorSide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := operatorHandler(t.Context(), c, core, blobs, m, recognized{}, log)
+	h, err := operatorHandler(t.Context(), c, core, blobs, m, recognized{}, &liveKeys{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

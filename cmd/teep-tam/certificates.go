@@ -40,14 +40,18 @@ func (t tlsFiles) server(log *slog.Logger) (*tls.Config, error) {
 
 // askForCertificates has clients send certificates, if they have any of these CAs. They are verified with
 // each request.
-func askForCertificates(c *tls.Config, known []*identity.Certificates) *tls.Config {
-	if c == nil || len(known) == 0 {
+func askForCertificates(c *tls.Config, known func() []*identity.Certificates) *tls.Config {
+	if c == nil {
 		return c
 	}
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		all := known()
+		if len(all) == 0 {
+			return nil, nil // the configuration as it is: nobody is asked
+		}
 		// What the client is told is a hint which of its certificates make sense.
 		pool := x509.NewCertPool()
-		for _, k := range known {
+		for _, k := range all {
 			for _, ca := range k.CAs() {
 				pool.AddCert(ca)
 			}

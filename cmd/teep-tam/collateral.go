@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/go-teep/teep/attest/appraisal"
 	cel "github.com/go-teep/teep/attest/policy"
+	"github.com/go-teep/teep/internal/filewatch"
 )
 
 // collateral keeps the verifier's endorsements, reference values and appraisal policy true to their
@@ -23,14 +23,7 @@ type collateral struct {
 	// policyFile may be empty; then policy is nil.
 	policyFile string
 	policy     *cel.Current
-	log        *slog.Logger
-	seen       map[string]stamp
-}
-
-// stamp tells versions of a file apart.
-type stamp struct {
-	modified time.Time
-	size     int64
+	follower   *filewatch.Follower
 }
 
 // openCollateral reads the files. One that does not exist yet counts as empty, because devices are
@@ -44,50 +37,24 @@ func openCollateral(v *verifierConfig, log *slog.Logger) (*collateral, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &collateral{files: v.Collateral, owners: owners, store: store, policyFile: v.Policy, log: log, seen: map[string]stamp{}}
+	c := &collateral{files: v.Collateral, owners: owners, store: store, policyFile: v.Policy}
 	for _, path := range c.files {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			log.Warn("collateral file does not exist yet: no device that it would endorse can attest", "file", path)
 		}
 	}
-	c.changed()
-	return c, c.read()
+	c.follower, err = filewatch.NewFollower("collateral", c.paths, c.read, log)
+	return c, err
 }
 
-// follow reads the files again whenever one changed, until ctx ends. Files that are wrong leave
-// what counted before in force.
-func (c *collateral) follow(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if !c.changed() {
-			continue
-		}
-		if err := c.read(); err != nil {
-			c.log.Error("collateral and appraisal policy not changed, what was read before stays in force", "err", err)
-			continue
-		}
-		c.log.Info("collateral read again", "appraisal-policy", c.policyFile != "")
-	}
-}
+// follow keeps what is in force true to the files, until ctx ends.
+func (c *collateral) follow(ctx context.Context) error { return c.follower.Follow(ctx) }
 
-// changed looks whether a file is another than when it last looked.
-func (c *collateral) changed() bool {
-	any := false
-	for _, path := range append(slices.Clone(c.files), c.policyFile) {
-		var now stamp
-		if st, err := os.Stat(path); err == nil {
-			now = stamp{st.ModTime(), st.Size()}
-		}
-		any = any || c.seen[path] != now
-		c.seen[path] = now
+func (c *collateral) paths() []string {
+	if c.policyFile == "" {
+		return c.files
 	}
-	return any
+	return append(slices.Clone(c.files), c.policyFile)
 }
 
 // read replaces what is in force by what the files say, if all of them can be used.

@@ -4,16 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/cose/keyfile"
 	"github.com/go-teep/teep/internal/config"
-	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tam"
 )
 
@@ -66,9 +63,14 @@ type configuration struct {
 	// S3 is for blobs in a bucket.
 	S3 s3Config `yaml:"s3"`
 	// Payloads are those that lie beside their envelopes.
-	Payloads   payloadsConfig `yaml:"payloads"`
-	SignKeys   []string       `yaml:"signing-keys"`
-	DecryptKey []string       `yaml:"decryption-keys"`
+	Payloads payloadsConfig `yaml:"payloads"`
+	// SignKeys and DecryptKey are files or PKCS #11 URIs. Where the key ring Keys exists, they are those of it
+	// that count.
+	SignKeys   []string `yaml:"signing-keys"`
+	DecryptKey []string `yaml:"decryption-keys"`
+	Keys       string   `yaml:"keys"`
+	// KeySecret decrypts the files of all private keys that are encrypted.
+	KeySecret keyfile.Source `yaml:"key-secret"`
 	// Distribution lets the TAM bring devices keys and data in manifests of its own.
 	Distribution distribution   `yaml:"distribution"`
 	Verifier     verifierConfig `yaml:"verifier"`
@@ -81,6 +83,10 @@ type configuration struct {
 	protocolOptions `yaml:",inline"`
 
 	path string
+	// announced are the signing keys that new devices are to know.
+	announced []string
+	// opener is there once the first key was opened.
+	opener *keyfile.Opener
 	// allowed is the allow-list in force, once it was opened.
 	allowed *allowList
 	// tenant is the name of one; "" for the service itself.
@@ -109,7 +115,7 @@ type policy struct {
 }
 
 func defaults() configuration {
-	c := configuration{Name: "tam", Store: "tam.db", Blobs: "envelopes"}
+	c := configuration{Name: "tam", Store: "tam.db", Blobs: "envelopes", Keys: defaultRing}
 	c.TEEP.Listen, c.TEEP.Path = "127.0.0.1:8080", "/tam"
 	c.API.Listen = "127.0.0.1:8081"
 	c.Policy.Admission = "attested"
@@ -125,7 +131,7 @@ func load(path string) (*configuration, error) {
 	}
 	c.path = path
 	for _, p := range []*string{
-		&c.S3.Credentials, &c.S3.Spool, &c.Distribution.Key, &c.Policy.AllowList, &c.Tenants, &c.TenantOf,
+		&c.S3.Credentials, &c.S3.Spool, &c.KeySecret.File, &c.Policy.AllowList, &c.Tenants, &c.TenantOf,
 		&c.TEEP.TLS.Certificate, &c.TEEP.TLS.Key, &c.API.TLS.Certificate, &c.API.TLS.Key,
 	} {
 		*p = config.Relative(path, *p)
@@ -139,8 +145,12 @@ func load(path string) (*configuration, error) {
 	}
 	for _, list := range [][]string{c.SignKeys, c.DecryptKey} {
 		for i := range list {
-			list[i] = config.Relative(path, list[i])
+			list[i] = keyName(path, list[i])
 		}
+	}
+	c.Distribution.Key = keyName(path, c.Distribution.Key)
+	if err := c.useRing(time.Now()); err != nil {
+		return nil, err
 	}
 	c.Verifier.relative(path)
 	if err := errors.Join(c.protocolOptions.resolve(path), c.TEEP.Limits.check(), c.Payloads.check(), c.checkBucket()); err != nil {
@@ -261,74 +271,6 @@ func (c *configuration) uri() string {
 		scheme = "https"
 	}
 	return scheme + "://" + c.TEEP.Listen + c.TEEP.Path
-}
-
-// privateKey reads a private key and refuses a file that others can read.
-func privateKey(path string) (*cose.Key, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %o): run 'chmod 600 %s'", path, st.Mode().Perm(), path)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	key, err := cose.ParsePEM(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if !key.IsPrivate() {
-		return nil, fmt.Errorf("%s is a public key; the private one is needed", path)
-	}
-	return key, nil
-}
-
-func privateKeys(paths []string) ([]*cose.Key, error) {
-	keys := make([]*cose.Key, len(paths))
-	for i, p := range paths {
-		var err error
-		if keys[i], err = privateKey(p); err != nil {
-			return nil, err
-		}
-	}
-	return keys, nil
-}
-
-// decryptionKeys reads the keys that agents encrypt to. One key has one use (RFC 9397 §5): a key
-// that signs is refused.
-func (c *configuration) decryptionKeys() ([]*cose.Key, error) {
-	keys, err := privateKeys(c.DecryptKey)
-	if err != nil {
-		return nil, err
-	}
-	signing, err := privateKeys(append(slices.Clone(c.SignKeys), c.Verifier.Key))
-	if err != nil {
-		return nil, err
-	}
-	for i, k := range keys {
-		if k.Curve() == cose.CurveEd25519 || slices.ContainsFunc(signing, k.Equal) {
-			return nil, fmt.Errorf("%s: decryption-keys: %s is a signing key: make one for ECDH with 'teep key generate --alg ECDH-ES+A128KW'",
-				c.path, c.DecryptKey[i])
-		}
-	}
-	return keys, nil
-}
-
-func signers(paths []string) ([]cose.Signer, error) {
-	keys, err := privateKeys(paths)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]cose.Signer, len(keys))
-	for i, k := range keys {
-		if all[i], err = k.Signer(); err != nil {
-			return nil, &program.Usage{Err: fmt.Errorf("%s: %w", paths[i], err)}
-		}
-	}
-	return all, nil
 }
 
 // consoleTimeout leaves the console the time to show what the API says of its own; 0 where that has its default.

@@ -34,7 +34,7 @@ func TestInitMakesAUsableConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := signers(c.SignKeys); err != nil {
+	if _, err := c.signers(c.SignKeys); err != nil {
 		t.Error(err)
 	}
 	if _, err := c.decryptionKeys(); err != nil {

@@ -33,23 +33,32 @@ func (c *configuration) distribution() (*tam.Distribution, error) {
 	if c.Distribution.Key == "" {
 		return nil, nil
 	}
-	key, err := privateKey(c.Distribution.Key)
+	keys, err := c.openKeys([]string{c.Distribution.Key})
 	if err != nil {
 		return nil, err
 	}
-	others, err := privateKeys(slices.Concat(c.SignKeys, c.DecryptKey, []string{c.Verifier.Key}))
+	others, err := c.publicKeys(slices.Concat(c.SignKeys, c.DecryptKey, []string{c.Verifier.Key}))
 	if err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(others, key.Equal) {
+	if slices.ContainsFunc(others, keys[0].Public().Equal) {
 		return nil, fmt.Errorf("%s: distribution: %s has another use already: make a key with 'teep key generate'", c.path, c.Distribution.Key)
 	}
 	d := &tam.Distribution{}
-	if d.Signer, err = key.Signer(); err != nil {
-		return nil, &program.Usage{Err: fmt.Errorf("%s: %w", c.Distribution.Key, err)}
+	if d.Signer, err = keys[0].Signer(); err != nil {
+		return nil, &program.Usage{Err: err}
 	}
 	d.Prefix, d.Components, err = c.distributed()
 	return d, err
+}
+
+// oneUse refuses signing keys that sign the TAM's own manifests, too.
+func (c *configuration) oneUse() error {
+	if c.Distribution.Key == "" {
+		return nil
+	}
+	_, err := c.distribution()
+	return err
 }
 
 // signerAnchor is one entry of "signers" in a trust file.
@@ -64,11 +73,11 @@ func (c *configuration) distributor() (*signerAnchor, error) {
 	if c.Distribution.Key == "" {
 		return nil, fmt.Errorf("%s: distribution.signing-key is missing: there is nothing to trust", c.path)
 	}
-	key, err := privateKey(c.Distribution.Key)
+	keys, err := c.publicKeys([]string{c.Distribution.Key})
 	if err != nil {
 		return nil, err
 	}
-	data, err := key.Public().MarshalPEM()
+	data, err := keys[0].MarshalPEM()
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-teep/teep/internal/filewatch"
 	"github.com/go-teep/teep/tam"
 	fleet "github.com/go-teep/teep/tam/policy"
 )
@@ -46,34 +47,24 @@ func (f *fleetPolicy) apply(p *tam.Policy) error {
 
 // allowList keeps a list true to its file.
 type allowList struct {
-	path string
-	log  *slog.Logger
-	list atomic.Pointer[fleet.AllowList]
-	seen stamp
+	path     string
+	list     atomic.Pointer[fleet.AllowList]
+	follower *filewatch.Follower // nil: there is no list
 }
 
 // openAllowList reads the list; with no path there is none.
 func openAllowList(path string, log *slog.Logger) (*allowList, error) {
-	a := &allowList{path: path, log: log}
+	a := &allowList{path: path}
 	if path == "" {
 		return a, nil
 	}
-	a.changed()
-	return a, a.read()
+	var err error
+	a.follower, err = filewatch.NewFollower("allow-list", func() []string { return []string{path} }, a.read, log)
+	return a, err
 }
 
 // current is the list in force, or nil.
 func (a *allowList) current() *fleet.AllowList { return a.list.Load() }
-
-func (a *allowList) changed() bool {
-	var now stamp
-	if st, err := os.Stat(a.path); err == nil {
-		now = stamp{st.ModTime(), st.Size()}
-	}
-	was := a.seen
-	a.seen = now
-	return was != now
-}
 
 func (a *allowList) read() error {
 	data, err := os.ReadFile(a.path)
@@ -88,30 +79,8 @@ func (a *allowList) read() error {
 	return nil
 }
 
-// follow reads the file again whenever it changed, until ctx ends. A file that is wrong leaves what counted
-// before in force.
-func (a *allowList) follow(ctx context.Context) error {
-	if a.path == "" {
-		return nil
-	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if !a.changed() {
-			continue
-		}
-		if err := a.read(); err != nil {
-			a.log.Error("allow-list not changed, what was read before stays in force", "err", err)
-			continue
-		}
-		a.log.Info("allow-list read again", "entries", a.current().Len())
-	}
-}
+// follow keeps the list true to its file, until ctx ends.
+func (a *allowList) follow(ctx context.Context) error { return a.follower.Follow(ctx) }
 
 // advance opens the stages of rollouts that are due, until ctx ends. Every replica does it.
 func (f *fleetPolicy) advance(t *tam.TAM, log *slog.Logger) func(context.Context) error {

@@ -195,23 +195,23 @@ func anchors(c *configuration, also anchorFlags) ([]byte, error) {
 		return nil, err
 	}
 	a := anchor{Name: c.Name, URIs: []string{uri}, MustAttest: also.mustAttest}
-	keys, err := privateKeys(c.SignKeys)
+	keys, err := c.publicKeys(c.announced)
 	if err != nil {
 		return nil, err
 	}
 	for _, k := range keys {
-		data, err := k.Public().MarshalPEM()
+		data, err := k.MarshalPEM()
 		if err != nil {
 			return nil, err
 		}
 		a.Keys = append(a.Keys, string(data))
 	}
 	if len(c.DecryptKey) > 0 {
-		key, err := privateKey(c.DecryptKey[0])
+		keys, err := c.publicKeys(c.DecryptKey[:1])
 		if err != nil {
 			return nil, err
 		}
-		data, err := key.Public().MarshalPEM()
+		data, err := keys[0].MarshalPEM()
 		if err != nil {
 			return nil, err
 		}
@@ -223,11 +223,11 @@ func anchors(c *configuration, also anchorFlags) ([]byte, error) {
 		Verifiers []verifierAnchor `yaml:"verifiers,omitempty"`
 	}{TAMs: []anchor{a}}
 	if also.mustAttest && !c.SelfAttestation.Evidence {
-		key, err := privateKey(c.SelfAttestation.VerifierKey)
+		keys, err := c.publicKeys([]string{c.SelfAttestation.VerifierKey})
 		if err != nil {
 			return nil, err
 		}
-		data, err := key.Public().MarshalPEM()
+		data, err := keys[0].MarshalPEM()
 		if err != nil {
 			return nil, err
 		}

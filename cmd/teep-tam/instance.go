@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-teep/teep/tam"
@@ -22,6 +23,7 @@ type instance struct {
 	tam      *tam.TAM
 	measured *metrics.Metrics
 	who      recognized
+	keys     *liveKeys
 	// agents answers TEEP, operators the API and the console, both without the tenant's prefix.
 	agents, operators http.Handler
 	// tasks run until the service ends.
@@ -43,16 +45,10 @@ func openInstances(ctx context.Context, c *configuration, main store, log *slog.
 	}
 	all := []*instance{own}
 	for _, t := range tenants {
-		log := log.With("tenant", t.tenant)
-		store, err := openTenantStore(ctx, main, t)
+		i, err := openTenantInstance(ctx, main, t, log)
 		if err != nil {
-			return all, fmt.Errorf("tenant %s: %w", t.tenant, err)
+			return all, err
 		}
-		i, err := openInstance(ctx, t, store, metrics.NewTenant(t.tenant, store, log, time.Now), log)
-		if err != nil {
-			return all, fmt.Errorf("tenant %s: %w", t.tenant, err)
-		}
-		i.closers = append(i.closers, store)
 		all = append(all, i)
 	}
 	return all, nil
@@ -93,7 +89,7 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 		log.Warn("insecure: whoever may make webhooks can have requests sent to services inside of this network")
 	}
 	hooks := webhook.NewSender(webhook.Config{Store: store, InsecurePrivateAddresses: c.Webhooks.InsecurePrivate, Logger: log})
-	i := &instance{config: c, tam: t, measured: measured, closers: blobs.closers}
+	i := &instance{config: c, tam: t, measured: measured, closers: append(slices.Clone(blobs.closers), c.opener)}
 	if c.Payloads.Path != "" {
 		i.payloads = measured.Handler("payloads", download.NewHandler(download.Config{
 			Payloads: blobs.payloads, Concurrent: c.Payloads.Concurrent, Logger: log}))
@@ -101,7 +97,10 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if i.who, err = c.API.Operators.open(log); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.path, err)
 	}
-	if i.operators, err = operatorHandler(ctx, c, t, blobs, measured, i.who, log); err != nil {
+	if i.keys, err = followKeys(c, t, log); err != nil {
+		return nil, err
+	}
+	if i.operators, err = operatorHandler(ctx, c, t, blobs, measured, i.who, i.keys, log); err != nil {
 		return nil, err
 	}
 	limits, err := c.TEEP.Limits.handlerOptions(log)
@@ -111,7 +110,7 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	measured.Limits("teep", limits.Limits())
 	i.agents = measured.Handler("teep", transport.NewHandler(t, limits))
 	i.tasks = append(i.tasks, measured.Run, hooks.Run, known.follow, c.certificates.follow,
-		c.allowed.follow, c.Policy.advance(t, log),
+		c.allowed.follow, i.keys.follower.Follow, i.keys.expire, c.Policy.advance(t, log),
 		func(ctx context.Context) error { return c.Connect.connect(ctx, t, log) },
 		func(ctx context.Context) error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
 	if recorded != nil {

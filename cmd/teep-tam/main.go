@@ -26,7 +26,7 @@ func root() *cobra.Command {
   teep-tam token create --config tam/tam.yaml --name ops --scope administrator
   teep-tam serve --config tam/tam.yaml`,
 	}
-	c.AddCommand(initCommand(), serveCommand(), anchorsCommand(), collateralCommand(), tokenCommand(), tenantCommand(),
+	c.AddCommand(initCommand(), serveCommand(), anchorsCommand(), collateralCommand(), tokenCommand(), tenantCommand(), keysCommand(),
 		backupCommand(), restoreCommand(), migrateStoreCommand())
 	return c
 }

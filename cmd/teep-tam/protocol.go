@@ -67,9 +67,12 @@ func (o *protocolOptions) resolve(path string) error {
 		}
 	}
 	for _, p := range []*string{
-		&o.Agents.RevocationMemory, &o.SelfAttestation.Key, &o.SelfAttestation.VerifierKey, &o.Connect.CAFile,
+		&o.Agents.RevocationMemory, &o.Connect.CAFile,
 	} {
 		*p = config.Relative(path, *p)
+	}
+	for _, p := range []*string{&o.SelfAttestation.Key, &o.SelfAttestation.VerifierKey} {
+		*p = keyName(path, *p)
 	}
 	for i := range o.Agents.EncryptionKeys {
 		k := &o.Agents.EncryptionKeys[i]
@@ -122,7 +125,7 @@ func (p *protocolPolicy) apply(to *tam.Policy) error {
 func (c *configuration) messageSigners(plain []cose.Signer) ([]cose.Signer, error) {
 	all := slices.Clone(plain)
 	if c.olderPeers {
-		older, err := olderSigners(c.SignKeys)
+		older, err := c.olderSigners()
 		if err != nil {
 			return nil, err
 		}
@@ -149,20 +152,20 @@ func (c *configuration) messageSigners(plain []cose.Signer) ([]cose.Signer, erro
 }
 
 // olderSigners sign with the same keys under the algorithm names of earlier drafts.
-func olderSigners(paths []string) ([]cose.Signer, error) {
-	keys, err := privateKeys(paths)
+func (c *configuration) olderSigners() ([]cose.Signer, error) {
+	keys, err := c.openKeys(c.SignKeys)
 	if err != nil {
 		return nil, err
 	}
 	var all []cose.Signer
-	for i, k := range keys {
-		older, ok := map[cose.Algorithm]cose.Algorithm{cose.AlgESP256: cose.AlgES256, cose.AlgEd25519: cose.AlgEdDSA}[k.Alg()]
+	for _, k := range keys {
+		older, ok := map[cose.Algorithm]cose.Algorithm{cose.AlgESP256: cose.AlgES256, cose.AlgEd25519: cose.AlgEdDSA}[k.Public().Alg()]
 		if !ok {
 			continue
 		}
 		s, err := k.SignerFor(older)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", paths[i], err)
+			return nil, err
 		}
 		all = append(all, s)
 	}
@@ -202,11 +205,11 @@ func (c *configuration) passports() (*cose.KeySet, error) {
 		keys = append(keys, key)
 	}
 	if c.Passports.OwnVerifier {
-		key, err := privateKey(c.Verifier.Key)
+		own, err := c.publicKeys([]string{c.Verifier.Key})
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, key.Public())
+		keys = append(keys, own...)
 	}
 	if keys == nil {
 		return nil, nil
@@ -237,9 +240,6 @@ func (c *configuration) protocol(t *tam.Config) error {
 	if c.certificates, err = openAgentCertificates(c.Agents, t.Logger); err != nil {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
-	if t.Signers, err = c.messageSigners(t.Signers); err != nil {
-		return err
-	}
 	t.InsecureOlderPeers = c.olderPeers
 	trusted, err := c.passports()
 	if err != nil {
@@ -254,7 +254,7 @@ func (c *configuration) protocol(t *tam.Config) error {
 	if t.AgentEncryption, err = c.Agents.encryption(); err != nil {
 		return fmt.Errorf("%s: agents.encryption-keys: %w", c.path, err)
 	}
-	attester, err := c.SelfAttestation.attester(c.Name)
+	attester, err := c.SelfAttestation.attester(c)
 	if err != nil {
 		return fmt.Errorf("%s: self-attestation: %w", c.path, err)
 	}

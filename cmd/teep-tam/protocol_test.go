@@ -130,7 +130,7 @@ func TestOlderPeers(t *testing.T) {
 		}
 		offer, err := core.ProcessConnect(t.Context())
 		must(t, err)
-		key, err := privateKey(c.SignKeys[0])
+		key, err := c.privateKey(c.SignKeys[0])
 		must(t, err)
 		older, err := key.VerifierFor(cose.AlgES256)
 		must(t, err)
@@ -178,13 +178,13 @@ policy:`)
 
 func TestSelfAttestation(t *testing.T) {
 	c := selfAttested(t)
-	accepted, err := c.SelfAttestation.printedCollateral("me", time.Now().Add(time.Hour), true)
+	accepted, err := c.SelfAttestation.printedCollateral(c, "me", time.Now().Add(time.Hour), true)
 	must(t, err)
-	honest, err := c.SelfAttestation.printedCollateral("me", time.Now().Add(time.Hour), false)
+	honest, err := c.SelfAttestation.printedCollateral(c, "me", time.Now().Add(time.Hour), false)
 	must(t, err)
 	key, err := cose.GenerateKey(rand.Reader, cose.AlgESP256)
 	must(t, err)
-	verifier, err := privateKey(c.SelfAttestation.VerifierKey)
+	verifier, err := c.privateKey(c.SelfAttestation.VerifierKey)
 	must(t, err)
 	trusted, err := cose.NewKeySet(verifier.Public())
 	must(t, err)
@@ -193,7 +193,7 @@ func TestSelfAttestation(t *testing.T) {
 		status     attest.Status
 	}{"accepted": {accepted, attest.StatusAffirming}, "outside of a TEE": {honest, attest.StatusWarning}} {
 		must(t, os.WriteFile(c.SelfAttestation.Collateral[0], test.collateral, 0o600))
-		a, err := c.SelfAttestation.attester("tam")
+		a, err := c.SelfAttestation.attester(c)
 		must(t, err)
 		e, err := a.Attest(t.Context(), "", attest.Request{Nonce: []byte("a challenge"), AgentKey: key.Public()})
 		must(t, err)
@@ -203,7 +203,7 @@ func TestSelfAttestation(t *testing.T) {
 		}
 	}
 	must(t, os.Remove(c.SelfAttestation.Collateral[0]))
-	a, err := c.SelfAttestation.attester("tam")
+	a, err := c.SelfAttestation.attester(c)
 	must(t, err)
 	if _, err := a.Attest(t.Context(), "", attest.Request{Nonce: []byte("a challenge"), AgentKey: key.Public()}); err == nil {
 		t.Error("a result about a TAM of which the verifier knows nothing")
@@ -216,7 +216,7 @@ func TestSelfAttestation(t *testing.T) {
 func TestMessageSigners(t *testing.T) {
 	c, err := load(made(t, "policy:", "certificates: [chain.pem]\npolicy:"))
 	must(t, err)
-	plain, err := signers(c.SignKeys)
+	plain, err := c.signers(c.SignKeys)
 	must(t, err)
 	for content, want := range map[string]string{
 		"nothing": "holds no PEM block",

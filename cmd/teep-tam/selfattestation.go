@@ -105,7 +105,7 @@ func measureExecutable() ([]byte, error) {
 }
 
 // attester makes Attestation Results about the TAM, or Evidence; nil if it is not configured.
-func (s *selfAttestation) attester(name string) (attest.Attester, error) {
+func (s *selfAttestation) attester(c *configuration) (attest.Attester, error) {
 	if s.Key == "" {
 		return nil, nil
 	}
@@ -113,7 +113,7 @@ func (s *selfAttestation) attester(name string) (attest.Attester, error) {
 	if !s.Evidence {
 		paths = append(paths, s.VerifierKey)
 	}
-	keys, err := signers(paths)
+	keys, err := c.signers(paths)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (s *selfAttestation) attester(name string) (attest.Attester, error) {
 		return nil, err
 	}
 	verifier, err := eat.NewVerifier(eat.VerifierConfig{
-		Signer: keys[1], Developer: "go-teep", Build: name,
+		Signer: keys[1], Developer: "go-teep", Build: c.Name,
 		Endorsements: known.store, References: known.store, Now: time.Now, Rand: rand.Reader,
 	})
 	if err != nil {
@@ -187,7 +187,7 @@ with which no agent is content, unless the reference value accepts it.`,
 			if accept {
 				fmt.Fprintln(cmd.ErrOrStderr(), "teep-tam: insecure: the reference value accepts that the TAM runs outside of a TEE")
 			}
-			text, err := c.SelfAttestation.printedCollateral(owner, time.Now().Add(lifetime), accept)
+			text, err := c.SelfAttestation.printedCollateral(c, owner, time.Now().Add(lifetime), accept)
 			if err != nil {
 				return fmt.Errorf("%s: self-attestation: %w", c.path, err)
 			}
@@ -204,15 +204,16 @@ with which no agent is content, unless the reference value accepts it.`,
 	return configFlag(c, &path)
 }
 
-func (s *selfAttestation) printedCollateral(owner string, expires time.Time, accept bool) ([]byte, error) {
+func (s *selfAttestation) printedCollateral(c *configuration, owner string, expires time.Time, accept bool) ([]byte, error) {
 	if s.Key == "" {
 		return nil, errors.New("it is not configured: name key, oemid, hwmodel, hwversion, verifier-key and collateral")
 	}
-	key, err := privateKey(s.Key)
+	keys, err := c.publicKeys([]string{s.Key})
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.identity(key.Public())
+	key := keys[0]
+	id, err := s.identity(key)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +232,7 @@ func (s *selfAttestation) printedCollateral(owner string, expires time.Time, acc
 	}
 	all := appraisal.Collateral{
 		Owner: owner, Expires: expires,
-		Endorsements: []appraisal.Endorsement{{Owner: owner, UEID: id.UEID, Key: key.Public(), Class: class}},
+		Endorsements: []appraisal.Endorsement{{Owner: owner, UEID: id.UEID, Key: key, Class: class}},
 		References:   []appraisal.Reference{reference},
 	}
 	return all.YAML()

@@ -20,7 +20,6 @@ import (
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/console"
-	"github.com/go-teep/teep/tam/identity"
 	"github.com/go-teep/teep/tam/metrics"
 	"github.com/go-teep/teep/tam/recorder"
 	"github.com/go-teep/teep/transport"
@@ -89,72 +88,63 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 		log.Warn("insecure: the operator API accepts tokens over plain HTTP")
 	}
 	all, err := openInstances(ctx, c, store, log)
-	defer closeInstances(all)
+	s := &service{config: c, store: store, log: log, agents: http.NewServeMux(), operators: http.NewServeMux()}
+	defer func() { closeInstances(s.instances()) }()
 	if err != nil {
+		closeInstances(all)
 		return err
 	}
-	agents, operators := http.NewServeMux(), http.NewServeMux()
-	var certificates []*identity.Certificates
-	var tenants []*metrics.Metrics
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.run, ctx = errgroup.WithContext(ctx)
 	for _, i := range all {
-		i.route(agents, operators)
-		if i.who.certificates != nil {
-			certificates = append(certificates, i.who.certificates)
-		}
-		if i.config.tenant != "" {
-			tenants = append(tenants, i.measured)
-		}
+		s.add(ctx, i)
 	}
-
-	g, ctx := errgroup.WithContext(ctx)
-	agentTLS, err := c.TEEP.TLS.server(log)
-	if err != nil {
-		return err
-	}
-	measured := all[0].measured
-	if err := listen(ctx, g, c.TEEP.Listen, agentTLS, agents, bounded(measured, "teep", c.TEEP.Limits.Connections)); err != nil {
-		return err
-	}
-	operatorTLS, err := c.API.TLS.server(log)
-	if err != nil {
-		return err
-	}
-	if err := listen(ctx, g, c.API.Listen, askForCertificates(operatorTLS, certificates), operators, bounded(measured, "api", 0)); err != nil {
-		return err
-	}
-	if c.Metrics.Listen != "" {
-		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", measured.Exporter(tenants...))
-		if err := listen(ctx, g, c.Metrics.Listen, nil, mux, bounded(measured, "metrics", 0)); err != nil {
-			return err
-		}
-	}
-	for _, i := range all {
-		for _, task := range i.tasks {
-			g.Go(func() error { return task(ctx) })
-		}
+	s.run.Go(func() error { return s.followTenants(ctx) })
+	if err := s.listen(ctx); err != nil {
+		cancel()
+		return errors.Join(err, s.run.Wait())
 	}
 	log.Info("ready", "tam", c.uri(), "api", c.API.Listen, "tenants", len(all)-1)
-	if err := g.Wait(); err != nil {
+	if err := s.run.Wait(); err != nil {
 		return err
 	}
 	log.Info("stopped")
 	return nil
 }
 
+// listen opens the service's addresses.
+func (s *service) listen(ctx context.Context) error {
+	c, measured := s.config, s.instances()[0].measured
+	agentTLS, err := c.TEEP.TLS.server(s.log)
+	if err != nil {
+		return err
+	}
+	if err := listen(ctx, s.run, c.TEEP.Listen, agentTLS, s.agents, bounded(measured, "teep", c.TEEP.Limits.Connections)); err != nil {
+		return err
+	}
+	operatorTLS, err := c.API.TLS.server(s.log)
+	if err != nil {
+		return err
+	}
+	if err := listen(ctx, s.run, c.API.Listen, askForCertificates(operatorTLS, s.certificates), s.operators, bounded(measured, "api", 0)); err != nil {
+		return err
+	}
+	if c.Metrics.Listen == "" {
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		measured.Exporter(s.tenantMetrics()...).ServeHTTP(w, r) // there may be new tenants
+	})
+	return listen(ctx, s.run, c.Metrics.Listen, nil, mux, bounded(measured, "metrics", 0))
+}
+
 // operatorHandler serves the operator API and the console that works through it. A tenant's prefix is off the
 // paths already.
-func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, blobs *blobStores, measured *metrics.Metrics, who recognized, log *slog.Logger) (http.Handler, error) {
+func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, blobs *blobStores, measured *metrics.Metrics, who recognized, keys *liveKeys, log *slog.Logger) (http.Handler, error) {
 	store := measured.Store()
-	decryption, err := c.decryptionKeys()
-	if err != nil {
-		return nil, err
-	}
-	verification, err := privateKeys(c.SignKeys)
-	if err != nil {
-		return nil, err
-	}
-	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, DecryptionKeys: decryption, VerificationKeys: verification,
+	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, Keys: keys.current,
 		Authenticators: who.authenticators, RolloutApproval: c.Policy.RolloutApproval,
 		Payloads: blobs.payloads, PayloadURI: c.payloadURI(), MaxPayload: c.Payloads.MaxBytes,
 		Timeout: c.API.Timeout, InsecureWebhooks: c.Webhooks.InsecurePrivate, Ending: ctx.Done(), Logger: log})
@@ -179,11 +169,7 @@ func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, blobs *b
 }
 
 func newTAM(ctx context.Context, c *configuration, store tam.Store, blobs *blobStores, known *collateral, recorded *recorder.Recorder, log *slog.Logger) (*tam.TAM, error) {
-	messages, err := signers(c.SignKeys)
-	if err != nil {
-		return nil, err
-	}
-	decryption, err := c.decryptionKeys()
+	keys, err := c.ring()
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +190,7 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, blobs *blobS
 		return nil, err
 	}
 	config := tam.Config{
-		Signers: messages, DecryptionKeys: decryption, Verifier: verifier, EvidenceFormats: formats, Distribution: distribution,
+		Signers: keys.Signers, DecryptionKeys: keys.DecryptionKeys, Verifier: verifier, EvidenceFormats: formats, Distribution: distribution,
 		Store: store, Blobs: blobs.envelopes, Policy: policy, Logger: log,
 	}
 	if blobs.payloads != nil {

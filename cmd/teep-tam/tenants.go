@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-teep/teep/cose/keyfile"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tam/postgres"
 )
@@ -86,6 +86,9 @@ func (c *configuration) joinService() error {
 	if c.TEEP.URI = uri; uri == "" && main.TEEP.URI != "" {
 		c.TEEP.URI = strings.TrimSuffix(main.TEEP.URI, main.TEEP.Path) + c.TEEP.Path
 	}
+	if c.KeySecret == (keyfile.Source{}) {
+		c.KeySecret = main.KeySecret
+	}
 	if isPostgres(main.Store) {
 		c.Store, c.InsecureStore = main.Store, main.InsecureStore
 	} else if isPostgres(c.Store) {
@@ -99,30 +102,32 @@ func (c *configuration) loadTenants() ([]*configuration, error) {
 	if c.Tenants == "" {
 		return nil, nil
 	}
-	entries, err := os.ReadDir(c.Tenants)
+	paths, err := c.tenantFiles()
 	if err != nil {
-		return nil, fmt.Errorf("tenants: %w ('teep-tam tenant create' makes the folder)", err)
+		return nil, err
 	}
 	var all []*configuration
-	for _, e := range entries {
-		path := filepath.Join(c.Tenants, e.Name(), tenantFile)
-		if _, err := os.Stat(path); err != nil || !e.IsDir() {
-			continue // nothing that says that it is a tenant
-		}
-		t, err := load(path)
+	for _, path := range paths {
+		t, err := c.loadTenant(path, all)
 		if err != nil {
 			return nil, err
 		}
-		if t.tenant == "" {
-			return nil, fmt.Errorf("%s: tenant-of is missing: it leads to the service's configuration", path)
-		}
-		if err := c.apart(t, all); err != nil {
-			return nil, err
-		}
-		t.olderPeers = c.olderPeers
 		all = append(all, t)
 	}
 	return all, nil
+}
+
+// loadTenant reads the configuration of one tenant beside others.
+func (c *configuration) loadTenant(path string, others []*configuration) (*configuration, error) {
+	t, err := load(path)
+	if err != nil {
+		return nil, err
+	}
+	if t.tenant == "" {
+		return nil, fmt.Errorf("%s: tenant-of is missing: it leads to the service's configuration", path)
+	}
+	t.olderPeers = c.olderPeers
+	return t, c.apart(t, others)
 }
 
 // apart refuses tenants that share what has to be their own.
@@ -181,7 +186,7 @@ func tenantCreate() *cobra.Command {
 		Use:   "create --config FILE NAME",
 		Short: "Make keys and a configuration for a new tenant",
 		Long: `Makes the tenant's folder with keys and a configuration. The service has to be configured with the folder of its
-tenants (tenants: tenants), and serves a new one after it is started again.`,
+tenants (tenants: tenants) when it starts, and serves a new one within a second or two.`,
 		Example: `  teep-tam tenant create --config tam/tam.yaml acme`,
 		Args:    program.ExactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -193,7 +198,7 @@ tenants (tenants: tenants), and serves a new one after it is started again.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is ready. Next: start the service again, then teep-tam token create --config %s\n",
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is ready. Next: teep-tam token create --config %s\n",
 				dir, filepath.Join(dir, tenantFile))
 			return err
 		},

@@ -253,7 +253,7 @@ func (s *serviceWithTenants) keysAreApart() {
 	s.t.Helper()
 	seen := map[string]string{}
 	for name, i := range s.all {
-		keys, err := privateKeys(i.config.SignKeys)
+		keys, err := i.config.publicKeys(i.config.SignKeys)
 		must(s.t, err)
 		for _, k := range keys {
 			if other, ok := seen[string(k.Thumbprint())]; ok {

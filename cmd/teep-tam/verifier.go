@@ -68,7 +68,8 @@ type remoteVerifier struct {
 const remoteTimeout = 10 * time.Second
 
 func (v *verifierConfig) relative(path string) {
-	for _, p := range []*string{&v.Key, &v.Policy, &v.TDXCache} {
+	v.Key = keyName(path, v.Key)
+	for _, p := range []*string{&v.Policy, &v.TDXCache} {
 		*p = config.Relative(path, *p)
 	}
 	lists := [][]string{v.Collateral, v.Intermediates}
@@ -154,7 +155,7 @@ func (v *verifierConfig) owners() ([]appraisal.Owner, error) {
 
 // newVerifier puts the verifier together. Collateral and policy are followed by known.
 func (c *configuration) newVerifier(known *collateral) (attest.Verifier, error) {
-	results, err := signers([]string{c.Verifier.Key})
+	results, err := c.signers([]string{c.Verifier.Key})
 	if err != nil {
 		return nil, err
 	}

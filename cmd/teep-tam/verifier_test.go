@@ -117,23 +117,20 @@ func TestPolicyIsReadAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if known.changed() {
+	if changed, _ := known.follower.Look(); changed {
 		t.Error("changed though nobody wrote")
 	}
 	key := newKey(t)
 	write(t, v.Policy, []byte(policyText+"nonsense\n"))
 	write(t, v.Collateral[0], collateralText(t, "Maker", key))
-	if !known.changed() || known.read() == nil || known.policy.ID() != "https://example.com/p" {
+	if changed, err := known.follower.Look(); !changed || err == nil || known.policy.ID() != "https://example.com/p" {
 		t.Error("a policy that cannot be used was read")
 	}
 	if e, err := known.store.EndorsementFor(key.Thumbprint()); err != nil || e != nil {
 		t.Errorf("collateral beside a policy that cannot be used: %v, %v", e, err)
 	}
 	write(t, v.Policy, []byte(strings.Replace(policyText, "/p\n", "/q\n", 1)+"debug == \"disabled\" || true\n"))
-	if !known.changed() {
-		t.Error("nothing changed")
-	}
-	if err := known.read(); err != nil || known.policy.ID() != "https://example.com/q" {
+	if changed, err := known.follower.Look(); !changed || err != nil || known.policy.ID() != "https://example.com/q" {
 		t.Errorf("%v, %v", known.policy.ID(), err)
 	}
 	if e, err := known.store.EndorsementFor(key.Thumbprint()); err != nil || e == nil {

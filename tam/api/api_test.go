@@ -86,7 +86,9 @@ func newService(t *testing.T) *service {
 		Distribution:   &tam.Distribution{Signer: distributor, Prefix: suit.NewComponentID("keys")},
 	})
 	must(t, err)
-	s.config = Config{TAM: core, Store: store, DecryptionKeys: []*cose.Key{s.recipient}, Clock: clock, Logger: logger, MaxEnvelope: 4096, Timeout: time.Minute, Ending: over(),
+	s.config = Config{TAM: core, Store: store, Clock: clock,
+		Keys:   func() (decryption, verification []*cose.Key) { return []*cose.Key{s.recipient}, nil },
+		Logger: logger, MaxEnvelope: 4096, Timeout: time.Minute, Ending: over(),
 		Payloads: payloads, PayloadURI: payloadURI, MaxPayload: 1 << 20}
 	handler, err := NewHandler(s.config)
 	must(t, err)

@@ -16,9 +16,9 @@ import (
 type Config struct {
 	TAM   Managing
 	Store Store
-	// DecryptionKeys open what devices encrypted to the TAM, and VerificationKeys check what the TAM
-	// signed, where somebody looks at recorded messages; without them that stays closed, and unchecked.
-	DecryptionKeys, VerificationKeys []*cose.Key
+	// Keys returns those that now open what devices encrypted to the TAM, and those that check what the TAM
+	// signed, where somebody looks at recorded messages. nil: that stays closed, and unchecked.
+	Keys func() (decryption, verification []*cose.Key)
 	// Authenticators recognize callers who have no token of this TAM, in this order. Empty: tokens only.
 	Authenticators []Authenticator
 	// RolloutApproval has a second person approve each rollout before it begins.

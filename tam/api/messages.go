@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -102,11 +103,14 @@ func (h *handler) decode(d *tam.Device, m *tam.Recorded) (*DecodedMessage, error
 		view.Summary = "too large to be recorded"
 		return view, nil
 	}
-	o := inspect.Options{DecryptKeys: h.DecryptionKeys, Now: m.At}
+	o := inspect.Options{Now: m.At}
+	if h.Keys != nil {
+		o.DecryptKeys, o.Keys = h.Keys()
+		o.Keys = slices.Clone(o.Keys)
+	}
 	if key, err := cose.ParseKey(d.AgentKey); err == nil {
 		o.Keys = append(o.Keys, key)
 	}
-	o.Keys = append(o.Keys, h.VerificationKeys...)
 	report, err := inspect.Inspect(m.Data, o)
 	if err != nil {
 		return nil, err

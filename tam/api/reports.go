@@ -92,7 +92,11 @@ func reportsIn(message []byte) [][]byte {
 
 func (h *handler) viewReport(m *tam.Recorded, n int, data []byte) Report {
 	view := Report{Message: m.ID, Index: n, At: m.At.UTC()}
-	report, err := tam.OpenReport(data, h.DecryptionKeys)
+	var keys cose.DecryptKeys
+	if h.Keys != nil {
+		keys, _ = h.Keys()
+	}
+	report, err := tam.OpenReport(data, keys)
 	var plain []byte
 	if err == nil {
 		plain, err = report.Encode()
