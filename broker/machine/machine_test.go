@@ -146,3 +146,40 @@ func TestConsoleIsCleaned(t *testing.T) {
 		t.Errorf("%d lines are kept", len(kept.lines))
 	}
 }
+
+// TestApprovalsAndOwner: the machine gets what lies beside its image, or what is named; and a port for its
+// owner, before those of the link.
+func TestApprovalsAndOwner(t *testing.T) {
+	c := config(t)
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(c.arguments(AcceleratorTCG, ""), " ")
+	if strings.Contains(all, "approvals") || strings.Index(all, ownerPort) < 0 || strings.Index(all, ownerPort) > strings.Index(all, linkPort) {
+		t.Error(all)
+	}
+	beside := filepath.Join(c.Image, approvalsFile)
+	if err := os.WriteFile(beside, []byte("approvals"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all = strings.Join(c.arguments(AcceleratorTCG, ""), " ")
+	if !strings.Contains(all, "readonly=on,file="+beside) || strings.Index(all, "serial="+approvalsDisk) > strings.Index(all, "serial="+stateDisk) {
+		t.Error(all)
+	}
+	c.Approvals = filepath.Join(t.TempDir(), "next.cbor")
+	if all := strings.Join(c.arguments(AcceleratorTCG, ""), " "); !strings.Contains(all, "file="+c.Approvals) || strings.Contains(all, beside) {
+		t.Error(all)
+	}
+	if c.Missing() == nil {
+		if err := c.Prepare(context.Background()); err == nil || !strings.Contains(err.Error(), "approvals") {
+			t.Errorf("approvals that are not there: %v", err)
+		}
+	}
+	c.CID = 42
+	if all := strings.Join(c.arguments(AcceleratorTCG, ""), " "); strings.Contains(all, ownerPort) {
+		t.Errorf("a port beside vsock: %s", all)
+	}
+	if _, err := DialOwner(context.Background(), config(t)); !errors.Is(err, ErrDown) || !strings.Contains(err.Error(), "teep-broker serve") {
+		t.Errorf("a machine that does not run: %v", err)
+	}
+}
