@@ -155,7 +155,7 @@ func TestApprovalsAndOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := strings.Join(c.arguments(AcceleratorTCG, ""), " ")
-	if strings.Contains(all, "approvals") || strings.Index(all, ownerPort) < 0 || strings.Index(all, ownerPort) > strings.Index(all, linkPort) {
+	if strings.Contains(all, "approvals") || !strings.Contains(all, ownerPort) || strings.Index(all, ownerPort) > strings.Index(all, linkPort) {
 		t.Error(all)
 	}
 	beside := filepath.Join(c.Image, approvalsFile)
