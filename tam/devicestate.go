@@ -22,6 +22,7 @@ func (d *Device) State() ([]byte, error) {
 	w.bytes("hwmodel", d.HWModel)
 	w.text("hwversion", d.HWVersion)
 	w.bytes("encryptionKey", d.EncryptionKey)
+	w.bytes("tamKey", d.TAMKey)
 	w.attestation(&d.Attestation)
 	if len(d.Inventory) > 0 {
 		w.name("inventory")
@@ -205,6 +206,7 @@ func (w *stateWriter) pending(list []PendingUpdate) {
 		if len(p.Deliveries) > 0 {
 			w.any("deliveries", p.Deliveries)
 		}
+		w.bytes("key", p.Key)
 		w.b = append(w.b, '}')
 	}
 	w.b = append(w.b, ']')

@@ -87,7 +87,7 @@ func TestCertificateFilesRefused(t *testing.T) {
 		"policy: {passport-age: -1s}\n":    "negative",
 		"policy: {timestamps: perhaps}\n":  "true or false",
 		"insecure-older-peers: true\n":     "unknown key",
-		"policy: {passports: true}\n":      "unknown key",
+		"policy: {passports: perhaps}\n":   "true or false",
 		"revocation-list: [x]\n":           "unknown key",
 	} {
 		out, err := newDevice(t, more).command("serve").CombinedOutput()
