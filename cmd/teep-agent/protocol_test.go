@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/cose"
@@ -90,7 +91,10 @@ func TestCertificateFilesRefused(t *testing.T) {
 		"policy: {passports: perhaps}\n":   "true or false",
 		"revocation-list: [x]\n":           "unknown key",
 	} {
-		out, err := newDevice(t, more).command("serve").CombinedOutput()
+		cmd := newDevice(t, more).command("serve")
+		stop := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() }) // it serves where it should refuse
+		out, err := cmd.CombinedOutput()
+		stop.Stop()
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v\n%s", more, err, out)
 		}

@@ -95,7 +95,9 @@ func (c *hotConn) on(ctx context.Context, conn any) error {
 	if c.driver == conn {
 		return nil
 	}
-	c.close()
+	// The writer has one connection at a time: the one before was closed, and closing its statements now
+	// would reach into what the driver has freed.
+	c.statements, c.driver = [hotStatements]driver.Stmt{}, nil
 	preparer, ok := conn.(driver.ConnPrepareContext)
 	if !ok {
 		return fmt.Errorf("sqlite: a connection of type %T", conn)
@@ -110,6 +112,13 @@ func (c *hotConn) on(ctx context.Context, conn any) error {
 	}
 	c.driver = conn
 	return nil
+}
+
+// closeOn closes the statements if they are those of a connection, which is open.
+func (c *hotConn) closeOn(conn any) {
+	if c.driver == conn {
+		c.close()
+	}
 }
 
 func (c *hotConn) close() {
@@ -186,7 +195,10 @@ func (s *Store) writeHot(ctx context.Context, f func(*hotWrite) error) (err erro
 			}
 			if w.run(ctx, undo) != nil {
 				// What it is in the middle of is not known: it must not be used again.
-				_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+				_ = conn.Raw(func(now any) error {
+					w.store.hot.closeOn(now)
+					return driver.ErrBadConn
+				})
 			}
 		}
 		conn.Close() //nolint:errcheck // it goes back to the pool

@@ -140,7 +140,7 @@ func (s *Store) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if c, err := s.writer.Conn(ctx); err == nil {
-			_ = c.Raw(func(any) error { s.hot.close(); return nil }) // SQLite keeps a connection open that has statements
+			_ = c.Raw(func(now any) error { s.hot.closeOn(now); return nil }) // SQLite keeps a connection open that has statements
 			errs = append(errs, c.Close())
 		}
 	}
