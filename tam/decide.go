@@ -227,6 +227,11 @@ func (p *planner) wantOne(m *manifest, haveBinary bool) {
 			return
 		}
 	}
+	// In a cycle, what it needs may have come to need another version of it by digest.
+	if now, _ := p.choose(m); now != v {
+		p.note("%v sequence number %d waits: what it needs itself needs another version of it by digest", m.id, v.Sequence)
+		return
+	}
 	p.install = append(p.install, step{version: v, haveBinary: haveBinary, delivery: delivery, rollout: r})
 }
 
