@@ -79,7 +79,11 @@ func decideFor(at *standing, w wishes) decision {
 			p.want(m, false) // what is there is kept up to date
 		}
 	}
+	p.dropConflicts()
 	p.keepDependencies()
+	// What only something that was dropped needed need not come.
+	p.install = slices.DeleteFunc(p.install, func(s step) bool { return p.leaves(s.version.Manifest) })
+	p.orderInstalls()
 	p.orderUnlinks()
 	return p.decision
 }
@@ -227,11 +231,6 @@ func (p *planner) wantOne(m *manifest, haveBinary bool) {
 			return
 		}
 	}
-	// In a cycle, what it needs may have come to need another version of it by digest.
-	if now, _ := p.choose(m); now != v {
-		p.note("%v sequence number %d waits: what it needs itself needs another version of it by digest", m.id, v.Sequence)
-		return
-	}
 	p.install = append(p.install, step{version: v, haveBinary: haveBinary, delivery: delivery, rollout: r})
 }
 
@@ -317,6 +316,29 @@ func (p *planner) keepDependencies() {
 			}
 		}
 	}
+}
+
+// orderInstalls puts what others need before them, by the versions that were chosen in the end; in a cycle
+// something has to be first.
+func (p *planner) orderInstalls() {
+	ordered := make([]step, 0, len(p.install))
+	visited := make(map[string]bool)
+	var visit func(s step)
+	visit = func(s step) {
+		if key := s.version.Manifest.Key(); !visited[key] {
+			visited[key] = true
+			for _, needed := range s.version.Dependencies {
+				if n := slices.IndexFunc(p.install, func(o step) bool { return o.version.Manifest.Equal(needed) }); n >= 0 {
+					visit(p.install[n])
+				}
+			}
+			ordered = append(ordered, s)
+		}
+	}
+	for _, s := range p.install {
+		visit(s)
+	}
+	p.install = ordered
 }
 
 // orderUnlinks puts what needs something before what it needs.

@@ -98,3 +98,42 @@ func (p *planner) unmet(v *Version, dependency *manifest) string {
 	}
 	return ""
 }
+
+// dropConflicts takes out of the plan what needs another version of something by digest than the plan brings,
+// and what needs what was taken out. Which version is chosen depends on what else is coming, and that grows
+// while the plan is made: in cycles, and where several need the same thing, choices contradict each other.
+func (p *planner) dropConflicts() {
+	dropped := make(map[string]bool)
+	for {
+		n := slices.IndexFunc(p.install, func(s step) bool { return p.conflict(s.version, dropped) })
+		if n < 0 {
+			return
+		}
+		v := p.install[n].version
+		p.note("%v sequence number %d waits: what it needs cannot come with it", v.Manifest, v.Sequence)
+		dropped[v.Manifest.Key()] = true
+		p.install = slices.Delete(p.install, n, n+1)
+	}
+}
+
+func (p *planner) conflict(v *Version, dropped map[string]bool) bool {
+	if d := p.catalogue.manifests[v.Manifest.Key()].domain; d != nil &&
+		slices.ContainsFunc(d.members, func(m *manifest) bool { return dropped[m.id.Key()] }) {
+		return true // a domain comes whole or not at all
+	}
+	for _, id := range v.Dependencies {
+		if _, has := p.device.installed(id); !has && dropped[id.Key()] {
+			return true
+		}
+		digest := v.pin(id)
+		if digest == nil || p.catalogue.byDigest[string(digest)] == nil {
+			continue
+		}
+		if slices.ContainsFunc(p.install, func(s step) bool {
+			return s.version.Manifest.Equal(id) && !bytes.Equal(s.version.Digest, digest)
+		}) {
+			return true
+		}
+	}
+	return false
+}
