@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -116,22 +115,6 @@ func listen(ctx context.Context, g *errgroup.Group, e endpoint, h http.Handler) 
 	if err != nil {
 		return fmt.Errorf("listening for TAMs: %w", err)
 	}
-	g.Go(func() error {
-		if server.TLSConfig != nil {
-			err = server.ServeTLS(ln, "", "")
-		} else {
-			err = server.Serve(ln)
-		}
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return err
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-		defer cancel()
-		return server.Shutdown(ctx)
-	})
+	g.Go(func() error { return transport.Serve(ctx, server, ln, shutdownTimeout) })
 	return nil
 }

@@ -223,23 +223,7 @@ func listen(ctx context.Context, g *errgroup.Group, address string, config *tls.
 	server := transport.NewServer(h)
 	server.TLSConfig = config
 	prepare(server)
-	g.Go(func() error {
-		if config != nil {
-			err = server.ServeTLS(ln, "", "")
-		} else {
-			err = server.Serve(ln)
-		}
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return err
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-		defer cancel()
-		return server.Shutdown(ctx)
-	})
+	g.Go(func() error { return transport.Serve(ctx, server, ln, shutdownTimeout) })
 	return nil
 }
 

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/attest/builtin"
@@ -139,26 +137,7 @@ func (v *servedVerifier) serve(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	log.Info("ready", "listen", ln.Addr().String(), "tls", server.TLSConfig != nil)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		var err error
-		if server.TLSConfig != nil {
-			err = server.ServeTLS(ln, "", "")
-		} else {
-			err = server.Serve(ln)
-		}
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return err
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), verifierShutdown)
-		defer cancel()
-		return server.Shutdown(ctx)
-	})
-	return g.Wait()
+	return transport.Serve(ctx, server, ln, verifierShutdown)
 }
 
 // verifier is made of the contents of the files.
