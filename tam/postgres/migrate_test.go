@@ -3,7 +3,6 @@ package postgres
 import (
 	"database/sql"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/go-teep/teep/tam/postgres/pgtest"
@@ -62,36 +61,7 @@ func (s *Store) liveUntil(t *testing.T, db *sql.DB, schemas []int64) map[string]
 	for _, schema := range schemas {
 		_, err := p.UpTo(ctx, schema)
 		must(t, err)
-		filled := map[string]bool{}
-		for _, row := range storetest.OldRows() {
-			types := columnTypes(t, db, row.Table)
-			if len(types) == 0 || had[row.Table] {
-				continue
-			}
-			filled[row.Table] = true
-			var names, marks []string
-			var values []any
-			for name, v := range row.Columns {
-				if types[name] == "" {
-					continue
-				}
-				if text, ok := v.(string); ok && types[name] == "bytea" {
-					v = []byte(text)
-				}
-				names, values = append(names, name), append(values, v)
-				marks = append(marks, fmt.Sprintf("$%d", len(values)))
-			}
-			_, err := db.ExecContext(ctx, `INSERT INTO `+row.Table+` (`+strings.Join(names, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`, values...)
-			must(t, err)
-		}
-		for table := range filled {
-			had[table] = true
-		}
-		if filled["audit"] {
-			seq, hash := storetest.OldAuditHead()
-			_, err := db.ExecContext(ctx, `UPDATE audit_head SET seq = $1, hash = $2`, seq, hash)
-			must(t, err)
-		}
+		storetest.FillOld(t, db, func(table string) map[string]string { return columnTypes(t, db, table) }, had)
 	}
 	return had
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/go-teep/teep/tam/storetest"
@@ -57,32 +56,7 @@ func liveUntil(t *testing.T, path string, version int64) map[string]bool {
 		}
 		_, err := p.UpTo(ctx, schema)
 		must(t, err)
-		filled := map[string]bool{}
-		for _, row := range storetest.OldRows() {
-			columns := tableColumns(t, db, row.Table)
-			if len(columns) == 0 || had[row.Table] {
-				continue
-			}
-			filled[row.Table] = true
-			var names, marks []string
-			var values []any
-			for _, name := range columns {
-				if v, ok := row.Columns[name]; ok {
-					names, values = append(names, name), append(values, v)
-					marks = append(marks, fmt.Sprintf("$%d", len(values)))
-				}
-			}
-			_, err := db.ExecContext(ctx, `INSERT INTO `+row.Table+` (`+strings.Join(names, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`, values...)
-			must(t, err)
-		}
-		for table := range filled {
-			had[table] = true
-		}
-		if filled["audit"] {
-			seq, hash := storetest.OldAuditHead()
-			_, err := db.ExecContext(ctx, `UPDATE audit_head SET seq = $1, hash = $2`, seq, hash)
-			must(t, err)
-		}
+		storetest.FillOld(t, db, func(table string) map[string]string { return columnTypes(t, db, table) }, had)
 	}
 	if list := schemas(t); version == list[len(list)-1] {
 		everyTableHasRows(t, db)
@@ -90,9 +64,13 @@ func liveUntil(t *testing.T, path string, version int64) map[string]bool {
 	return had
 }
 
-func tableColumns(t *testing.T, db *sql.DB, table string) []string {
+func columnTypes(t *testing.T, db *sql.DB, table string) map[string]string {
 	t.Helper()
-	return texts(t, db, `SELECT name FROM pragma_table_info($1) ORDER BY cid`, table)
+	types := map[string]string{}
+	for _, name := range texts(t, db, `SELECT name FROM pragma_table_info($1)`, table) {
+		types[name] = "" // columns of SQLite take every type
+	}
+	return types
 }
 
 func texts(t *testing.T, db *sql.DB, query string, args ...any) (list []string) {

@@ -2,8 +2,11 @@ package storetest
 
 import (
 	"crypto/sha256"
+	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,7 +73,7 @@ func OldRows() []OldRow {
 	return append(rows, oldAudit())
 }
 
-// oldHead is that of the audit log with the one entry of [OldRows].
+// oldEntry is the one entry that the audit log has in [OldRows].
 func oldEntry() *audit.Entry {
 	e := &audit.Entry{At: time.Unix(1e9, 0).UTC(), Action: audit.ActionPublisherAdd, Target: "acme", Detail: "1 keys"}
 	if err := e.Seal(audit.Head{}); err != nil {
@@ -87,10 +90,40 @@ func oldAudit() OldRow {
 	return OldRow{"audit", map[string]any{"seq": int64(1), "data": string(data)}}
 }
 
-// OldAuditHead is what audit_head holds where [OldRows] are.
-func OldAuditHead() (seq int64, hash []byte) {
-	e := oldEntry()
-	return e.Seq, e.Hash[:]
+// FillOld puts those of [OldRows] into a database whose tables are not in had yet and are there by now, and
+// notes their tables in had. columns tells which columns a table has, with their types; none: there is no
+// such table.
+func FillOld(t *testing.T, db *sql.DB, columns func(table string) map[string]string, had map[string]bool) {
+	t.Helper()
+	filled := make(map[string]bool)
+	for _, row := range OldRows() {
+		types := columns(row.Table)
+		if len(types) == 0 || had[row.Table] {
+			continue
+		}
+		filled[row.Table] = true
+		var names, marks []string
+		var values []any
+		for name, v := range row.Columns {
+			kind, ok := types[name]
+			if !ok {
+				continue
+			}
+			if text, ok := v.(string); ok && kind == "bytea" {
+				v = []byte(text)
+			}
+			names, values = append(names, name), append(values, v)
+			marks = append(marks, fmt.Sprintf("$%d", len(values)))
+		}
+		_, err := db.ExecContext(t.Context(), `INSERT INTO `+row.Table+` (`+strings.Join(names, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`, values...)
+		must(t, err)
+	}
+	maps.Copy(had, filled)
+	if filled["audit"] {
+		e := oldEntry()
+		_, err := db.ExecContext(t.Context(), `UPDATE audit_head SET seq = $1, hash = $2`, e.Seq, e.Hash[:])
+		must(t, err)
+	}
 }
 
 // CheckOldRows finds everything in a store that is migrated to today's schema from one that had the tables
