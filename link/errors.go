@@ -62,49 +62,42 @@ const (
 	codeUnavailable
 )
 
-type codedError struct {
-	code     uint64
-	sentinel error
-}
-
-func codedErrors() []codedError {
-	return []codedError{
-		{codeNotInstalled, ErrNotInstalled},
-		{codeNoSession, ErrNoSession},
-		{codeTrap, ErrTrap},
-		{codeQuota, ErrQuota},
-		{codeRefused, ErrRefused},
-		{codeUnavailable, ErrUnavailable},
-		{frame.CodeBusy, ErrBusy},
-		{frame.CodeUnknown, ErrUnknownCall},
+// codes are the errors that have one. What is too much, and a call that is unknown, are the frames' own.
+func codes() frame.Codes {
+	return frame.Codes{
+		{Code: codeNotInstalled, Err: ErrNotInstalled},
+		{Code: codeNoSession, Err: ErrNoSession},
+		{Code: codeTrap, Err: ErrTrap},
+		{Code: codeQuota, Err: ErrQuota},
+		{Code: codeRefused, Err: ErrRefused},
+		{Code: codeUnavailable, Err: ErrUnavailable},
+		{Code: frame.CodeBusy, Err: ErrBusy},
+		{Code: frame.CodeUnknown, Err: ErrUnknownCall},
 	}
 }
 
 // asFailure decides what of an agent's error leaves the TEE.
 func asFailure(err error) error {
+	if failure := ExitFailure(err, codeExit); failure != nil {
+		return failure
+	}
+	return codes().Failure(err)
+}
+
+// ExitFailure is how the end of an application crosses a connection, under the code that the protocol there
+// has for it; nil when the error is something else. [ExitFromFailure] is its other side.
+func ExitFailure(err error, code uint64) error {
 	var exit *ExitError
-	if errors.As(err, &exit) {
-		return &frame.Failure{Code: codeExit, Text: exit.Stderr, Detail: uint64(exit.Code)}
+	if !errors.As(err, &exit) {
+		return nil
 	}
-	for _, c := range codedErrors() {
-		if errors.Is(err, c.sentinel) {
-			return &frame.Failure{Code: c.code, Text: err.Error()}
-		}
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return &frame.Failure{Code: frame.CodeCancelled, Text: "cancelled"}
-	}
-	return err
+	return &frame.Failure{Code: code, Text: exit.Stderr, Detail: uint64(exit.Code)}
 }
 
-// remoteError is an error that came over the link: the agent's text, and the sentinel for errors.Is.
-type remoteError struct {
-	text     string
-	sentinel error
+// ExitFromFailure is the end of an application that crossed a connection.
+func ExitFromFailure(f *frame.Failure) *ExitError {
+	return &ExitError{Code: uint32(f.Detail), Stderr: f.Text}
 }
-
-func (e *remoteError) Error() string { return e.text }
-func (e *remoteError) Unwrap() error { return e.sentinel }
 
 // fromFailure is the broker's side of asFailure.
 func fromFailure(err error) error {
@@ -117,17 +110,12 @@ func fromFailure(err error) error {
 	case !errors.As(err, &f):
 		return err
 	case f.Code == codeExit:
-		return &ExitError{Code: uint32(f.Detail), Stderr: f.Text}
+		return ExitFromFailure(f)
 	case f.Code == frame.CodeCancelled:
-		return &remoteError{"link: the agent cancelled the call", context.Canceled}
+		return &frame.RemoteError{Text: "link: the agent cancelled the call", Err: context.Canceled}
 	}
-	for _, c := range codedErrors() {
-		if f.Code == c.code {
-			if f.Text == "" || f.Text == c.sentinel.Error() {
-				return c.sentinel
-			}
-			return &remoteError{f.Text, c.sentinel}
-		}
+	if known := codes().Err(f); known != nil {
+		return known
 	}
 	return ErrInternal
 }

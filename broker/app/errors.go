@@ -33,57 +33,35 @@ const (
 	codeAgent
 )
 
-type codedError struct {
-	code     uint64
-	sentinel error
-}
-
-// codedErrors lists the most telling first: an error often wraps several.
-func codedErrors() []codedError {
-	return []codedError{
-		{codeNotInstalled, link.ErrNotInstalled},
-		{codeNoSession, broker.ErrNoSession},
-		{codeNoSession, link.ErrNoSession},
-		{codeTrap, link.ErrTrap},
-		{codeQuota, link.ErrQuota},
-		{codeRefused, link.ErrRefused},
-		{codeUnavailable, link.ErrUnavailable},
-		{codeBusy, link.ErrBusy},
-		{codeNoTEE, broker.ErrNoTEE},
-		{codeNotProvided, broker.ErrNotProvided},
-		{codeTransport, broker.ErrTransport},
-		{codeAgentLost, link.ErrClosed},
-		{codeTooLong, broker.ErrTooLong},
-		{codeInvalid, ErrInvalid},
-		{codeAgent, broker.ErrAgent},
+// codes lists the most telling first: an error often wraps several.
+func codes() frame.Codes {
+	return frame.Codes{
+		{Code: codeNotInstalled, Err: link.ErrNotInstalled},
+		{Code: codeNoSession, Err: broker.ErrNoSession},
+		{Code: codeNoSession, Err: link.ErrNoSession},
+		{Code: codeTrap, Err: link.ErrTrap},
+		{Code: codeQuota, Err: link.ErrQuota},
+		{Code: codeRefused, Err: link.ErrRefused},
+		{Code: codeUnavailable, Err: link.ErrUnavailable},
+		{Code: codeBusy, Err: link.ErrBusy},
+		{Code: codeNoTEE, Err: broker.ErrNoTEE},
+		{Code: codeNotProvided, Err: broker.ErrNotProvided},
+		{Code: codeTransport, Err: broker.ErrTransport},
+		{Code: codeAgentLost, Err: link.ErrClosed},
+		{Code: codeTooLong, Err: broker.ErrTooLong},
+		{Code: codeInvalid, Err: ErrInvalid},
+		{Code: codeAgent, Err: broker.ErrAgent},
 	}
 }
 
 // asFailure turns an error of the broker into what an app gets: a broker's texts name URIs, TEEs
 // and components, and nothing that an app may not know.
 func asFailure(err error) error {
-	var exit *link.ExitError
-	if errors.As(err, &exit) {
-		return &frame.Failure{Code: codeExit, Text: exit.Stderr, Detail: uint64(exit.Code)}
+	if failure := link.ExitFailure(err, codeExit); failure != nil {
+		return failure
 	}
-	for _, c := range codedErrors() {
-		if errors.Is(err, c.sentinel) {
-			return &frame.Failure{Code: c.code, Text: err.Error()}
-		}
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return &frame.Failure{Code: frame.CodeCancelled, Text: "cancelled"}
-	}
-	return err
+	return codes().Failure(err)
 }
-
-type remoteError struct {
-	text     string
-	sentinel error
-}
-
-func (e *remoteError) Error() string { return e.text }
-func (e *remoteError) Unwrap() error { return e.sentinel }
 
 func fromFailure(err error) error {
 	var f *frame.Failure
@@ -95,16 +73,14 @@ func fromFailure(err error) error {
 	case !errors.As(err, &f):
 		return err
 	case f.Code == codeExit:
-		return &link.ExitError{Code: uint32(f.Detail), Stderr: f.Text}
+		return link.ExitFromFailure(f)
 	case f.Code == frame.CodeBusy:
-		return &remoteError{f.Text, link.ErrBusy}
+		return &frame.RemoteError{Text: f.Text, Err: link.ErrBusy}
 	case f.Code == frame.CodeCancelled:
-		return &remoteError{"app: the broker cancelled the call", context.Canceled}
+		return &frame.RemoteError{Text: "app: the broker cancelled the call", Err: context.Canceled}
 	}
-	for _, c := range codedErrors() {
-		if f.Code == c.code {
-			return &remoteError{f.Text, c.sentinel}
-		}
+	if known := codes().Err(f); known != nil {
+		return known
 	}
 	return fmt.Errorf("app: the broker failed: %w", f)
 }
