@@ -167,7 +167,7 @@ components:
       file: it
       uri: https://dev.example/it.enc
       encrypt: {to: [device.pub], algorithm: A128GCM}
-`, map[string]string{"it": "app" + strings.Repeat(" and more", 70_000), "device.pub": w.deviceKey()})
+`, map[string]string{"it": "app" + strings.Repeat(" and more", 30_000), "device.pub": w.deviceKey()})
 }
 
 // deviceKey is what payloads are encrypted to.
@@ -219,8 +219,8 @@ func TestScenarios(t *testing.T) {
 		"removal":                   {"hello=app one", nothing},
 		"removal with dependency":   {"hello=app 1 shared=app library 1", nothing},
 		"removal and installation":  {"hello=app 1 shared=app library 1", "two=app another"},
-		"encrypted install": {nothing, fmt.Sprintf("hello=630003 bytes, %x",
-			sha256.Sum256([]byte("app"+strings.Repeat(" and more", 70_000))))},
+		"encrypted install": {nothing, fmt.Sprintf("hello=270003 bytes, %x",
+			sha256.Sum256([]byte("app"+strings.Repeat(" and more", 30_000))))},
 	} {
 		w, raw := crashScenarios[name].ready(t)
 		old, after, _ := crashScenarios[name].reference(w, w.device.disk, raw)
