@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/suit"
 )
 
@@ -147,12 +148,30 @@ func (w *stateWriter) attestation(a *Attestation) {
 	w.b = strconv.AppendInt(w.b, int64(a.Status), 10)
 	w.bytes("measurement", a.Measurement)
 	if len(a.Reasons) > 0 {
-		w.any("reasons", a.Reasons)
+		w.name("reasons")
+		w.reasons(a.Reasons)
 	}
 	if !a.At.IsZero() {
 		w.time("at", a.At)
 	}
 	w.b = append(w.b, '}')
+}
+
+func (w *stateWriter) reasons(list []attest.Reason) {
+	w.b = append(w.b, '[')
+	for i := range list {
+		r := &list[i]
+		w.next()
+		w.b = append(w.b, '{')
+		w.name("Claim")
+		w.quoted(r.Claim)
+		w.name("Status")
+		w.b = strconv.AppendInt(w.b, int64(r.Status), 10)
+		w.name("Text")
+		w.quoted(r.Text)
+		w.b = append(w.b, '}')
+	}
+	w.b = append(w.b, ']')
 }
 
 func (w *stateWriter) component(id suit.ComponentID) {

@@ -61,8 +61,6 @@ func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
 	c.leading = true
 	c.mu.Unlock()
 	if lead {
-		// Whoever is about to bring another one gets the chance.
-		runtime.Gosched()
 		s.commitQueue()
 	}
 	// What is in the queue is going to be committed, so that the outcome has to be waited for.
@@ -78,6 +76,8 @@ func (s *Store) CommitExchange(ctx context.Context, x tam.Exchange) error {
 
 // commitQueue commits what is in the queue, and leaves what came meanwhile to a successor.
 func (s *Store) commitQueue() {
+	// Whoever is about to bring another one gets the chance: those too whose exchanges were just committed.
+	runtime.Gosched()
 	c := &s.commits
 	c.mu.Lock()
 	n := min(len(c.queue), maxBatch)
