@@ -16,7 +16,10 @@ import (
 // once for every cipher suite that it offers, since the agent is not known yet (TEEP §7.1, §8.1).
 // Nothing is stored.
 func (t *TAM) ProcessConnect(ctx context.Context) ([]byte, error) {
-	return t.queryRequest(ctx, t.firstQuery())
+	if t.observer == nil {
+		return t.queryRequest(ctx, t.firstQuery())
+	}
+	return t.observed(ctx, func(ctx context.Context) ([]byte, error) { return t.queryRequest(ctx, t.firstQuery()) })
 }
 
 // firstQuery is what policy asks an agent of which nothing is known.

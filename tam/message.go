@@ -64,6 +64,13 @@ func (s *sender) message() [16]byte {
 // reason and answered with nothing (TEEP §7.1). An error means that the TAM could not do its work;
 // the message may be sent again.
 func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error) {
+	if t.observer == nil {
+		return t.processMessage(ctx, msg)
+	}
+	return t.observed(ctx, func(ctx context.Context) ([]byte, error) { return t.processMessage(ctx, msg) })
+}
+
+func (t *TAM) processMessage(ctx context.Context, msg []byte) ([]byte, error) {
 	keys := &agentKeys{ctx: ctx, tam: t, msg: msg}
 	opened, err := teep.Open(msg, keys, teep.OpenOptions{Algorithms: t.keys.Load().accepted})
 	if keys.err != nil {
@@ -79,6 +86,9 @@ func (t *TAM) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error
 		return t.drop(ctx, nil, "invalid", err)
 	}
 	s := &sender{key: opened.Key, alg: opened.Algorithm, device: keys.device, payload: keys.payload, raw: msg}
+	if o := t.outcomeOf(ctx); o != nil {
+		o.Type, o.Device = opened.Message.Type(), DeviceID(s.key.Thumbprint())
+	}
 	if opened.Multiple {
 		return t.drop(ctx, s, "invalid", errMultiple)
 	}
@@ -135,6 +145,9 @@ func (t *TAM) drop(ctx context.Context, s *sender, reason string, err error) ([]
 	}
 	if IsUnavailable(err) {
 		return nil, err
+	}
+	if o := t.outcomeOf(ctx); o != nil {
+		o.Ignored = reason
 	}
 	attrs := []slog.Attr{slog.String("reason", reason), slog.Any("err", err)}
 	if s != nil {

@@ -182,6 +182,9 @@ func (t *TAM) outcome(ctx context.Context, s *sender, b []byte, encoded [][]byte
 			d.counts = nil
 			t.devices.put(d, s.key)
 			s.stored = d.ID
+			if o := t.outcomeOf(ctx); o != nil {
+				o.Event = kind
+			}
 			t.log.InfoContext(ctx, "update answered", "device", d.ID, "outcome", string(kind), "detail", detail)
 			return nil, nil
 		}

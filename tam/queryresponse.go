@@ -308,6 +308,9 @@ func (t *TAM) commit(ctx context.Context, s *sender, a answered, d *Device, kind
 		d.counts = nil
 		t.devices.put(d, s.key)
 		s.stored = d.ID
+		if o := t.outcomeOf(ctx); o != nil {
+			o.Event = kind
+		}
 		t.devices.forget(s.replaced)
 	}
 	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrConsumed) {

@@ -50,6 +50,8 @@ type Config struct {
 	AgentEncryption func(agent []byte) *cose.Key
 	// Recorder is given the messages of sessions; nil: they are not recorded.
 	Recorder Recorder
+	// Observer follows the messages of sessions; nil: nobody does, which costs nothing.
+	Observer Observer
 	// Distribution lets the TAM bring devices keys and data of their own, which takes
 	// DecryptionKeys too. nil: none can be deposited.
 	Distribution *Distribution
@@ -188,6 +190,7 @@ type TAM struct {
 	attester attest.Attester
 	wanted   []string // formats of Evidence
 	recorder Recorder
+	observer Observer
 	hideFor  func(agent []byte) *cose.Key
 	store    Store
 	blobs    Blobs
@@ -230,7 +233,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 		c.Logger = slog.Default()
 	}
 	t := &TAM{
-		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, wanted: c.EvidenceFormats, recorder: c.Recorder, hideFor: c.AgentEncryption,
+		certs: c.AgentCertificates, verifier: c.Verifier, results: c.Results, attester: c.Attester, wanted: c.EvidenceFormats, recorder: c.Recorder, observer: c.Observer, hideFor: c.AgentEncryption,
 		distribution: c.Distribution, olderPeers: c.InsecureOlderPeers,
 		store: c.Store, blobs: c.Blobs, policy: c.Policy.withDefaults(),
 		payloads: c.Payloads, payloadURIs: c.PayloadURIs,

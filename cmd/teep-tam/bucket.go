@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -29,7 +30,8 @@ func isS3(blobs string) bool { return strings.HasPrefix(blobs, "s3:") }
 
 // bucket reads s3://BUCKET/PREFIX?endpoint=URL&region=NAME.
 func (c *configuration) bucket() (blobs3.Config, error) {
-	b := blobs3.Config{CredentialsFile: c.S3.Credentials, Spool: c.S3.Spool, InsecureHTTP: c.S3.InsecureHTTP, Endpoint: defaultEndpoint}
+	b := blobs3.Config{CredentialsFile: c.S3.Credentials, Spool: c.S3.Spool, InsecureHTTP: c.S3.InsecureHTTP, Endpoint: defaultEndpoint,
+		Wrap: func(base http.RoundTripper) http.RoundTripper { return c.traces.Transport("s3", base) }}
 	u, err := url.Parse(c.Blobs)
 	if err != nil || u.Host == "" || u.Opaque != "" || u.Fragment != "" {
 		// The error of url.Parse has the URL in it, and that may have a secret.

@@ -11,14 +11,38 @@ import (
 	"github.com/go-teep/teep/tam/identity"
 )
 
-// tlsFiles are a server's certificate and key.
-type tlsFiles struct {
+// serverTLS says where a listener's certificate comes from; the zero value: it has no TLS.
+type serverTLS struct {
+	// Certificate and Key are files.
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
+	// ACME: from the server of the part "acme".
+	ACME bool `yaml:"acme"`
+}
+
+func (t serverTLS) on() bool { return t.ACME || t.Certificate != "" }
+
+func (t serverTLS) check(key string) error {
+	switch {
+	case t.ACME && (t.Certificate != "" || t.Key != ""):
+		return fmt.Errorf("%s has a certificate in a file and acme: true: decide for one of them", key)
+	case (t.Certificate == "") != (t.Key == ""):
+		return fmt.Errorf("%s needs both certificate and key", key)
+	}
+	return nil
+}
+
+// certificate is what a listener shows, and when it expires (the zero time: unknown).
+type certificate struct {
+	config  *tls.Config
+	expires func() time.Time
 }
 
 // server makes the configuration of a server, whose files are read again when they change; nil: no TLS.
-func (t tlsFiles) server(log *slog.Logger) (*tls.Config, error) {
+func (t serverTLS) server(acme *acmeCertificates, log *slog.Logger) (*certificate, error) {
+	if t.ACME {
+		return &certificate{acme.server(), acme.expires}, nil
+	}
 	if t.Certificate == "" {
 		return nil, nil
 	}
@@ -32,10 +56,10 @@ func (t tlsFiles) server(log *slog.Logger) (*tls.Config, error) {
 	if left := time.Until(pair.Get().Leaf.NotAfter); left <= 0 {
 		log.Warn("tls certificate has expired: clients refuse it", "file", t.Certificate)
 	}
-	return &tls.Config{
+	return &certificate{&tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get(), nil },
-	}, nil
+	}, func() time.Time { return pair.Get().Leaf.NotAfter }}, nil
 }
 
 // askForCertificates has clients send certificates, if they have any of these CAs. They are verified with

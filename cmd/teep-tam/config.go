@@ -12,6 +12,7 @@ import (
 	"github.com/go-teep/teep/cose/keyfile"
 	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/tracing"
 )
 
 // configuration is tam.yaml. Paths are relative to the file.
@@ -19,16 +20,16 @@ type configuration struct {
 	// Name is what the TAM calls itself in the trust files of agents.
 	Name string `yaml:"name"`
 	TEEP struct {
-		Listen string   `yaml:"listen"`
-		Path   string   `yaml:"path"`
-		URI    string   `yaml:"uri"`
-		TLS    tlsFiles `yaml:"tls"`
+		Listen string    `yaml:"listen"`
+		Path   string    `yaml:"path"`
+		URI    string    `yaml:"uri"`
+		TLS    serverTLS `yaml:"tls"`
 		// Limits protect the TAM from agents, and from those who are none.
 		Limits httpLimits `yaml:"limits"`
 	} `yaml:"teep"`
 	API struct {
-		Listen string   `yaml:"listen"`
-		TLS    tlsFiles `yaml:"tls"`
+		Listen string    `yaml:"listen"`
+		TLS    serverTLS `yaml:"tls"`
 		// InsecureHTTP lets tokens cross a network in the clear, because something in front
 		// of the TAM ends TLS.
 		InsecureHTTP bool `yaml:"insecure-plain-http"`
@@ -36,6 +37,8 @@ type configuration struct {
 		Timeout   time.Duration `yaml:"timeout"`
 		Operators operators     `yaml:",inline"`
 	} `yaml:"api"`
+	// ACME gets the certificates of listeners whose tls says so.
+	ACME    acmeConfig `yaml:"acme"`
 	Console struct {
 		// TLSInFront says that a proxy in front of api.listen speaks TLS with browsers.
 		TLSInFront bool `yaml:"tls-in-front"`
@@ -50,6 +53,7 @@ type configuration struct {
 		// Listen is the address of /metrics, without authentication; empty: there is none.
 		Listen string `yaml:"listen"`
 	} `yaml:"metrics"`
+	Tracing  tracingConfig `yaml:"tracing"`
 	Webhooks struct {
 		// InsecurePrivate lets them go to loopback and private addresses, and over plain HTTP.
 		InsecurePrivate bool `yaml:"insecure-private-addresses"`
@@ -89,6 +93,8 @@ type configuration struct {
 	opener *keyfile.Opener
 	// allowed is the allow-list in force, once it was opened.
 	allowed *allowList
+	// traces follows requests and messages; nil: nobody does.
+	traces *tracing.Tracing
 	// tenant is the name of one; "" for the service itself.
 	tenant string
 }
@@ -137,6 +143,8 @@ func load(path string) (*configuration, error) {
 		*p = config.Relative(path, *p)
 	}
 	c.API.Operators.relative(path)
+	c.ACME.relative(path)
+	c.Tracing.relative(path)
 	if !isS3(c.Blobs) {
 		c.Blobs = config.Relative(path, c.Blobs)
 	}
@@ -178,14 +186,12 @@ func (c *configuration) check() error {
 		return fmt.Errorf("%s: payloads.path is missing: without it no payloads are served", c.path)
 	case c.Recording.PerDevice < 0 || c.Recording.PerSecond < 0:
 		return fmt.Errorf("%s: recording: a number is negative: write recording.off: true to record nothing", c.path)
-	case (c.TEEP.TLS.Certificate == "") != (c.TEEP.TLS.Key == ""), (c.API.TLS.Certificate == "") != (c.API.TLS.Key == ""):
-		return fmt.Errorf("%s: tls needs both certificate and key", c.path)
 	}
 	if err := errors.Join(c.Verifier.check(), checkListen("teep.listen", c.TEEP.Listen), checkListen("api.listen", c.API.Listen), c.checkMetrics(),
-		c.API.Operators.check(c.API.TLS.Certificate != "")); err != nil {
+		c.TEEP.TLS.check("teep.tls"), c.API.TLS.check("api.tls"), c.checkACME(), c.checkTracing(), c.API.Operators.check(c.API.TLS.on())); err != nil {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
-	if !c.API.InsecureHTTP && c.API.TLS.Certificate == "" && !loopback(c.API.Listen) {
+	if !c.API.InsecureHTTP && !c.API.TLS.on() && !loopback(c.API.Listen) {
 		return fmt.Errorf("%s: api.listen %q can be reached from the network, and tokens would cross it in the clear: "+
 			"set api.tls, or, if something in front of it ends TLS, api.insecure-plain-http: true", c.path, c.API.Listen)
 	}
@@ -229,6 +235,22 @@ func (c *configuration) policy() (tam.Policy, error) {
 // plainPath is a path that is the same in a URI and in a multiplexer's pattern.
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
+// checkACME looks at the certificates that are to come by ACME. Tenants have none of their own.
+func (c *configuration) checkACME() error {
+	if c.TenantOf != "" {
+		return nil
+	}
+	return c.ACME.check(c.TEEP.TLS.ACME || c.API.TLS.ACME)
+}
+
+// checkTracing looks at where traces go. Tenants have no traces of their own.
+func (c *configuration) checkTracing() error {
+	if c.TenantOf != "" {
+		return nil
+	}
+	return c.Tracing.check()
+}
+
 // checkMetrics refuses a metrics.listen that is no address; none is one.
 func (c *configuration) checkMetrics() error {
 	if c.Metrics.Listen == "" {
@@ -267,7 +289,7 @@ func (c *configuration) uri() string {
 		return c.TEEP.URI
 	}
 	scheme := "http"
-	if c.TEEP.TLS.Certificate != "" {
+	if c.TEEP.TLS.on() {
 		scheme = "https"
 	}
 	return scheme + "://" + c.TEEP.Listen + c.TEEP.Path

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -58,21 +57,7 @@ func (l *httpLimits) check() error {
 }
 
 func (l *httpLimits) proxies() ([]netip.Prefix, error) {
-	var all []netip.Prefix
-	for _, text := range l.TrustedProxies {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			var a netip.Addr
-			if a, err = netip.ParseAddr(text); err == nil {
-				p, err = a.Prefix(a.BitLen())
-			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("teep.limits.trusted-proxies: %q: write an address or a network, such as 10.0.0.0/8", text)
-		}
-		all = append(all, p.Masked())
-	}
-	return all, nil
+	return parsePrefixes("teep.limits.trusted-proxies", l.TrustedProxies)
 }
 
 // handlerOptions are those of the handler that agents talk to.

@@ -63,6 +63,7 @@ func closeInstances(all []*instance) {
 }
 
 func openInstance(ctx context.Context, c *configuration, store store, measured *metrics.Metrics, log *slog.Logger) (*instance, error) {
+	log = c.traces.Log(log)
 	if c.Policy.AcceptWarning {
 		log.Warn("insecure: devices whose appraisal ended in a warning are served")
 	}
@@ -81,20 +82,22 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTAM(ctx, c, measured.Store(), blobs, known, recorded, log)
+	blobs.envelopes = c.traces.Blobs(blobs.envelopes)
+	t, err := newTAM(ctx, c, c.traces.Store(measured.Store()), blobs, known, recorded, log)
 	if err != nil {
 		return nil, err
 	}
 	if c.Webhooks.InsecurePrivate {
 		log.Warn("insecure: whoever may make webhooks can have requests sent to services inside of this network")
 	}
-	hooks := webhook.NewSender(webhook.Config{Store: store, InsecurePrivateAddresses: c.Webhooks.InsecurePrivate, Logger: log})
+	hooks := webhook.NewSender(webhook.Config{Store: store, InsecurePrivateAddresses: c.Webhooks.InsecurePrivate, Logger: log,
+		Wrap: func(base http.RoundTripper) http.RoundTripper { return c.traces.Transport("webhook", base) }})
 	i := &instance{config: c, tam: t, measured: measured, closers: append(slices.Clone(blobs.closers), c.opener)}
 	if c.Payloads.Path != "" {
-		i.payloads = measured.Handler("payloads", download.NewHandler(download.Config{
-			Payloads: blobs.payloads, Concurrent: c.Payloads.Concurrent, Logger: log}))
+		i.payloads = c.traces.Public("payloads", measured.Handler("payloads", download.NewHandler(download.Config{
+			Payloads: blobs.payloads, Concurrent: c.Payloads.Concurrent, Logger: log})))
 	}
-	if i.who, err = c.API.Operators.open(log); err != nil {
+	if i.who, err = c.API.Operators.open(c.traces, log); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.path, err)
 	}
 	if i.keys, err = followKeys(c, t, log); err != nil {
@@ -108,7 +111,7 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 		return nil, err
 	}
 	measured.Limits("teep", limits.Limits())
-	i.agents = measured.Handler("teep", transport.NewHandler(t, limits))
+	i.agents = c.traces.Public("teep", measured.Handler("teep", transport.NewHandler(t, limits)))
 	i.tasks = append(i.tasks, measured.Run, hooks.Run, known.follow, c.certificates.follow,
 		c.allowed.follow, i.keys.follower.Follow, i.keys.expire, c.Policy.advance(t, log),
 		func(ctx context.Context) error { return c.Connect.connect(ctx, t, log) },

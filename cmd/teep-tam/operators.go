@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/identity"
+	"github.com/go-teep/teep/tam/tracing"
 )
 
 // operators says who may use the operator API and the console, beside those with a token.
@@ -75,6 +78,9 @@ func (o *operators) check(tls bool) error {
 	return nil
 }
 
+// oidcTimeout bounds one request to the identity provider.
+const oidcTimeout = 10 * time.Second
+
 // recognized is what the configuration makes of it.
 type recognized struct {
 	authenticators []api.Authenticator
@@ -82,7 +88,7 @@ type recognized struct {
 	certificates   *identity.Certificates // nil: none
 }
 
-func (o *operators) open(log *slog.Logger) (r recognized, err error) {
+func (o *operators) open(traces *tracing.Tracing, log *slog.Logger) (r recognized, err error) {
 	if c := o.ClientCertificates; len(c.CA) > 0 {
 		if len(c.CRL) == 0 {
 			log.Warn("api.client-certificates has no crl: a certificate that was lost stays good until it expires")
@@ -111,6 +117,7 @@ func (o *operators) open(log *slog.Logger) (r recognized, err error) {
 		Issuer: o.OIDC.Issuer, InsecureHTTP: o.OIDC.InsecureHTTP, Audience: o.OIDC.Audience, ClientID: o.OIDC.ClientID,
 		ClientSecret: secret, RedirectURL: o.OIDC.RedirectURL, ExtraScopes: o.OIDC.Scopes, Claim: o.OIDC.Claim,
 		Grants: grants(o.OIDC.Grants), Logger: log,
+		HTTP: &http.Client{Timeout: oidcTimeout, Transport: traces.Transport("oidc", nil)},
 	})
 	r.authenticators = append(r.authenticators, r.provider)
 	return r, err

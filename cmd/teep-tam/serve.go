@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -76,6 +78,14 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 		return err
 	}
 	c.olderPeers = olderPeers
+	if c.traces, err = c.Tracing.open(ctx, log); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	defer func() {
+		if err := c.traces.Close(); err != nil {
+			log.Warn("the last spans were not sent", "err", err)
+		}
+	}()
 	store, err := openStore(ctx, c)
 	if err != nil {
 		return err
@@ -93,6 +103,9 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 	if err != nil {
 		closeInstances(all)
 		return err
+	}
+	if c.traces != nil {
+		all[0].measured.Traces(c.traces.Spans)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -116,19 +129,26 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 // listen opens the service's addresses.
 func (s *service) listen(ctx context.Context) error {
 	c, measured := s.config, s.instances()[0].measured
-	agentTLS, err := c.TEEP.TLS.server(s.log)
+	acme, err := s.openACME(ctx)
 	if err != nil {
 		return err
 	}
-	if err := listen(ctx, s.run, c.TEEP.Listen, agentTLS, s.agents, bounded(measured, "teep", c.TEEP.Limits.Connections)); err != nil {
-		return err
-	}
-	operatorTLS, err := c.API.TLS.server(s.log)
+	agentTLS, err := s.certificate("teep", c.TEEP.TLS, acme)
 	if err != nil {
 		return err
 	}
-	if err := listen(ctx, s.run, c.API.Listen, askForCertificates(operatorTLS, s.certificates), s.operators, bounded(measured, "api", 0)); err != nil {
+	if err := listen(ctx, s.run, c.TEEP.Listen, agentTLS, s.agents, s.prepared("teep", c.TEEP.Limits.Connections)); err != nil {
 		return err
+	}
+	operatorTLS, err := s.certificate("api", c.API.TLS, acme)
+	if err != nil {
+		return err
+	}
+	if err := listen(ctx, s.run, c.API.Listen, askForCertificates(operatorTLS, s.certificates), s.operators, s.prepared("api", 0)); err != nil {
+		return err
+	}
+	if acme != nil {
+		s.run.Go(func() error { return acme.follow(ctx) }) // the server may ask at once at the listeners
 	}
 	if c.Metrics.Listen == "" {
 		return nil
@@ -137,13 +157,37 @@ func (s *service) listen(ctx context.Context) error {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		measured.Exporter(s.tenantMetrics()...).ServeHTTP(w, r) // there may be new tenants
 	})
-	return listen(ctx, s.run, c.Metrics.Listen, nil, mux, bounded(measured, "metrics", 0))
+	return listen(ctx, s.run, c.Metrics.Listen, nil, mux, s.prepared("metrics", 0))
+}
+
+// openACME opens the certificates that come by ACME, and the listener for HTTP-01; nil: there are none.
+func (s *service) openACME(ctx context.Context) (*acmeCertificates, error) {
+	c := s.config
+	if !c.TEEP.TLS.ACME && !c.API.TLS.ACME {
+		return nil, nil
+	}
+	acme, err := c.ACME.open(s.log)
+	if err != nil || c.ACME.HTTP01 == "" {
+		return acme, err
+	}
+	// Whoever comes for something else is sent to https.
+	return acme, listen(ctx, s.run, c.ACME.HTTP01, nil, acme.manager.HTTPHandler(nil), s.prepared("acme", 0))
+}
+
+// certificate opens that of a listener, and measures how long it is good for.
+func (s *service) certificate(server string, from serverTLS, acme *acmeCertificates) (*tls.Config, error) {
+	c, err := from.server(acme, s.log)
+	if err != nil || c == nil {
+		return nil, err
+	}
+	s.instances()[0].measured.Certificate(server, c.expires)
+	return c.config, nil
 }
 
 // operatorHandler serves the operator API and the console that works through it. A tenant's prefix is off the
 // paths already.
 func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, blobs *blobStores, measured *metrics.Metrics, who recognized, keys *liveKeys, log *slog.Logger) (http.Handler, error) {
-	store := measured.Store()
+	store := c.traces.Store(measured.Store())
 	operators, err := api.NewHandler(api.Config{TAM: t, Store: store, Keys: keys.current,
 		Authenticators: who.authenticators, RolloutApproval: c.Policy.RolloutApproval,
 		Payloads: blobs.payloads, PayloadURI: c.payloadURI(), MaxPayload: c.Payloads.MaxBytes,
@@ -155,7 +199,7 @@ func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, blobs *b
 	if err != nil {
 		return nil, err
 	}
-	pages, operators = measured.Handler("console", pages), measured.Handler("api", operators)
+	pages, operators = c.traces.Trusted("console", measured.Handler("console", pages)), c.traces.Trusted("api", measured.Handler("api", operators))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/" && r.Method == http.MethodGet:
@@ -190,7 +234,7 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, blobs *blobS
 		return nil, err
 	}
 	config := tam.Config{
-		Signers: keys.Signers, DecryptionKeys: keys.DecryptionKeys, Verifier: verifier, EvidenceFormats: formats, Distribution: distribution,
+		Signers: keys.Signers, DecryptionKeys: keys.DecryptionKeys, Verifier: c.traces.Verifier("builtin", verifier), Observer: c.traces.Messages(), EvidenceFormats: formats, Distribution: distribution,
 		Store: store, Blobs: blobs.envelopes, Policy: policy, Logger: log,
 	}
 	if blobs.payloads != nil {
@@ -206,12 +250,29 @@ func newTAM(ctx context.Context, c *configuration, store tam.Store, blobs *blobS
 	if err := c.protocol(&config); err != nil {
 		return nil, err
 	}
+	config.Results = c.traces.Verifier("passports", config.Results)
 	return tam.New(ctx, config)
 }
 
-// bounded bounds a server's connections, and measures them.
-func bounded(m *metrics.Metrics, server string, connections int) func(*http.Server) {
-	return func(s *http.Server) { m.Connections(server, transport.LimitConnections(s, connections)) }
+// prepared bounds a server's connections and measures them, and has the server write into the log.
+func (s *service) prepared(server string, connections int) func(*http.Server) {
+	return func(h *http.Server) {
+		s.instances()[0].measured.Connections(server, transport.LimitConnections(h, connections))
+		h.ErrorLog = stdlog.New(serverLog{s.log.With("server", server)}, "", 0)
+	}
+}
+
+// serverLog takes what a server says: panics of handlers, and what clients do wrong in handshakes.
+type serverLog struct{ log *slog.Logger }
+
+// Write implements io.Writer.
+func (l serverLog) Write(line []byte) (int, error) {
+	level := slog.LevelDebug
+	if bytes.Contains(line, []byte("panic")) {
+		level = slog.LevelError
+	}
+	l.log.Log(context.Background(), level, "HTTP server", "says", strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // listen serves a handler until ctx ends, then lets requests under way finish.

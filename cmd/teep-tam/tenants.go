@@ -65,9 +65,9 @@ func (c *configuration) joinService() error {
 	case !tenantName.MatchString(c.tenant):
 		return fmt.Errorf("%s: a tenant cannot be called %q: rename the folder to lower-case letters, digits and hyphens, beginning with a letter", c.path, c.tenant)
 	case c.TEEP.Listen != own.TEEP.Listen, c.TEEP.Path != own.TEEP.Path, c.TEEP.TLS != own.TEEP.TLS, c.API.Listen != own.API.Listen,
-		c.API.TLS != own.API.TLS, c.API.InsecureHTTP, c.Metrics != own.Metrics, c.Console != own.Console, c.Tenants != "",
+		c.API.TLS != own.API.TLS, c.API.InsecureHTTP, c.Metrics != own.Metrics, c.Console != own.Console, c.Tenants != "", c.ACME.set(), c.Tracing.set(),
 		!c.Payloads.elsewhere(own.Payloads):
-		return fmt.Errorf("%s: a tenant has no listen, path, tls, metrics, console, payloads and tenants of its own: they are those of %s", c.path, c.TenantOf)
+		return fmt.Errorf("%s: a tenant has no listen, path, tls, acme, metrics, tracing, console, payloads and tenants of its own: they are those of %s", c.path, c.TenantOf)
 	}
 	uri := c.TEEP.URI
 	c.TEEP, c.API.Listen, c.API.TLS, c.API.InsecureHTTP = main.TEEP, main.API.Listen, main.API.TLS, main.API.InsecureHTTP
@@ -126,7 +126,7 @@ func (c *configuration) loadTenant(path string, others []*configuration) (*confi
 	if t.tenant == "" {
 		return nil, fmt.Errorf("%s: tenant-of is missing: it leads to the service's configuration", path)
 	}
-	t.olderPeers = c.olderPeers
+	t.olderPeers, t.traces = c.olderPeers, c.traces.Tenant(t.tenant)
 	return t, c.apart(t, others)
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/go-teep/teep/attest/veraison"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/config"
+	"github.com/go-teep/teep/tam/tracing"
 )
 
 // verifierConfig is the part "verifier" of tam.yaml: what this TAM believes about devices.
@@ -183,7 +184,7 @@ func (c *configuration) newVerifier(known *collateral) (attest.Verifier, error) 
 		}
 	}
 	for i := range c.Verifier.Remote {
-		remote, err := c.Verifier.Remote[i].client()
+		remote, err := c.Verifier.Remote[i].client(c.traces)
 		if err != nil {
 			return nil, fmt.Errorf("verifier.remote %d: %w", i+1, err)
 		}
@@ -192,7 +193,7 @@ func (c *configuration) newVerifier(known *collateral) (attest.Verifier, error) 
 	return builtin.New(b)
 }
 
-func (r *remoteVerifier) client() (bound.Reports, error) {
+func (r *remoteVerifier) client(traces *tracing.Tracing) (bound.Reports, error) {
 	u, err := url.Parse(r.URL)
 	if err != nil {
 		return nil, err
@@ -230,7 +231,7 @@ func (r *remoteVerifier) client() (bound.Reports, error) {
 		class.HWModel = []byte(r.HWModel)
 	}
 	return veraison.New(veraison.Config{
-		Endpoint: u, Client: &http.Client{Transport: transport, Timeout: timeout}, Owner: r.Owner, Keys: keys,
+		Endpoint: u, Client: &http.Client{Transport: traces.Propagating("verifier", transport), Timeout: timeout}, Owner: r.Owner, Keys: keys,
 		MediaType: types[0], TheirType: r.TheirType, Class: class,
 	})
 }

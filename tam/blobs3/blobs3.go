@@ -44,6 +44,8 @@ type Config struct {
 	Spool string
 	// Transport is that of HTTP; nil: a default one.
 	Transport http.RoundTripper
+	// Wrap, if not nil, is put around the transport, for whoever follows requests.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // Store implements [tam.Blobs].
@@ -80,6 +82,14 @@ func Open(c Config) (*Store, error) {
 	found := credentials.NewEnvAWS()
 	if c.CredentialsFile != "" {
 		found = credentials.NewFileAWSCredentials(c.CredentialsFile, "default")
+	}
+	if c.Wrap != nil {
+		if c.Transport == nil {
+			if c.Transport, err = minio.DefaultTransport(u.Scheme == "https"); err != nil {
+				return nil, fmt.Errorf("blobs3: %w", err)
+			}
+		}
+		c.Transport = c.Wrap(c.Transport)
 	}
 	client, err := minio.New(u.Host, &minio.Options{
 		Creds: found, Secure: u.Scheme == "https", Region: c.Region, Transport: c.Transport, MaxRetries: maxRetries,

@@ -138,6 +138,32 @@ func (m *Metrics) Limits(server string, limits map[string]float64) {
 	m.registry.MustRegister(g)
 }
 
+// Certificate shows when the TLS certificate of the named server expires, as seconds since 1970; none while expires
+// says the zero time. Call it once for each name.
+func (m *Metrics) Certificate(server string, expires func() time.Time) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teep_tam_tls_certificate_expires_seconds",
+		Help: "When the TLS certificate expires, in seconds since 1970; NaN: there is none yet.", ConstLabels: prometheus.Labels{"server": server}},
+		func() float64 {
+			at := expires()
+			if at.IsZero() {
+				return math.NaN()
+			}
+			return float64(at.Unix())
+		}))
+}
+
+// Traces shows what became of the spans of traces. Call it once.
+func (m *Metrics) Traces(spans func() (exported, failed, dropped uint64)) {
+	counter := func(outcome string, which func() uint64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "teep_tam_trace_spans_total",
+			Help:        "Spans of traces by what became of them: exported, failed (the collector did not take them), dropped (too many waited).",
+			ConstLabels: prometheus.Labels{"outcome": outcome}}, func() float64 { return float64(which()) }))
+	}
+	counter("exported", func() uint64 { n, _, _ := spans(); return n })
+	counter("failed", func() uint64 { _, n, _ := spans(); return n })
+	counter("dropped", func() uint64 { _, _, n := spans(); return n })
+}
+
 // Payloads shows how much space payloads take, and may take. used is called for each scrape. Call it once.
 func (m *Metrics) Payloads(used func(context.Context) (used, limit int64, err error)) {
 	gauge := func(name, help string, which func(used, limit int64) int64) prometheus.Collector {

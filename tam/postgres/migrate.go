@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 )
 
 //go:embed migrations/*.sql
@@ -28,7 +29,11 @@ func (s *Store) migrator(db *sql.DB) (*goose.Provider, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	enter := func(ctx context.Context, _ *sql.DB) error { return s.enterInstalled(ctx) }
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
+	versions, err := newVersionTable()
+	if err != nil {
+		return nil, err
+	}
+	p, err := goose.NewProvider(goose.DialectCustom, db, files, goose.WithStore(versions),
 		goose.WithGoMigrations(goose.NewGoMigration(schemaInstalled, &goose.GoFunc{RunDB: enter}, nil)))
 	if err != nil {
 		return nil, fmt.Errorf("postgres: migrations: %w", err)
@@ -51,6 +56,7 @@ func (s *Store) connectToMigrate() *sql.DB {
 func (s *Store) migrate(ctx context.Context) error {
 	db := s.connectToMigrate()
 	defer db.Close()
+	reached := int64(-1)
 	for attempt := 0; ; attempt++ {
 		p, err := s.migrator(db)
 		if err != nil {
@@ -60,9 +66,16 @@ func (s *Store) migrate(ctx context.Context) error {
 			_, err = db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+s.pool.searchPath())
 		}
 		if err == nil {
+			err = recordOnce(ctx, db)
+		}
+		if err == nil {
 			if _, err = p.Up(ctx); err == nil {
 				return nil
 			}
+		}
+		// As long as another replica gets on with it, this one is in no hurry.
+		if now, e := p.GetDBVersion(ctx); e == nil && now > reached {
+			reached, attempt = now, 0
 		}
 		if attempt == 5 || ctx.Err() != nil || unreachable(err) {
 			return fmt.Errorf("postgres: migrating the schema: %w (is the server running, and may this user create tables in the database?)", err)
@@ -71,6 +84,59 @@ func (s *Store) migrate(ctx context.Context) error {
 			return fmt.Errorf("postgres: migrating the schema: %w", err)
 		}
 	}
+}
+
+// versionTable is where the migrator notes which schemas a database has been brought through. Each is noted once: a
+// migration that is no single transaction would else be noted by every replica that starts while it runs.
+type versionTable struct{ database.StoreExtender }
+
+const (
+	versionTableName = "goose_db_version"
+	uniqueVersions   = `CREATE UNIQUE INDEX IF NOT EXISTS goose_db_version_once ON ` + versionTableName + ` (version_id)`
+)
+
+func newVersionTable() (*versionTable, error) {
+	s, err := database.NewStore(database.DialectPostgres, versionTableName)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: migrations: %w", err)
+	}
+	extended, ok := s.(database.StoreExtender)
+	if !ok {
+		return nil, errors.New("postgres: migrations: the migrator cannot tell whether its table exists")
+	}
+	return &versionTable{extended}, nil
+}
+
+// CreateVersionTable implements [database.Store].
+func (v *versionTable) CreateVersionTable(ctx context.Context, db database.DBTxConn) error {
+	if err := v.StoreExtender.CreateVersionTable(ctx, db); err != nil {
+		return err
+	}
+	_, err := db.ExecContext(ctx, uniqueVersions)
+	return err
+}
+
+// recordOnce mends the table of databases of before, in which schemas may be noted twice.
+func recordOnce(ctx context.Context, db *sql.DB) error {
+	var exists, once bool
+	err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1),
+		EXISTS (SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexname = 'goose_db_version_once')`, versionTableName).Scan(&exists, &once)
+	if err != nil || !exists || once {
+		return err
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to undo
+	if _, err := tx.ExecContext(ctx, `DELETE FROM `+versionTableName+` a WHERE EXISTS (
+		SELECT 1 FROM `+versionTableName+` b WHERE b.version_id = a.version_id AND b.id < a.id)`); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, uniqueVersions); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 func unreachable(err error) bool {

@@ -3,7 +3,10 @@ package postgres
 import (
 	"database/sql"
 	"fmt"
+	"sync"
 	"testing"
+
+	"github.com/pressly/goose/v3/database"
 
 	"github.com/go-teep/teep/tam/postgres/pgtest"
 	"github.com/go-teep/teep/tam/storetest"
@@ -46,6 +49,59 @@ func TestMigratesFromEverySchema(t *testing.T) {
 				understandsOldStatements(t, db, versions)
 			}
 		})
+	}
+}
+
+// TestReplicasStartTogether: each schema is noted once, however many replicas migrate a database at a time, and what
+// was noted twice by releases of before is mended.
+func TestReplicasStartTogether(t *testing.T) {
+	server := pgtest.Start(t)
+	url := server.Database(t)
+	var all sync.WaitGroup
+	for range 6 {
+		all.Go(func() {
+			s, err := Open(t.Context(), url, Options{MaxConnections: 2})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	all.Wait()
+	s, err := connect(t.Context(), url, Options{MaxConnections: 2}, nil)
+	must(t, err)
+	defer s.Close()
+	db := s.connectToMigrate()
+	defer db.Close()
+	twice := func() (n int) {
+		t.Helper()
+		must(t, db.QueryRowContext(t.Context(), `SELECT count(*) FROM (SELECT version_id FROM goose_db_version GROUP BY version_id HAVING count(*) > 1) x`).Scan(&n))
+		return n
+	}
+	if n := twice(); n != 0 {
+		t.Fatalf("%d schemas are noted twice", n)
+	}
+	// What two replicas do at the end of the migration that is no transaction.
+	versions, err := newVersionTable()
+	must(t, err)
+	if err := versions.Insert(t.Context(), db, database.InsertRequest{Version: schemaInstalled}); err == nil {
+		t.Fatal("a schema can be noted twice")
+	}
+	_, err = db.ExecContext(t.Context(), `DROP INDEX goose_db_version_once`)
+	must(t, err)
+	for range 2 {
+		must(t, versions.Insert(t.Context(), db, database.InsertRequest{Version: schemaInstalled}))
+	}
+	if twice() != 1 {
+		t.Fatal("the test is none")
+	}
+	must(t, s.migrate(t.Context()))
+	if n := twice(); n != 0 {
+		t.Errorf("%d schemas are still noted twice", n)
+	}
+	if err := versions.Insert(t.Context(), db, database.InsertRequest{Version: schemaInstalled}); err == nil {
+		t.Error("a schema can be noted twice again")
 	}
 }
 

@@ -29,6 +29,8 @@ type Config struct {
 	// InsecurePrivateAddresses lets webhooks go to loopback and private addresses, and over plain HTTP:
 	// whoever may make webhooks can then send requests to services inside of the operator's network.
 	InsecurePrivateAddresses bool
+	// Wrap, if not nil, is put around the HTTP transport, for whoever follows requests.
+	Wrap func(http.RoundTripper) http.RoundTripper
 	// Clock defaults to time.Now, Logger to slog.Default().
 	Clock  func() time.Time
 	Logger *slog.Logger
@@ -60,7 +62,11 @@ func NewSender(c Config) *Sender {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return &Sender{c, newClient(c.InsecurePrivateAddresses)}
+	client := newClient(c.InsecurePrivateAddresses)
+	if c.Wrap != nil {
+		client.Transport = c.Wrap(client.Transport)
+	}
+	return &Sender{c, client}
 }
 
 // Run delivers until ctx ends. A delivery under way then is made again later, by whoever runs.
