@@ -98,6 +98,17 @@ func openCode(t testing.TB, r *wasm.Runtime, code []byte, data tee.AppData) tee.
 	return open(t, r, tee.Application{Name: "app", Code: newBlob(code), Data: data, Limits: limits()})
 }
 
+func TestGreeter(t *testing.T) {
+	r := newRuntime(t, nil)
+	s := openCode(t, r, program.Greeter("1.2.3", 100_000), &appData{})
+	for _, name := range []string{"Ada", "", strings.Repeat("long ", 1000)} {
+		out, err := s.Invoke(t.Context(), "greet", []byte(name))
+		if want := "Hello, " + name + "! This is hello 1.2.3, inside the TEE."; err != nil || string(out) != want {
+			t.Errorf("%q: %q, %v", name, out, err)
+		}
+	}
+}
+
 func TestEcho(t *testing.T) {
 	r := newRuntime(t, nil)
 	s := openCode(t, r, program.Echo(), &appData{})

@@ -1,5 +1,7 @@
 package program
 
+import "bytes"
+
 // Echo copies its input, up to 60 KiB, to its output.
 func Echo() []byte {
 	var c code
@@ -8,6 +10,36 @@ func Echo() []byte {
 	c.orExit()
 	c.echoResult(1)
 	return command("", c)
+}
+
+// Greeter answers every command with a greeting of whom its input names, as examples/hello answers "greet", but is
+// compiled in no time. The module is padded to about the given size in bytes.
+func Greeter(version string, size int) []byte {
+	const hello = "Hello, "
+	rest := "! This is hello " + version + ", inside the TEE."
+	var c code
+	c.i32(0)
+	c.io(fdRead, buffer, bufSize)
+	c.orExit()
+	// The result of reading is where that of writing goes, so the input's length is taken to where it is safe.
+	c.i32(result + 4)
+	c.i32(result)
+	c.load()
+	c.store()
+	c.i32(1)
+	c.io(fdWrite, text, int32(len(hello)))
+	c.orExit()
+	c.i32(result)
+	c.i32(result + 4)
+	c.load()
+	c.store()
+	c.echoResult(1)
+	c.i32(1)
+	c.io(fdWrite, text+int32(len(hello)), int32(len(rest)))
+	c.orExit()
+	module := command(hello+rest, c)
+	padding := append(sized([]byte("greet")), bytes.Repeat([]byte("and so on "), size/10)...)
+	return append(module, append([]byte{0}, sized(padding)...)...)
 }
 
 // echoResult writes what was just read into buffer to a descriptor.
