@@ -10,20 +10,36 @@ import (
 // made is a TAM as init makes it, with its configuration changed.
 func made(t *testing.T, from, to string) string {
 	t.Helper()
+	return remade(t, func(text string) string { return text }, from, to)
+}
+
+// silent is made, of a TAM that does not attest itself.
+func silent(t *testing.T, from, to string) string {
+	t.Helper()
+	return remade(t, func(text string) string {
+		before, after, _ := strings.Cut(text, "self-attestation:\n")
+		_, after, _ = strings.Cut(after, "evidence: true\n")
+		return before + after
+	}, from, to)
+}
+
+func remade(t *testing.T, edit func(string) string, from, to string) string {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "tam")
 	c := defaults()
 	if err := initialize(dir, &c); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "tam.yaml")
-	text, err := os.ReadFile(path)
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), from) {
+	text := edit(string(data))
+	if !strings.Contains(text, from) {
 		t.Fatalf("tam.yaml does not contain %q:\n%s", from, text)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), from, to, 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(text, from, to, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path

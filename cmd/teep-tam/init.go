@@ -25,6 +25,7 @@ var newKeys = []struct {
 	{"keys/encryption.pem", cose.AlgECDHESA128KW},
 	{"keys/verifier.pem", cose.AlgESP256},
 	{"keys/distribution.pem", cose.AlgESP256},
+	{"keys/attestation.pem", cose.AlgESP256},
 }
 
 func initCommand() *cobra.Command {
@@ -33,7 +34,8 @@ func initCommand() *cobra.Command {
 		Use:   "init DIR",
 		Short: "Make keys and a configuration file for a new TAM",
 		Long: `Makes DIR with the TAM's keys (ESP256 and Ed25519 for messages, P-256 for what agents encrypt to it,
-ESP256 for its verifier's Attestation Results and for the manifests that bring devices keys and data) and tam.yaml. Nothing that exists is overwritten.`,
+ESP256 for its verifier's Attestation Results, for the manifests that bring devices keys and data, and for the Evidence
+about the TAM itself) and tam.yaml. Nothing that exists is overwritten.`,
 		Example: `  teep-tam init ./tam
   teep-tam init ./tam --name example --listen 0.0.0.0:8080 --uri https://tam.example.com/tam`,
 		Args: program.ExactArgs("DIR"),
@@ -96,6 +98,8 @@ func newKeyFiles(dir string) error {
 
 // keyLines is the part of a configuration that names the keys of a new TAM.
 func keyLines(admission string) string {
+	oemid := make([]byte, 16)
+	rand.Read(oemid) //nolint:errcheck // never fails
 	return fmt.Sprintf(`signing-keys: [%s, %s]
 decryption-keys: [%s]
 # The manifests that bring each device its keys and data, which agents have to trust ('teep-tam anchors'). Data
@@ -108,10 +112,18 @@ verifier:
   key: %s
   # Endorsements of devices and reference values of agents; read again when the files change.
   collateral: [collateral.yaml]
+# Evidence about this TAM, for agents that demand it ('teep-tam anchors --must-attest', 'teep-tam collateral').
+# The vendor of the machine is random here: write pen:NUMBER or ieee:XX-XX-XX where you know it.
+self-attestation:
+  key: %s
+  oemid: random:%x
+  hwmodel: server
+  hwversion: "1"
+  evidence: true
 policy:
   # attested: every device whose Evidence is good is served. manual: an operator accepts each first.
   admission: %s
-`, newKeys[0].file, newKeys[1].file, newKeys[2].file, newKeys[4].file, newKeys[3].file, admission)
+`, newKeys[0].file, newKeys[1].file, newKeys[2].file, newKeys[4].file, newKeys[3].file, newKeys[5].file, oemid, admission)
 }
 
 func optional(format, value string) string {
@@ -146,7 +158,8 @@ With --distribution, the key is printed too that signs the manifests which bring
 identifiers that it may sign for: an entry for the "signers" list.
 
 With --must-attest agents demand that this TAM proves its state first, which needs "self-attestation" in the
-configuration; its verifier is then printed too, for the "verifiers" list.`,
+configuration; its verifier is then printed too, for the "verifiers" list. Without one (evidence: true) agents appraise the
+Evidence themselves: "tam-attestation" in their configuration names the file that 'teep-tam collateral' prints.`,
 		Example: `  teep-tam anchors --config tam/tam.yaml >> trust.yaml
   teep-tam anchors --config tam/tam.yaml --must-attest --distribution >> trust.yaml`,
 		Args: program.NoArgs,
@@ -158,6 +171,9 @@ configuration; its verifier is then printed too, for the "verifiers" list.`,
 			text, err := anchors(c, also)
 			if err != nil {
 				return err
+			}
+			if also.mustAttest && c.SelfAttestation.Evidence {
+				fmt.Fprintln(cmd.ErrOrStderr(), "teep-tam: this TAM sends Evidence: agents need the file that 'teep-tam collateral' prints, under tam-attestation in their configuration")
 			}
 			_, err = cmd.OutOrStdout().Write(text)
 			return err

@@ -242,7 +242,7 @@ func TestEncryptedKeys(t *testing.T) {
 	r := newRotating(t, func(text string) string { return text + "key-secret: {environment: TEEP_TEST_KEYS}\n" })
 	before := r.signing()
 	out, err := r.run("encrypt")
-	if err != nil || strings.Count(out, "encrypted ") != 5 {
+	if err != nil || strings.Count(out, "encrypted ") != len(newKeys) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if out, err := r.run("encrypt"); err != nil || out != "" {

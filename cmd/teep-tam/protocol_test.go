@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/appraisal"
+	"github.com/go-teep/teep/attest/cmw"
 	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/tam"
@@ -40,7 +43,7 @@ func TestProtocolOptionsRefused(t *testing.T) {
 		"certificates: chain.pem\npolicy:":                        "not a list",
 		"connect: {agents: [\"https://a/\"], every: 1s}\npolicy:": "unknown key",
 	} {
-		if _, err := load(made(t, "policy:", text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := load(silent(t, "policy:", text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error with %q", text, err, want)
 		}
 	}
@@ -156,7 +159,7 @@ func TestOlderPeers(t *testing.T) {
 // selfAttested is a TAM that attests itself, with its configuration.
 func selfAttested(t *testing.T) *configuration {
 	t.Helper()
-	path := made(t, "policy:", `self-attestation:
+	path := silent(t, "policy:", `self-attestation:
   key: keys/self.pem
   oemid: "pen:32473"
   hwmodel: server
@@ -174,6 +177,59 @@ policy:`)
 	c, err := load(path)
 	must(t, err)
 	return c
+}
+
+// TestNewTAMAttestsItself: what init makes sends Evidence, which is good by the collateral that the TAM prints and by
+// nothing less.
+func TestNewTAMAttestsItself(t *testing.T) {
+	c, err := load(made(t, "policy:", "policy:"))
+	must(t, err)
+	other, err := load(made(t, "policy:", "policy:"))
+	must(t, err)
+	a, err := c.SelfAttestation.attester(c)
+	must(t, err)
+	key, err := cose.GenerateKey(rand.Reader, cose.AlgESP256)
+	must(t, err)
+	nonce := []byte("a challenge")
+	e, err := a.Attest(t.Context(), "", attest.Request{Nonce: nonce, AgentKey: key.Public()})
+	must(t, err)
+	if e.MediaType != cmw.MediaType {
+		t.Errorf("Evidence goes under %s, which agents take for an Attestation Result", e.MediaType)
+	}
+	for name, test := range map[string]struct {
+		of     *configuration
+		accept bool
+		want   attest.Status
+		err    error
+	}{
+		"accepted":         {of: c, accept: true, want: attest.StatusAffirming},
+		"outside of a TEE": {of: c, want: attest.StatusWarning},
+		"another TAM":      {of: other, accept: true, err: attest.ErrUntrusted},
+	} {
+		text, err := test.of.SelfAttestation.printedCollateral(test.of, "me", time.Now().Add(time.Hour), test.accept)
+		must(t, err)
+		collateral, err := appraisal.ParseYAML(text)
+		must(t, err)
+		store, err := appraisal.NewStore(collateral)
+		must(t, err)
+		signer, err := key.Signer()
+		must(t, err)
+		v, err := eat.NewVerifier(eat.VerifierConfig{
+			Signer: signer, Developer: "test", Build: "test", Endorsements: store, References: store, Now: time.Now, Rand: rand.Reader,
+		})
+		must(t, err)
+		result, err := cmw.NewVerifier(v).Appraise(t.Context(), e, attest.Expectation{Nonce: nonce, AgentKey: key.Public()})
+		if !errors.Is(err, test.err) || err == nil && result.Status != test.want {
+			t.Errorf("%s: %v, %v", name, result, err)
+		}
+	}
+	for _, k := range c.keyFiles() {
+		info, err := os.Stat(k)
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has the mode %v", k, info.Mode())
+		}
+	}
 }
 
 func TestSelfAttestation(t *testing.T) {

@@ -6,9 +6,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/cmw"
 	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/cose"
 )
@@ -26,10 +29,16 @@ var tamErrorChecks = []check[*tamRun]{
 		if err != nil {
 			return err
 		}
-		if q.AttestationPayload == nil || !teep.IsEATFormat(q.AttestationFormat) {
+		sent := attest.Evidence{MediaType: q.AttestationFormat, Payload: q.AttestationPayload}
+		if strings.HasPrefix(sent.MediaType, cmw.MediaType) {
+			if sent, err = cmw.Unwrap(sent.Payload); err != nil {
+				return err
+			}
+		}
+		if sent.Payload == nil || !teep.IsEATFormat(sent.MediaType) {
 			return skip("the TAM sends no EAT")
 		}
-		payload, err := cose.UnverifiedPayload(q.AttestationPayload)
+		payload, err := cose.UnverifiedPayload(sent.Payload)
 		if err != nil {
 			return skip("the EAT cannot be read: %v", err)
 		}
