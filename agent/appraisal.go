@@ -23,6 +23,10 @@ import (
 // The broker takes the Evidence to the verifier and is not trusted with that: who relies on the result
 // checks its signature. What the agent checks is that it is about its own key and for its own nonce, so
 // that a broker's or a verifier's mistake makes it go on without instead of showing what must fail.
+//
+// What Evidence and result say of the device is nothing for the broker where the agent knows a key of the
+// verifier: Evidence is encrypted to it, and the verifier encrypts the result to the key that the Evidence
+// names.
 type appraisal struct {
 	session uint64
 	uri     string
@@ -83,6 +87,9 @@ func (a *Agent) askForResult(ctx context.Context, w *appraisal) *link.Ask {
 		Nonce: w.nonce, AgentKey: a.message.Public(), Components: attestedComponents(record, w.tam),
 		EncryptionKey: a.encryptionKey(),
 	})
+	if err == nil && a.cfg.VerifierKey != nil {
+		evidence.Payload, err = eat.Encrypt(a.cfg.Rand, evidence.Payload, a.cfg.VerifierKey, cose.AlgA128GCM)
+	}
 	if err == nil && len(evidence.Payload) > link.MaxEvidence {
 		err = fmt.Errorf("%w: Evidence of %d bytes", ErrLimit, len(evidence.Payload))
 	}
@@ -120,28 +127,36 @@ func (a *Agent) Appraised(ctx context.Context, r link.Appraised) (link.Ask, erro
 	if err != nil {
 		return link.Ask{}, err
 	}
-	if err := a.checkResult(w, r); err != nil {
+	if result, err := a.readResult(w, r); err != nil {
 		a.log.Warn("no Attestation Result from the verifier", "tam", w.tam, "error", err)
 	} else {
-		w.result = &attest.Evidence{MediaType: r.MediaType, Payload: r.Result}
+		w.result = &attest.Evidence{MediaType: r.MediaType, Payload: result}
 	}
 	return a.conclude(ctx, w)
 }
 
-// checkResult refuses what is not worth presenting. The signature is for the TAM to check, and formats
-// other than the TEEP profile are for it to read.
-func (a *Agent) checkResult(w *appraisal, r link.Appraised) error {
+// readResult decrypts a result that is encrypted, and refuses what is not worth presenting. The signature
+// is for the TAM to check, and formats other than the TEEP profile are for it to read.
+func (a *Agent) readResult(w *appraisal, r link.Appraised) ([]byte, error) {
 	switch {
 	case r.Err != "":
-		return fmt.Errorf("the broker says: %s", brief(r.Err))
+		return nil, fmt.Errorf("the broker says: %s", brief(r.Err))
 	case len(r.Result) == 0 || len(r.Result) > link.MaxResult || len(r.MediaType) > link.MaxMediaType:
-		return fmt.Errorf("%w: a result of %d bytes", ErrLimit, len(r.Result))
+		return nil, fmt.Errorf("%w: a result of %d bytes", ErrLimit, len(r.Result))
 	case a.overdue(w):
-		return errors.New("it came too late")
-	case !teep.IsEATFormat(r.MediaType):
-		return nil
+		return nil, errors.New("it came too late")
 	}
-	return eat.Concerns(r.Result, a.message.Public(), w.nonce)
+	result, err := a.openPayload(r.Result)
+	if err != nil {
+		return nil, err
+	}
+	if a.cfg.VerifierKey != nil && !eat.IsEncrypted(r.Result) {
+		a.log.Warn("the verifier's result passed the broker in the clear: let the verifier encrypt it", "tam", w.tam)
+	}
+	if !teep.IsEATFormat(r.MediaType) {
+		return result, nil
+	}
+	return result, eat.Concerns(result, a.message.Public(), w.nonce)
 }
 
 func (a *Agent) overdue(w *appraisal) bool {

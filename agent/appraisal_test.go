@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -96,6 +97,65 @@ func TestResultUnderAToken(t *testing.T) {
 	m = w.appraised(link.Appraised{Session: ask.Session, AppraisalID: ask.Appraisal.ID, MediaType: "application/eat+jwt", Result: []byte("a.b.c")})
 	if string(w.presented(m)) != "a.b.c" || m.(*teep.QueryResponse).AttestationFormat != "application/eat+jwt" {
 		t.Errorf("got %#v", m)
+	}
+}
+
+// TestEvidenceIsHiddenFromTheBroker: where the agent knows the verifier's key, the broker sees neither the
+// Evidence nor the result, and nobody else can put a result in its place.
+func TestEvidenceIsHiddenFromTheBroker(t *testing.T) {
+	w, verifier := newWorld(t), newKey(t, cose.AlgECDHESA128KW)
+	w.cfg.Policy.Passports, w.cfg.VerifierKey = true, verifier.Public()
+	w.start()
+	hidden := func(payload []byte, to *cose.Key) []byte {
+		t.Helper()
+		data, err := eat.Encrypt(rand.Reader, payload, to, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	ask := w.asksForResult(query(t, teep.DataTrustedComponents))
+	if p := ask.Appraisal; !eat.IsEncrypted(p.Evidence) || bytes.Contains(p.Evidence, []byte("nonce=")) {
+		t.Fatalf("the broker gets %q", p.Evidence)
+	}
+	evidence, err := eat.Decrypt(ask.Appraisal.Evidence, cose.DecryptKeys{verifier})
+	if err != nil || !strings.HasPrefix(string(evidence), fmt.Sprintf("nonce=%x ", ask.Appraisal.Nonce)) {
+		t.Fatalf("%q, %v", evidence, err)
+	}
+	clear := w.goodResult(ask)
+	encrypted := clear
+	encrypted.Result = hidden(clear.Result, w.device.keys[tee.KeyEncryption].Public())
+	if !bytes.Equal(w.presented(w.appraised(encrypted)), clear.Result) {
+		t.Error("not the result")
+	}
+	for name, spoil := range map[string]func(link.Appraised) []byte{
+		"for somebody else": func(r link.Appraised) []byte { return hidden(r.Result, verifier.Public()) },
+		"of another nonce": func(link.Appraised) []byte {
+			return hidden(clear.Result, w.device.keys[tee.KeyEncryption].Public())
+		},
+		"one bit turned": func(r link.Appraised) []byte {
+			data := hidden(r.Result, w.device.keys[tee.KeyEncryption].Public())
+			data[len(data)-1] ^= 1
+			return data
+		},
+		"nothing inside": func(link.Appraised) []byte { return hidden([]byte{0}, w.device.keys[tee.KeyEncryption].Public()) },
+	} {
+		r := w.goodResult(w.asksForResult(query(t, teep.DataTrustedComponents)))
+		r.Result = spoil(r)
+		if m := w.appraised(r); w.presented(m) != nil {
+			t.Errorf("%s: %#v", name, m)
+		}
+	}
+	// A verifier that does not encrypt is no worse off than without the key.
+	r := w.goodResult(w.asksForResult(query(t, teep.DataTrustedComponents)))
+	if !bytes.Equal(w.presented(w.appraised(r)), r.Result) {
+		t.Error("not the result")
+	}
+	for name, key := range map[string]*cose.Key{"private": verifier, "for signatures": newKey(t, cose.AlgEd25519).Public()} {
+		cfg := agent.Config{TEE: w.device, Attester: w.device, VerifierKey: key}
+		if _, err := agent.New(cfg); err == nil || !strings.Contains(err.Error(), "VerifierKey") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -3,12 +3,15 @@ package agent
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
 	"github.com/go-teep/teep/agent/trust"
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/attest/eat"
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit/processor"
 	"github.com/go-teep/teep/tee"
 )
@@ -38,6 +41,10 @@ type Config struct {
 	// EvidenceVerifier appraises Evidence that a TAM sends instead of a result; nil if only
 	// Attestation Results are accepted, which the verifiers of the trust anchors sign.
 	EvidenceVerifier attest.Verifier
+	// VerifierKey is the public key for key agreement of the verifier that the broker takes Evidence to
+	// (Policy.Passports): Evidence is encrypted to it, so that the broker cannot read it. Nil: it passes the
+	// broker in the clear.
+	VerifierKey *cose.Key
 	// Environment answers conditions of the update management text; nil leaves them
 	// unsupported.
 	Environment processor.Environment
@@ -139,6 +146,11 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("agent: Config.TEE is missing")
 	case c.Attester == nil:
 		return c, errors.New("agent: Config.Attester is missing")
+	}
+	if c.VerifierKey != nil {
+		if _, err := eat.Encrypt(rand.Reader, []byte{0}, c.VerifierKey, 0); err != nil {
+			return c, fmt.Errorf("agent: Config.VerifierKey: %w", err)
+		}
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

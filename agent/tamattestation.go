@@ -16,7 +16,7 @@ import (
 // if the agent was given a verifier. Either has to answer the challenge, and affirm.
 func (a *Agent) appraiseTAM(ctx context.Context, m *received, q *teep.QueryRequest, challenge []byte) error {
 	var result *attest.Result
-	payload, err := a.openTAMAttestation(q.AttestationPayload)
+	payload, err := a.openPayload(q.AttestationPayload)
 	if err != nil {
 		return err
 	}
@@ -44,15 +44,15 @@ func (a *Agent) appraiseTAM(ctx context.Context, m *received, q *teep.QueryReque
 	return nil
 }
 
-// openTAMAttestation decrypts what a TAM encrypted to this agent (TEEP §8.2, §13). A128CTR, which
+// openPayload decrypts what a TAM, or a verifier, encrypted to this agent (TEEP §8.2, §13). A128CTR, which
 // authenticates nothing, is read too: what is inside is signed.
-func (a *Agent) openTAMAttestation(payload []byte) ([]byte, error) {
+func (a *Agent) openPayload(payload []byte) ([]byte, error) {
 	if !eat.IsEncrypted(payload) {
 		return payload, nil
 	}
 	key, err := a.cfg.TEE.Keys().Decryption()
 	if err != nil {
-		return nil, fmt.Errorf("agent: key to decrypt the TAM's attestation with: %w", err)
+		return nil, fmt.Errorf("agent: key to decrypt an attestation payload with: %w", err)
 	}
 	return eat.Decrypt(payload, cose.DecryptKeys{key},
 		cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgChaCha20Poly1305, cose.AlgA128CTR)

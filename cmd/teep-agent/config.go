@@ -46,6 +46,11 @@ type configuration struct {
 	} `yaml:"policy"`
 	// TAMAttestation appraises Evidence of TAMs whose trust anchors say must-attest.
 	TAMAttestation tamAttestation `yaml:"tam-attestation"`
+	// Verifier is the one that the broker takes Evidence to, where policy.passports says so.
+	Verifier struct {
+		// EncryptionKey is a public key in PEM; Evidence is encrypted to it.
+		EncryptionKey string `yaml:"encryption-key"`
+	} `yaml:"verifier"`
 	// Certificates is a PEM file with the certificate chain of the agent's message key, end entity
 	// first; it goes into messages.
 	Certificates string `yaml:"certificates"`
@@ -127,6 +132,7 @@ func load(path string) (*configuration, error) {
 	c.Trust = config.Relative(path, c.Trust)
 	c.Attestation.Relative(func(name string) string { return config.Relative(path, name) })
 	c.Certificates = config.Relative(path, c.Certificates)
+	c.Verifier.EncryptionKey = config.Relative(path, c.Verifier.EncryptionKey)
 	c.Sealing.Approver = config.Relative(path, c.Sealing.Approver)
 	c.TAMAttestation.relative(path)
 	for i := range c.RevocationLists {
@@ -145,6 +151,8 @@ func (c *configuration) check() error {
 		return fmt.Errorf("algorithm %q: write ESP256, Ed25519 or ESP384", c.Algorithm)
 	case c.Policy.Interval < 0, c.Policy.RetryMin < 0, c.Policy.RetryMax < 0, c.Policy.PassportAge < 0:
 		return errors.New("policy: a time is negative")
+	case c.Verifier.EncryptionKey != "" && !c.Policy.Passports:
+		return errors.New("verifier.encryption-key is for Evidence that goes to a verifier: write policy.passports: true, or remove it")
 	case c.Applications.CallDuration < 0, c.Applications.OutputBytes < 0, c.Applications.StorageBytes < 0:
 		return errors.New("applications: a limit is negative")
 	case c.Applications.MemoryBytes > 0 && c.Applications.MemoryBytes < minMemory:

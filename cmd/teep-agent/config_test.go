@@ -1,11 +1,14 @@
 package main
 
 import (
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-teep/teep/cose"
 )
 
 const identityText = `identity: {vendor: example.com, class: c, oemid: "pen:1", hwmodel: m, hwversion: "1"}
@@ -64,5 +67,51 @@ func TestSealingSettingsRefused(t *testing.T) {
 		if c, err := loaded(t, more+"\n"); err == nil || c != nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "agent.yaml") {
 			t.Errorf("%s: got %v, want an error with %q", more, err, want)
 		}
+	}
+}
+
+// TestVerifierKey: what Evidence for a verifier is encrypted to is read before anything starts.
+func TestVerifierKey(t *testing.T) {
+	key, err := cose.GenerateKey(rand.Reader, cose.AlgECDHESA128KW)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, k := range map[string]*cose.Key{"private.pem": key, "public.pem": key.Public()} {
+		data, err := k.MarshalPEM()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"public.pem": "", "private.pem": "a private key", "nothing.pem": "nothing.pem", ".": "encryption-key"} {
+		c, err := loaded(t, "policy: {passports: true}\nverifier: {encryption-key: "+filepath.Join(dir, name)+"}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s serveTask
+		err = s.readVerifierKey(c)
+		if want != "" {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if k, err2 := s.verifierKey(); err != nil || err2 != nil || !k.Equal(key.Public()) {
+			t.Errorf("%v, %v, %v", k, err, err2)
+		}
+	}
+	if _, err := loaded(t, "verifier: {encryption-key: x.pem}\n"); err == nil || !strings.Contains(err.Error(), "policy.passports") {
+		t.Errorf("a key for nothing: %v", err)
+	}
+	c, err := loaded(t, "policy: {passports: true}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s serveTask
+	if err := s.readVerifierKey(c); err != nil || s.VerifierKey != nil {
+		t.Errorf("%q, %v", s.VerifierKey, err)
 	}
 }

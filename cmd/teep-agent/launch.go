@@ -78,7 +78,7 @@ func launch(ctx context.Context, c *configuration, t task, at *place) error {
 	defer lock.Close()
 	files := []*os.File{lock}
 	if t.Serve != nil {
-		if err := errors.Join(t.Serve.readTrust(c.Trust), t.Serve.readCertificates(c), t.Serve.readTAMCollateral(c)); err != nil {
+		if err := t.Serve.read(c); err != nil {
 			return err
 		}
 		// Its name is removed at the end; the launcher has another working directory by then.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -52,7 +51,7 @@ func beFirstProcess() {
 // runInMachine is launch for the first process of a machine, which is the TEE itself.
 func runInMachine(ctx context.Context, t *task, m machine) error {
 	if t.Serve != nil {
-		if err := errors.Join(t.Serve.readTrust(t.Config.Trust), t.Serve.readCertificates(t.Config), t.Serve.readTAMCollateral(t.Config)); err != nil {
+		if err := t.Serve.read(t.Config); err != nil {
 			return err
 		}
 	}

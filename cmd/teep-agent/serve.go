@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-teep/teep/agent"
 	"github.com/go-teep/teep/attest"
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee"
@@ -58,6 +59,38 @@ type serveTask struct {
 	OlderPeers      bool
 	// TAMCollateral is what the agent appraises Evidence of TAMs by; nil if it takes none.
 	TAMCollateral *tamCollateral
+	// VerifierKey is the key that Evidence for a verifier is encrypted to, in PEM; nil if there is none.
+	VerifierKey []byte
+}
+
+// read reads what is out of reach inside.
+func (t *serveTask) read(c *configuration) error {
+	return errors.Join(t.readTrust(c.Trust), t.readCertificates(c), t.readTAMCollateral(c), t.readVerifierKey(c))
+}
+
+func (t *serveTask) readVerifierKey(c *configuration) (err error) {
+	if c.Verifier.EncryptionKey == "" {
+		return nil
+	}
+	if t.VerifierKey, err = os.ReadFile(c.Verifier.EncryptionKey); err != nil {
+		return fmt.Errorf("%s: verifier.encryption-key: %w", c.Path, err)
+	}
+	if _, err = t.verifierKey(); err != nil {
+		return fmt.Errorf("%s: verifier.encryption-key: %s: %w", c.Path, c.Verifier.EncryptionKey, err)
+	}
+	return nil
+}
+
+// verifierKey parses it; nil if there is none.
+func (t *serveTask) verifierKey() (*cose.Key, error) {
+	if t.VerifierKey == nil {
+		return nil, nil
+	}
+	key, err := cose.ParsePEM(t.VerifierKey)
+	if err == nil && key.IsPrivate() {
+		return nil, errors.New("a private key: 'teep key public' makes the public one that belongs here")
+	}
+	return key, err
 }
 
 func (t *serveTask) readTAMCollateral(c *configuration) (err error) {
@@ -87,6 +120,13 @@ func serve(ctx context.Context, handed *task, inside *surroundings, log *slog.Lo
 			return fmt.Errorf("%s: %w", c.Path, err)
 		}
 	}
+	verifierKey, err := t.verifierKey()
+	if err != nil {
+		return fmt.Errorf("%s: verifier.encryption-key: %w", c.Path, err)
+	}
+	if c.Policy.Passports && verifierKey == nil {
+		log.Warn("policy.passports: the broker can read the Evidence that it takes to a verifier: name the verifier's key in verifier.encryption-key")
+	}
 	a, err := agent.New(agent.Config{
 		TEE: environment, Attester: attester, Trust: t.Trust, EvidenceVerifier: ofTAMs,
 		ReadTrustFile: t.readTrustFile,
@@ -94,6 +134,7 @@ func serve(ctx context.Context, handed *task, inside *surroundings, log *slog.Lo
 			Interval: c.Policy.Interval, RetryMin: c.Policy.RetryMin, RetryMax: c.Policy.RetryMax,
 			Timestamps: c.Policy.Timestamps, PassportAge: c.Policy.PassportAge, Passports: c.Policy.Passports,
 		},
+		VerifierKey:  verifierKey,
 		Certificates: t.Certificates, RevocationLists: t.RevocationLists, InsecureOlderPeers: t.OlderPeers,
 		Limits: agent.Limits{Application: tee.Limits{
 			MemoryBytes: c.Applications.MemoryBytes, CallDuration: c.Applications.CallDuration,

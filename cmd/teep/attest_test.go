@@ -29,8 +29,8 @@ func attestFiles(t *testing.T) (dir string, nonce string) {
 			t.Fatal(err)
 		}
 	}
-	key := func(name string) *cose.Key {
-		k, err := cose.GenerateKey(rand.Reader, cose.AlgESP256)
+	keyFor := func(alg cose.Algorithm, name string) *cose.Key {
+		k, err := cose.GenerateKey(rand.Reader, alg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,6 +43,7 @@ func attestFiles(t *testing.T) (dir string, nonce string) {
 		}
 		return k
 	}
+	key := func(name string) *cose.Key { return keyFor(cose.AlgESP256, name) }
 	signer := func(k *cose.Key) cose.Signer {
 		s, err := k.Signer()
 		if err != nil {
@@ -53,6 +54,9 @@ func attestFiles(t *testing.T) (dir string, nonce string) {
 	agent, attestation, owner := key("agent"), key("attestation"), key("owner")
 	key("verifier")
 	key("stranger")
+	encryption := keyFor(cose.AlgECDHESA128KW, "encryption")
+	keyFor(cose.AlgECDHESA128KW, "verifier-ecdh")
+	keyFor(cose.AlgECDHESA128KW, "stranger-ecdh")
 	oemid, err := attest.ParseOEMID("ieee:89-48-23")
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +74,11 @@ func attestFiles(t *testing.T) (dir string, nonce string) {
 		t.Fatal(err)
 	}
 	write("evidence.cbor", e.Payload)
+	named, err := a.Attest(context.Background(), "", attest.Request{Nonce: challenge, AgentKey: agent.Public(), EncryptionKey: encryption.Public()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("evidence-with-key.cbor", named.Payload)
 	wrapped, err := cmw.Wrap(e)
 	if err != nil {
 		t.Fatal(err)

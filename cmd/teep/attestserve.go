@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/attest/builtin"
 	"github.com/go-teep/teep/attest/cmw"
+	"github.com/go-teep/teep/attest/eat"
 	"github.com/go-teep/teep/attest/policy"
 	"github.com/go-teep/teep/attest/tdx"
 	"github.com/go-teep/teep/cose"
@@ -29,6 +31,7 @@ type servedVerifier struct {
 	signingKey, name, tdxCache string
 	policy                     string
 	collateral, owners         []string
+	decryption                 []string
 	pcrs                       []int
 	insecureHTTP               bool
 	logs                       program.LogFlags
@@ -46,10 +49,13 @@ and TAMs that know the public part of the key (passports.verifiers in tam.yaml) 
 Evidence, collateral and policy are those of 'teep attest appraise'. Files are read again when they change; what is wrong
 with them is logged, and what was read before stays in force. Anybody may ask: a result says only what was appraised.
 
+With --decryption-key, agents that know its public part (verifier.encryption-key in agent.yaml) encrypt their Evidence to it, and
+get the result encrypted to the key that the Evidence names: brokers read neither.
+
 Beyond loopback addresses it serves HTTPS.`,
 		Example: `  teep attest serve --listen 127.0.0.1:8090 --key verifier.pem --collateral devices.yaml
   teep attest serve --listen 0.0.0.0:443 --tls-certificate tls.pem --tls-key tls.key --key verifier.pem \
-      --collateral image.cose --owner 'Example=example.pub.pem' --policy edge.yaml`,
+      --decryption-key verifier-ecdh.pem --collateral image.cose --owner 'Example=example.pub.pem' --policy edge.yaml`,
 		Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return v.serve(cmd.Context(), cmd.ErrOrStderr()) },
 	}
@@ -59,6 +65,8 @@ Beyond loopback addresses it serves HTTPS.`,
 	fl.StringVar(&v.key, "tls-key", "", "its private key, in PEM")
 	fl.BoolVar(&v.insecureHTTP, "insecure-plain-http", false, "serve plain HTTP beyond loopback addresses too: behind something that ends TLS")
 	fl.StringVar(&v.signingKey, "key", "", "key that signs Attestation Results")
+	fl.StringArrayVar(&v.decryption, "decryption-key", nil,
+		"key that agents encrypt Evidence to ('teep key generate --alg ECDH-ES+A128KW'); may be repeated")
 	fl.StringVar(&v.name, "name", "teep", "name of this verifier in results")
 	fl.StringArrayVar(&v.collateral, "collateral", nil, "collateral file; may be repeated")
 	fl.StringArrayVar(&v.owners, "owner", nil, "NAME=KEYFILE of who may sign collateral; may be repeated")
@@ -110,6 +118,10 @@ func (v *servedVerifier) serve(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", v.signingKey, err)
 	}
+	keys, err := v.decryptionKeys(key)
+	if err != nil {
+		return err
+	}
 	files := append([]string{}, v.collateral...)
 	if v.policy != "" {
 		files = append(files, v.policy)
@@ -118,7 +130,7 @@ func (v *servedVerifier) serve(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	server := transport.NewServer(challengeresponse.NewHandler(evidenceVerifier{current}, challengeresponse.HandlerOptions{Log: log}))
+	server := transport.NewServer(challengeresponse.NewHandler(evidenceVerifier{current, keys}, challengeresponse.HandlerOptions{Log: log}))
 	if v.certificate != "" {
 		pair, err := filewatch.New([]string{v.certificate, v.key}, func(contents [][]byte) (*tls.Certificate, error) {
 			c, err := tls.X509KeyPair(contents[0], contents[1])
@@ -138,6 +150,27 @@ func (v *servedVerifier) serve(ctx context.Context, stderr io.Writer) error {
 	}
 	log.Info("ready", "listen", ln.Addr().String(), "tls", server.TLSConfig != nil)
 	return transport.Serve(ctx, server, ln, verifierShutdown)
+}
+
+// decryptionKeys reads the keys that Evidence is encrypted to. One key has one use (RFC 9397 §5).
+func (v *servedVerifier) decryptionKeys(signing *cose.Key) (cose.DecryptKeys, error) {
+	var keys cose.DecryptKeys
+	for _, path := range v.decryption {
+		key, err := readKey(path)
+		switch {
+		case err != nil:
+			return nil, err
+		case !key.IsPrivate():
+			return nil, fmt.Errorf("%s is a public key: agents encrypt to it, and this takes the private one", path)
+		case key.Public().Equal(signing.Public()):
+			return nil, fmt.Errorf("--decryption-key %s is --key too: make one for it with 'teep key generate --alg ECDH-ES+A128KW'", path)
+		}
+		if _, err := eat.Encrypt(rand.Reader, []byte{0}, key.Public(), 0); err != nil {
+			return nil, fmt.Errorf("--decryption-key %s: %w", path, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // verifier is made of the contents of the files.
@@ -168,6 +201,8 @@ func (v *servedVerifier) verifier(signer cose.Signer, contents [][]byte) (*cmw.V
 // the message.
 type evidenceVerifier struct {
 	current *filewatch.Value[*cmw.Verifier]
+	// keys decrypt Evidence that is encrypted.
+	keys cose.DecryptKeys
 }
 
 // Types implements challengeresponse.Verifier.
@@ -180,6 +215,13 @@ func (v evidenceVerifier) Appraise(ctx context.Context, mediaType string, eviden
 	if !verifier.Accepts(mediaType) {
 		return none, fmt.Errorf("%w: %.100q", attest.ErrUnknownType, mediaType)
 	}
+	hidden := eat.IsEncrypted(evidence)
+	if hidden {
+		var err error
+		if e.Payload, err = eat.Decrypt(evidence, v.keys); err != nil {
+			return none, fmt.Errorf("%w (agents encrypt to the key of --decryption-key)", err)
+		}
+	}
 	_, key, err := verifier.Peek(e)
 	switch {
 	case err != nil:
@@ -190,6 +232,15 @@ func (v evidenceVerifier) Appraise(ctx context.Context, mediaType string, eviden
 	r, err := verifier.Appraise(ctx, e, attest.Expectation{Nonce: nonce, AgentKey: key})
 	if err != nil {
 		return none, err
+	}
+	// Who brings the Evidence and cannot read it learns nothing from the result either.
+	if hidden {
+		if r.EncryptionKey == nil {
+			return none, errors.New("the Evidence came encrypted, and names no key that the result can be encrypted to")
+		}
+		if r.Token, err = eat.Encrypt(rand.Reader, r.Token, r.EncryptionKey, cose.AlgA128GCM); err != nil {
+			return none, err
+		}
 	}
 	return challengeresponse.Result{MediaType: r.MediaType, Data: r.Token}, nil
 }
