@@ -401,3 +401,27 @@ func TestOlderPeers(t *testing.T) {
 		}
 	}
 }
+
+// TestListsFurtherBelowOutliveRestarts: between the authority and the issuer of a list is another one, which has to be
+// known too for the list to be kept.
+func TestListsFurtherBelowOutliveRestarts(t *testing.T) {
+	w := newWorld(t)
+	now := w.device.now
+	ca := newAuthority(t, now.AddDate(-1, 0, 0))
+	middle := ca.delegate(t, "middle", 7)
+	below := middle.delegate(t, "below", 8)
+	carrier := newTAM(t, "carrier")
+	set := w.withCarrier(ca, carrier)
+	good := below.certify(t, "tam.carrier.example", carrier.p256, now.AddDate(1, 0, 0)) // serial 2
+	w.cfg.RevocationLists = [][]byte{below.revoke(t, now, 2)}
+	for i := range 3 {
+		if _, err := w.tryStart([]byte(set)); err != nil {
+			t.Fatal(err)
+		}
+		w.cfg.RevocationLists = nil // from then on, what is sealed has to do
+		if e, ok := w.chained(carrier, good, below.cert.Raw, middle.cert.Raw).(*teep.Error); !ok || e.Code != teep.ErrBadCertificate {
+			t.Fatalf("start %d: the revoked certificate is accepted", i+1)
+		}
+		w.device.now = now // connecting takes days, and lists are good for a week
+	}
+}

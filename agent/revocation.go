@@ -88,14 +88,15 @@ func (a *Agent) issuersLocked() ([]*x509.Certificate, error) {
 func (a *Agent) noteIssuers(shown []*x509.Certificate) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	fresh := slices.DeleteFunc(slices.Clone(shown), func(c *x509.Certificate) bool {
+	fresh := slices.ContainsFunc(shown, func(c *x509.Certificate) bool {
 		known := slices.ContainsFunc(a.record.RevocationIssuers, func(der []byte) bool { return bytes.Equal(der, c.Raw) })
-		return known || !a.listedLocked(c)
+		return !known && a.listedLocked(c)
 	})
-	if len(fresh) == 0 || a.closed {
+	if !fresh || a.closed {
 		return
 	}
-	if err := a.renewLocked(nil, fresh); err != nil && !errors.Is(err, ErrClosed) {
+	// The others may be what leads from there to an authority.
+	if err := a.renewLocked(nil, shown); err != nil && !errors.Is(err, ErrClosed) {
 		a.log.Error("revocation lists of an issuer below an authority not kept", "error", err)
 	}
 }

@@ -49,8 +49,11 @@ func decide(c *catalogue, d *Device, w wishes, now time.Time) decision {
 	return decideFor(&standing{catalogue: c, device: d, now: now}, w)
 }
 
-func decideFor(at *standing, w wishes) decision {
-	p := planner{standing: at, wanted: make(map[string]bool), asked: make(map[string]bool)}
+func decideFor(at *standing, w wishes) decision { return planFor(at, w).decision }
+
+// planFor is decideFor, with what led to the decision.
+func planFor(at *standing, w wishes) *planner {
+	p := &planner{standing: at, wanted: make(map[string]bool), asked: make(map[string]bool)}
 	d := at.device
 	for _, r := range w.requested {
 		for _, m := range at.catalogue.byComponent[suit.ComponentID(r.ID).Key()] {
@@ -85,7 +88,7 @@ func decideFor(at *standing, w wishes) decision {
 	p.install = slices.DeleteFunc(p.install, func(s step) bool { return p.leaves(s.version.Manifest) })
 	p.orderInstalls()
 	p.orderUnlinks()
-	return p.decision
+	return p
 }
 
 // planner is the state of one decision.

@@ -183,6 +183,32 @@ func TestRevokedPublisherIsNotOffered(t *testing.T) {
 	}
 }
 
+// TestExplainedVersionIsTheOneThatComes: what a device is said to be offered is what it is sent, also where that
+// is not the newest.
+func TestExplainedVersionIsTheOneThatComes(t *testing.T) {
+	required := map[string]Mode{"app": ModeRequired}
+	for name, test := range map[string]struct {
+		modes map[string]Mode
+		has   []string
+		want  uint64
+		next  string
+	}{
+		"nothing needs it": {nil, []string{"tool:1"}, 2, ""},
+		"needed by digest": {nil, []string{"app:1", "runtime:1"}, 1, ""},
+		"is to be needed":  {required, nil, 1, "install 'runtime' sequence number 1, install 'app' sequence number 1"},
+	} {
+		c := shelf(test.modes, "app:1>runtime=1", "tool:1", "runtime:1", "runtime:2")
+		e := explain(&standing{catalogue: c, device: holding(test.has...), now: decisionTime})
+		n := slices.IndexFunc(e.Manifests, func(m ExplainedManifest) bool { return m.Manifest.Equal(id("runtime")) })
+		if n < 0 || e.Manifests[n].Offered != test.want {
+			t.Errorf("%s: %+v", name, e.Manifests)
+		}
+		if next := strings.Join(e.Next, ", "); next != test.next {
+			t.Errorf("%s: next comes %q, want %q", name, next, test.next)
+		}
+	}
+}
+
 func TestHeldBack(t *testing.T) {
 	c := shelf(nil, "app:1>runtime", "runtime:1")
 	d := holding()

@@ -266,7 +266,8 @@ type ExplainedManifest struct {
 	Mode      Mode
 	Source    string // who says so
 	Installed *Installed
-	// Offered is the newest version that the device may have; 0: none.
+	// Offered is the version that the device is to have if any: the newest that it may have, or an older one that
+	// something here needs by digest; 0: none.
 	Offered uint64
 	Rollout string // that brings it
 }
@@ -281,7 +282,11 @@ func (t *TAM) Explain(ctx context.Context, id string) (*Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := &standing{catalogue: c, device: d, now: t.clock()}
+	return explain(&standing{catalogue: c, device: d, now: t.clock()}), nil
+}
+
+func explain(at *standing) *Explanation {
+	c, d := at.catalogue, at.device
 	e := &Explanation{Device: d}
 	for i := range c.groups {
 		switch at.membership(i) {
@@ -291,13 +296,14 @@ func (t *TAM) Explain(ctx context.Context, id string) (*Explanation, error) {
 			e.NotEvaluated = append(e.NotEvaluated, c.groups[i].Name)
 		}
 	}
+	plan := planFor(at, wishes{})
 	for _, m := range c.order {
 		w := at.says(m)
 		one := ExplainedManifest{Manifest: m.id, Mode: w.mode, Source: w.source}
 		if has, ok := d.installed(m.id); ok {
 			one.Installed = &has
 		}
-		if v, r := at.offered(m); v != nil {
+		if v, r := plan.choose(m); v != nil {
 			one.Offered = v.Sequence
 			if r != nil {
 				one.Rollout = r.Name
@@ -305,10 +311,9 @@ func (t *TAM) Explain(ctx context.Context, id string) (*Explanation, error) {
 		}
 		e.Manifests = append(e.Manifests, one)
 	}
-	plan := decideFor(at, wishes{})
 	if !plan.empty() {
 		e.Next = strings.Split(plan.describe(), ", ")
 	}
 	e.Notes = plan.notes
-	return e, nil
+	return e
 }

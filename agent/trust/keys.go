@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-teep/teep/cose"
@@ -130,7 +131,7 @@ func (k *TAMKeys) verifyChain(raw [][]byte) (chained, error) {
 		}
 		leaf, err := k.validate(raw, t)
 		if err == nil || errors.Is(err, cose.ErrCertificateRevoked) {
-			k.shown = append(k.shown, issuersIn(t.Authority, raw)...)
+			k.shown = append(k.shown, Issuers([]*x509.Certificate{t.Authority}, raw)...)
 		}
 		if err != nil {
 			if n := telling(err); n > said {
@@ -177,15 +178,15 @@ func telling(err error) int {
 	return 1
 }
 
-// issuersIn are the certificates of a chain that lead to the authority, its end aside.
-func issuersIn(authority *x509.Certificate, chain [][]byte) []*x509.Certificate {
+// Issuers are the certificates of a chain in DER that lead to one of the authorities, both ends aside.
+func Issuers(authorities []*x509.Certificate, chain [][]byte) []*x509.Certificate {
 	var all []*x509.Certificate
-	for _, der := range chain[1:] {
-		if c, err := x509.ParseCertificate(der); err == nil && !c.Equal(authority) {
+	for _, der := range chain[min(1, len(chain)):] {
+		if c, err := x509.ParseCertificate(der); err == nil && !slices.ContainsFunc(authorities, c.Equal) {
 			all = append(all, c)
 		}
 	}
-	return below([]*x509.Certificate{authority}, all)
+	return below(authorities, all)
 }
 
 func certificateError(err error) error {

@@ -54,7 +54,8 @@ type Revocations struct {
 	InForce [][]byte
 	// Kept are those in force whose issuer is known, in the same order: they are to outlive a restart.
 	Kept [][]byte
-	// Issuers are the certificates below the authorities that signed some of Kept.
+	// Issuers are the certificates below the authorities that signed some of Kept, and those by which they
+	// lead to an authority.
 	Issuers [][]byte
 }
 
@@ -110,8 +111,13 @@ func RenewRevocationLists(before, lists [][]byte, authorities, issuers []*x509.C
 	}
 	for _, issuer := range issuers {
 		signs := func(l *x509.RevocationList) bool { return signedByOne(l, []*x509.Certificate{issuer}) }
-		if slices.ContainsFunc(next, signs) && !slices.ContainsFunc(r.Issuers, func(der []byte) bool { return bytes.Equal(der, issuer.Raw) }) {
-			r.Issuers = append(r.Issuers, issuer.Raw)
+		if !slices.ContainsFunc(next, signs) {
+			continue
+		}
+		for _, c := range lead(authorities, issuers, issuer) {
+			if !slices.ContainsFunc(r.Issuers, func(der []byte) bool { return bytes.Equal(der, c.Raw) }) {
+				r.Issuers = append(r.Issuers, c.Raw)
+			}
 		}
 	}
 	return r, nil
@@ -120,19 +126,28 @@ func RenewRevocationLists(before, lists [][]byte, authorities, issuers []*x509.C
 // below returns the certificates that lead to an authority, whether or not they are valid any longer: what
 // they revoked stays revoked.
 func below(authorities, certificates []*x509.Certificate) []*x509.Certificate {
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	for _, a := range authorities {
-		roots.AddCert(a)
-	}
-	for _, c := range certificates {
-		between.AddCert(c)
-	}
 	return slices.DeleteFunc(slices.Clone(certificates), func(c *x509.Certificate) bool {
-		_, err := c.Verify(x509.VerifyOptions{
-			Roots: roots, Intermediates: between, CurrentTime: c.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-		})
-		return err != nil || !c.IsCA
+		return !c.IsCA || lead(authorities, certificates, c) == nil
 	})
+}
+
+// lead is a way from a certificate to an authority, which is left out; nil if there is none.
+func lead(authorities, between []*x509.Certificate, c *x509.Certificate) []*x509.Certificate {
+	o := x509.VerifyOptions{
+		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: c.NotAfter,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
+	for _, a := range authorities {
+		o.Roots.AddCert(a)
+	}
+	for _, b := range between {
+		o.Intermediates.AddCert(b)
+	}
+	paths, err := c.Verify(o)
+	if err != nil {
+		return nil
+	}
+	return paths[0][:len(paths[0])-1]
 }
 
 func parseLists(lists [][]byte) ([]*x509.RevocationList, error) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +28,8 @@ type agentOptions struct {
 	Authorities []string `yaml:"authorities"`
 	// RevocationLists are X.509 CRLs, in DER or PEM; read again when the files change.
 	RevocationLists []string `yaml:"revocation-lists"`
-	// RevocationMemory is where the lists in force are kept, so that an older one does not come
-	// back with a restart.
+	// RevocationMemory is where the lists in force are kept, so that neither an older one comes back with a
+	// restart nor one goes out of force that is left out.
 	RevocationMemory string `yaml:"revocation-memory"`
 	// EncryptionKeys say which key an agent's own messages can be encrypted to.
 	EncryptionKeys []agentEncryptionKey `yaml:"encryption-keys"`
@@ -77,8 +78,20 @@ func (o *agentOptions) encryption() (func(agent []byte) *cose.Key, error) {
 // that follow their files. Safe for concurrent use.
 type agentCertificates struct {
 	options  agentOptions
+	log      *slog.Logger
 	follower *filewatch.Follower
-	current  atomic.Pointer[cose.CertificateKeys]
+	current  atomic.Pointer[certificatesInForce]
+	// memory is held by who reads and replaces the file that remembers.
+	memory sync.Mutex
+}
+
+// certificatesInForce is what one reading of the files amounts to. It does not change, but for looked.
+type certificatesInForce struct {
+	keys        *cose.CertificateKeys
+	authorities []*x509.Certificate
+	lists       []*x509.RevocationList
+	// looked are the certificates of issuers, in DER, whose lists are remembered or could not be.
+	looked sync.Map
 }
 
 // openAgentCertificates reads the files; nil if there are no authorities.
@@ -86,7 +99,7 @@ func openAgentCertificates(o agentOptions, log *slog.Logger) (*agentCertificates
 	if len(o.Authorities) == 0 {
 		return nil, nil
 	}
-	a := &agentCertificates{options: o}
+	a := &agentCertificates{options: o, log: log}
 	var err error
 	a.follower, err = filewatch.NewFollower("agents' certificate authorities and revocation lists", a.files, a.read, log)
 	return a, err
@@ -94,7 +107,57 @@ func openAgentCertificates(o agentOptions, log *slog.Logger) (*agentCertificates
 
 // Validate implements tam.CertificateValidator.
 func (a *agentCertificates) Validate(chain [][]byte) (*x509.Certificate, error) {
-	return a.current.Load().Validate(chain)
+	now := a.current.Load()
+	leaf, err := now.keys.Validate(chain)
+	a.noteIssuers(now, chain)
+	return leaf, err
+}
+
+// noteIssuers remembers the lists in force of issuers below an authority that a chain has shown, whatever
+// became of the chain: until then, nobody can tell whose the lists are.
+func (a *agentCertificates) noteIssuers(now *certificatesInForce, chain [][]byte) {
+	if len(now.lists) == 0 || len(chain) > cose.MaxCertificates {
+		return
+	}
+	var lists [][]byte
+	var issuers []*x509.Certificate
+	for _, der := range chain[min(1, len(chain)):] {
+		if _, done := now.looked.Load(string(der)); done {
+			continue
+		}
+		signed := now.signedBy(der)
+		if signed == nil {
+			continue
+		}
+		// What leads nowhere is not noted: strangers' certificates have no end.
+		if issuers == nil {
+			issuers = trust.Issuers(now.authorities, chain)
+		}
+		if slices.ContainsFunc(issuers, func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, der) }) {
+			now.looked.Store(string(der), true)
+			lists = append(lists, signed...)
+		}
+	}
+	if lists == nil {
+		return
+	}
+	if _, err := a.remember(lists, now.authorities, issuers...); err != nil && !errors.Is(err, trust.ErrOlderList) {
+		a.log.Error("revocation lists of an issuer below an authority are in force, and not remembered", "err", err)
+	}
+}
+
+// signedBy are the lists in force of an issuer.
+func (c *certificatesInForce) signedBy(issuer []byte) (all [][]byte) {
+	cert, err := x509.ParseCertificate(issuer)
+	if err != nil {
+		return nil
+	}
+	for _, l := range c.lists {
+		if cose.IsIssuer(cert, l) && l.CheckSignatureFrom(cert) == nil {
+			all = append(all, l.Raw)
+		}
+	}
+	return all
 }
 
 func (a *agentCertificates) files() []string {
@@ -129,21 +192,31 @@ func (a *agentCertificates) read() error {
 			authorities = append(authorities, cert)
 		}
 	}
-	lists, err := a.renewed(authorities)
+	lists, err := a.listed()
 	if err != nil {
 		return fmt.Errorf("agents.revocation-lists: %w", err)
 	}
-	keys, err := cose.NewCertificateKeys(cose.CertificateOptions{Roots: pool, Now: time.Now, RevocationLists: lists})
+	r, err := a.remember(lists, authorities)
 	if err != nil {
+		return fmt.Errorf("agents.revocation-lists: %w", err)
+	}
+	next := &certificatesInForce{authorities: authorities}
+	if next.keys, err = cose.NewCertificateKeys(cose.CertificateOptions{Roots: pool, Now: time.Now, RevocationLists: r.InForce}); err != nil {
 		return err
 	}
-	a.current.Store(keys)
+	for _, der := range r.InForce {
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return err
+		}
+		next.lists = append(next.lists, list)
+	}
+	a.current.Store(next)
 	return nil
 }
 
-// renewed reads the lists and adds them to those that are remembered.
-func (a *agentCertificates) renewed(authorities []*x509.Certificate) ([][]byte, error) {
-	var lists [][]byte
+// listed reads the lists of the files.
+func (a *agentCertificates) listed() (lists [][]byte, err error) {
 	for _, path := range a.options.RevocationLists {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -155,30 +228,70 @@ func (a *agentCertificates) renewed(authorities []*x509.Certificate) ([][]byte, 
 		}
 		lists = append(lists, more...)
 	}
-	var remembered [][]byte
+	return lists, nil
+}
+
+// remember puts lists in the place of those that are remembered, and keeps what is in force then and whose
+// issuer is known: an authority, one that was remembered, or one that a chain has just shown.
+func (a *agentCertificates) remember(lists [][]byte, authorities []*x509.Certificate, shown ...*x509.Certificate) (*trust.Revocations, error) {
+	a.memory.Lock()
+	defer a.memory.Unlock()
 	before, err := os.ReadFile(a.options.RevocationMemory)
-	if err == nil {
-		remembered, err = trust.ParseRevocationLists(before)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the lists that were in force before: %w", err)
 	}
-	r, err := trust.RenewRevocationLists(remembered, lists, authorities, nil)
+	remembered, issuers, err := parseMemory(before)
+	if err != nil {
+		return nil, fmt.Errorf("the lists that were in force before: %s: %w", a.options.RevocationMemory, err)
+	}
+	r, err := trust.RenewRevocationLists(remembered, lists, authorities, append(issuers, shown...))
 	if err != nil {
 		return nil, err
 	}
 	var text bytes.Buffer
-	for _, der := range r.Kept {
-		if err := pem.Encode(&text, &pem.Block{Type: "X509 CRL", Bytes: der}); err != nil {
-			return nil, err
+	for _, kept := range []struct {
+		blockType string
+		all       [][]byte
+	}{{crlBlock, r.Kept}, {certificateBlock, r.Issuers}} {
+		for _, der := range kept.all {
+			if err := pem.Encode(&text, &pem.Block{Type: kept.blockType, Bytes: der}); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if text.Len() == 0 || bytes.Equal(text.Bytes(), before) {
-		return r.InForce, nil
+		return r, nil
 	}
-	return r.InForce, replaceFile(a.options.RevocationMemory, text.Bytes())
+	return r, replaceFile(a.options.RevocationMemory, text.Bytes())
+}
+
+// The blocks of the file that remembers: lists, and the certificates of their issuers below authorities.
+const (
+	crlBlock         = "X509 CRL"
+	certificateBlock = "CERTIFICATE"
+)
+
+func parseMemory(text []byte) (lists [][]byte, issuers []*x509.Certificate, err error) {
+	for len(bytes.TrimSpace(text)) > 0 {
+		block, rest := pem.Decode(text)
+		if block == nil {
+			return nil, nil, errors.New("not PEM: restore it, or remove it, which forgets them")
+		}
+		text = rest
+		switch block.Type {
+		case crlBlock:
+			lists = append(lists, block.Bytes)
+		case certificateBlock:
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, nil, err
+			}
+			issuers = append(issuers, c)
+		default:
+			return nil, nil, fmt.Errorf("a PEM block of type %q", block.Type)
+		}
+	}
+	return lists, issuers, nil
 }
 
 // replaceFile writes a file so that a crash leaves the old or the new one.
