@@ -166,6 +166,7 @@ func (a *Agent) validate(ctx context.Context, m state.Manifest, id suit.Componen
 		run = p.Invoke
 	}
 	report, err := run(ctx, m.ID, processor.Options{})
+	a.noteIssuers(device.authority.Shown())
 	if report != nil {
 		a.mu.Lock()
 		a.boot[m.ID.Key()] = report

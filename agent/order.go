@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/go-teep/teep/agent/state"
+	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 )
 
@@ -27,8 +28,7 @@ type candidate struct {
 // inOrder sorts the manifests of an Update so that dependencies come before what depends on them.
 // Only manifests that a trusted signer authorized are looked into; what the others say does not
 // count, and the processor will say what is wrong with them.
-func (a *Agent) inOrder(envelopes [][]byte) []candidate {
-	authority := a.trust().SignerKeys()
+func inOrder(envelopes [][]byte, authority cose.KeySource) []candidate {
 	candidates := make([]candidate, len(envelopes))
 	for i, data := range envelopes {
 		c := &candidates[i]

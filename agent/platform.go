@@ -20,6 +20,8 @@ type platform struct {
 	tam   *trust.TAM
 	// anchors are those that the processor goes by.
 	anchors *trust.Set
+	// authority is what they say of who signed manifests.
+	authority *trust.Authority
 	// run is the Update in progress; nil while an application is started, which fetches nothing
 	// and changes nothing.
 	run *run
@@ -33,20 +35,20 @@ type environmentPlatform struct {
 	processor.Environment
 }
 
-// newProcessor makes the processor for one run. Trust anchors are those in force now.
+// newProcessor makes the processor for one run. Trust anchors and revocation lists are those in force now.
+// After the run, noteIssuers wants to know what the platform's authority was shown.
 func (a *Agent) newProcessor(p *platform) (*processor.Processor, error) {
-	p.anchors = a.trust()
-	authority, err := p.anchors.Authority()
-	if err != nil {
-		return nil, err
-	}
+	a.mu.Lock()
+	p.anchors = a.anchors
+	p.authority = p.anchors.Authority(a.now(), a.crls)
+	a.mu.Unlock()
 	var onDevice processor.Platform = p
 	if a.cfg.Environment != nil {
 		onDevice = environmentPlatform{p, a.cfg.Environment}
 	}
 	return processor.New(processor.Config{
 		Platform:  onDevice,
-		Authority: authority,
+		Authority: p.authority,
 		// The store has room for any component; whose it may be is a matter of rights.
 		Components: []suit.ComponentID{{}},
 		Limits:     a.cfg.Limits.Processor,

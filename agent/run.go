@@ -80,6 +80,7 @@ func (r *run) apply() (reply teep.Message, failed bool) {
 		r.agent.log.Error("SUIT processor", "error", err)
 		return teep.AsErrorMessage(err), true
 	}
+	defer func() { r.agent.noteIssuers(device.authority.Shown()) }()
 	var o outcome
 	for _, id := range r.update.UnneededManifests {
 		report, err := r.unlink(p, suit.ComponentID(id))
@@ -87,7 +88,7 @@ func (r *run) apply() (reply teep.Message, failed bool) {
 			return r.conclude(o), true
 		}
 	}
-	for _, group := range together(r.agent.inOrder(r.update.Manifests), r.agent.snapshot()) {
+	for _, group := range together(inOrder(r.update.Manifests, device.authority), r.agent.snapshot()) {
 		r.install(p, group, &o)
 		if r.ctx.Err() != nil {
 			return nil, true

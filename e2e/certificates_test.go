@@ -58,7 +58,7 @@ func writePEM(ts *testscript.TestScript, name, kind string, der []byte) {
 	ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 }
 
-// certify AUTHORITY PUBLIC-KEY NAME OUT [expired]: certifies a key, and sets $serial.
+// certify AUTHORITY PUBLIC-KEY NAME OUT [expired | agreement | server]: certifies a key, and sets $serial.
 func certify(ts *testscript.TestScript, _ bool, args []string) {
 	a := authorityOf(ts, args[0])
 	data, err := os.ReadFile(ts.MkAbs(args[1]))
@@ -67,26 +67,33 @@ func certify(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	public, err := key.CryptoPublic()
 	ts.Check(err)
-	der := a.issue(ts, public, args[2], x509.KeyUsageDigitalSignature, slices.Contains(args[4:], "expired"))
+	der := a.issue(ts, public, args[2], func(c *x509.Certificate) {
+		switch {
+		case slices.Contains(args[4:], "expired"):
+			c.NotAfter = time.Now().Add(-time.Hour)
+		case slices.Contains(args[4:], "agreement"):
+			c.KeyUsage = x509.KeyUsageKeyAgreement
+		case slices.Contains(args[4:], "server"):
+			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		}
+	})
 	writePEM(ts, args[3], "CERTIFICATE", der)
 }
 
-func (a *authority) issue(ts *testscript.TestScript, public any, name string, usage x509.KeyUsage, expired bool) []byte {
+func (a *authority) issue(ts *testscript.TestScript, public any, name string, change func(*x509.Certificate)) []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.serial++
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: usage,
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
 	}
 	if ip := net.ParseIP(name); ip != nil {
 		template.IPAddresses = []net.IP{ip}
 	} else {
 		template.DNSNames = []string{name}
 	}
-	if expired {
-		template.NotAfter = time.Now().Add(-time.Hour)
-	}
+	change(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
 	ts.Check(err)
 	ts.Setenv("serial", template.SerialNumber.String())
@@ -97,7 +104,7 @@ func (a *authority) issue(ts *testscript.TestScript, public any, name string, us
 func certifyServer(ts *testscript.TestScript, _ bool, args []string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ts.Check(err)
-	der := authorityOf(ts, args[0]).issue(ts, &key.PublicKey, args[1], x509.KeyUsageDigitalSignature, false)
+	der := authorityOf(ts, args[0]).issue(ts, &key.PublicKey, args[1], func(*x509.Certificate) {})
 	writePEM(ts, args[2]+".pem", "CERTIFICATE", der)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	ts.Check(err)

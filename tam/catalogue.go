@@ -35,8 +35,11 @@ type Version struct {
 	// Signer is the SHA-256 thumbprint of the key that signed it, and Anchor the SHA-256 of the
 	// certificate that the key was trusted by, where it was one. Versions of older releases have
 	// neither.
-	Signer   []byte    `json:"signer,omitempty"`
-	Anchor   []byte    `json:"anchor,omitempty"`
+	Signer []byte `json:"signer,omitempty"`
+	Anchor []byte `json:"anchor,omitempty"`
+	// Expires is when the first certificate of the signer's chain ends: devices refuse to install it from
+	// then on, so it is not offered any more. Zero for a key that is trusted as such.
+	Expires  time.Time `json:"expires,omitzero"`
 	Uploaded time.Time `json:"uploaded"`
 	// Withdrawn is when the version was withdrawn; zero while it is offered.
 	Withdrawn       time.Time `json:"withdrawn,omitzero"`
@@ -103,7 +106,7 @@ type manifest struct {
 	// versions are in ascending order of sequence number, withdrawn ones included: devices may
 	// have them.
 	versions []Version
-	// candidates are those that are not withdrawn and whose signer is trusted, in the same order.
+	// candidates are those that are not withdrawn and whose signer is trusted and not expired, in the same order.
 	candidates []*Version
 	// offered is the newest candidate that every device may have, or nil.
 	offered    *Version
@@ -120,7 +123,9 @@ type manifest struct {
 
 // catalogue is one revision of the Catalogue, indexed. It is immutable once built.
 type catalogue struct {
-	revision  int64
+	revision int64
+	// until is when a version stops being offered by itself; zero for never.
+	until     time.Time
 	order     []*manifest // by Manifest Component ID
 	manifests map[string]*manifest
 	// byComponent finds the manifests that install a component, and each manifest by its own ID.
@@ -144,7 +149,7 @@ func (t *TAM) currentCatalogue(ctx context.Context) (*catalogue, error) {
 	}
 	t.catalogueMu.Lock()
 	defer t.catalogueMu.Unlock()
-	if t.catalogue != nil && t.catalogue.revision == revision {
+	if c := t.catalogue; c != nil && c.revision == revision && (c.until.IsZero() || t.clock().Before(c.until)) {
 		return t.catalogue, nil
 	}
 	// What is read now may be newer than revision; then it is read once more next time.
@@ -152,7 +157,7 @@ func (t *TAM) currentCatalogue(ctx context.Context) (*catalogue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tam: reading the catalogue: %w", err)
 	}
-	c, err := o.build(t.compiler)
+	c, err := o.build(t.compiler, t.clock())
 	if err != nil {
 		return nil, fmt.Errorf("tam: reading the catalogue: %w", err)
 	}
@@ -210,8 +215,8 @@ func readOffer(ctx context.Context, s Store) (*offer, error) {
 	return o, errors.Join(errs[:]...)
 }
 
-// build indexes an offer.
-func (o *offer) build(compiler *policy.Compiler) (*catalogue, error) {
+// build indexes an offer as of now.
+func (o *offer) build(compiler *policy.Compiler, now time.Time) (*catalogue, error) {
 	c := &catalogue{
 		manifests: make(map[string]*manifest), byComponent: make(map[string][]*manifest),
 		byDigest: make(map[string]*Version), publishers: make(map[string]*Publisher),
@@ -230,7 +235,7 @@ func (o *offer) build(compiler *policy.Compiler) (*catalogue, error) {
 	if err := c.addPolicy(o, compiler); err != nil {
 		return nil, err
 	}
-	c.index(trusted)
+	c.index(trusted, now)
 	return c, nil
 }
 
@@ -258,7 +263,7 @@ func (c *catalogue) distrusted(v *Version) *WithdrawnKey {
 }
 
 // index fills what is derived, once everything is in.
-func (c *catalogue) index(trusted map[string]bool) {
+func (c *catalogue) index(trusted map[string]bool, now time.Time) {
 	c.pinners = make(map[string][]*manifest)
 	for _, m := range c.order {
 		c.byComponent[m.id.Key()] = append(c.byComponent[m.id.Key()], m)
@@ -266,7 +271,11 @@ func (c *catalogue) index(trusted map[string]bool) {
 		m.uniform = len(m.rules) == 0 && len(m.rollouts) == 0 && len(m.removals) == 0 && !m.assignment.Staged
 		for i := range m.versions {
 			v := &m.versions[i]
-			if v.Withdrawn.IsZero() && trusted[v.Publisher] && c.distrusted(v) == nil {
+			expired := !v.Expires.IsZero() && !now.Before(v.Expires)
+			if !expired && !v.Expires.IsZero() && (c.until.IsZero() || v.Expires.Before(c.until)) {
+				c.until = v.Expires
+			}
+			if v.Withdrawn.IsZero() && !expired && trusted[v.Publisher] && c.distrusted(v) == nil {
 				m.candidates = append(m.candidates, v)
 				if m.released(v) {
 					m.offered = v

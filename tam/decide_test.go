@@ -50,7 +50,7 @@ func shelf(modes map[string]Mode, versions ...string) *catalogue {
 		}
 		c.manifest(a.Manifest).assignment = a
 	}
-	c.index(map[string]bool{"acme": true})
+	c.index(map[string]bool{"acme": true}, time.Time{})
 	return c
 }
 
@@ -175,9 +175,9 @@ func TestDecide(t *testing.T) {
 
 func TestRevokedPublisherIsNotOffered(t *testing.T) {
 	c := shelf(nil, "app:1")
-	c.index(map[string]bool{})
+	c.index(map[string]bool{}, time.Time{})
 	c.manifests[id("app").Key()].offered = nil
-	c.index(map[string]bool{"acme": false})
+	c.index(map[string]bool{"acme": false}, time.Time{})
 	if d := decide(c, holding(), wish("app", ""), decisionTime); !d.empty() {
 		t.Fatalf("decided %q", show(d))
 	}

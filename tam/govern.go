@@ -189,7 +189,7 @@ func (t *TAM) sound(o *offer, change func(*offer)) error {
 
 // conflicts finds the contradictions of an offer.
 func (t *TAM) conflicts(o *offer) ([]policy.Conflict, error) {
-	c, err := o.build(t.compiler)
+	c, err := o.build(t.compiler, t.clock())
 	if err != nil {
 		return nil, err
 	}

@@ -78,11 +78,11 @@ func (t *TAM) Preview(ctx context.Context, p Proposal, o PreviewOptions) (*Previ
 	} else if err != nil {
 		return nil, err
 	}
-	before, err := now.build(t.compiler)
+	before, err := now.build(t.compiler, t.clock())
 	if err != nil {
 		return nil, err
 	}
-	after, err := then.build(t.compiler)
+	after, err := then.build(t.compiler, t.clock())
 	if err != nil {
 		return nil, err
 	}

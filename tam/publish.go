@@ -46,7 +46,7 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 	if err != nil {
 		return nil, publishFault(err)
 	}
-	p, anchor := signers.origin(a.Signer.Thumbprint())
+	p, by := signers.origin(a.Signer.Thumbprint())
 	if publisher != "" && p.Name != publisher {
 		return nil, fmt.Errorf("%w: it is %q's; upload it with a token for that publisher, or for none in particular", ErrNotYourSigner, p.Name)
 	}
@@ -61,7 +61,7 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 		return nil, err
 	}
 	v.Publisher, v.Uploaded, v.Size = p.Name, t.clock().UTC(), int64(len(envelope))
-	v.Signer, v.Anchor = a.Signer.Thumbprint(), anchor
+	v.Signer, v.Anchor, v.Expires = a.Signer.Thumbprint(), by.anchor, by.until.UTC()
 	// The blob first: a version that is listed can always be read. One that then turns out not
 	// to rise leaves its blob behind, unless another version has the same.
 	if v.Envelope, err = t.blobs.Put(ctx, envelope); err != nil {

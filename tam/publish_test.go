@@ -18,6 +18,7 @@ type release struct {
 	payload      string
 	dependencies []string
 	by           *cose.Key // signer; the publisher acme by default
+	chain        [][]byte  // its certificates, if it shows some
 	change       func(*suit.Builder)
 }
 
@@ -53,7 +54,12 @@ func (w *world) envelope(r release) []byte {
 	if r.by == nil {
 		r.by = w.author
 	}
-	must(w.t, e.Sign(rand.Reader, signer(w.t, r.by)))
+	by := signer(w.t, r.by)
+	if r.chain != nil {
+		by, err = cose.NewCertified(by, r.chain)
+		must(w.t, err)
+	}
+	must(w.t, e.Sign(rand.Reader, by))
 	return e.Encode()
 }
 

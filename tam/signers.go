@@ -17,8 +17,8 @@ type NewPublisher struct {
 	Name string
 	// Keys are the public keys that it signs with.
 	Keys []*cose.Key
-	// Anchors are certificates of authorities: whoever they certify signs for the publisher, with the
-	// chain in the envelope (x5chain, RFC 9360).
+	// Anchors are certificates of authorities: whoever they certify to sign code signs for the publisher,
+	// with the chain in the envelope (x5chain, RFC 9360).
 	Anchors []*x509.Certificate
 	// Prefixes are the component identifiers that it may sign for.
 	Prefixes []suit.ComponentID
@@ -111,12 +111,20 @@ type signerSet struct {
 	keys    cose.KeySet
 	anchors []anchor
 	owner   map[string]*Publisher // by thumbprint
-	anchor  map[string][]byte     // of signers that a certificate named, by thumbprint
+	chained map[string]chained    // of signers that a certificate named, by thumbprint
+	now     time.Time
+}
+
+// chained is how a signer is trusted that a certificate named.
+type chained struct {
+	anchor []byte    // SHA-256 of the anchor's certificate
+	until  time.Time // when the first certificate of its chain ends
 }
 
 // anchor is an authority whose signers count for a publisher.
 type anchor struct {
 	publisher   *Publisher
+	certificate []byte
 	fingerprint []byte
 	keys        *cose.CertificateKeys
 }
@@ -132,7 +140,8 @@ func (s *signerSet) VerifiersFor(alg cose.Algorithm, h cose.Headers) []cose.Veri
 // VerifiersOrReason implements [cose.ReasonedKeySource].
 func (s *signerSet) VerifiersOrReason(alg cose.Algorithm, h cose.Headers) (found []cose.Verifier, reason error) {
 	found = s.keys.VerifiersFor(alg, h)
-	if chain, err := h.X5Chain(); err != nil || len(chain) == 0 {
+	chain, err := h.X5Chain()
+	if err != nil || len(chain) == 0 {
 		return found, err
 	}
 	for _, a := range s.anchors {
@@ -143,23 +152,37 @@ func (s *signerSet) VerifiersOrReason(alg cose.Algorithm, h cose.Headers) (found
 		}
 		for _, v := range certified {
 			thumbprint := v.Key().Thumbprint()
-			if a.publisher.withdrawn(thumbprint) != nil || s.owner[string(thumbprint)] != nil {
+			owner := s.owner[string(thumbprint)]
+			if a.publisher.withdrawn(thumbprint) != nil || owner != nil && owner != a.publisher {
 				continue
 			}
-			s.owner[string(thumbprint)], s.anchor[string(thumbprint)] = a.publisher, a.fingerprint
+			if owner == nil {
+				s.owner[string(thumbprint)] = a.publisher
+				s.chained[string(thumbprint)] = chained{a.fingerprint, firstEnd(append(chain, a.certificate), s.now)}
+			}
 			found = append(found, v)
 		}
 	}
 	return found, reason
 }
 
-// origin tells whose signer a key is, and the fingerprint of the certificate that says so, if one does.
-func (s *signerSet) origin(thumbprint []byte) (*Publisher, []byte) {
-	return s.owner[string(thumbprint)], s.anchor[string(thumbprint)]
+// firstEnd is when the first of the certificates ends that have not ended yet: the chain was valid without those.
+func firstEnd(certificates [][]byte, now time.Time) (end time.Time) {
+	for _, der := range certificates {
+		if c, err := x509.ParseCertificate(der); err == nil && c.NotAfter.After(now) && (end.IsZero() || c.NotAfter.Before(end)) {
+			end = c.NotAfter
+		}
+	}
+	return end
+}
+
+// origin tells whose signer a key is, and by which certificate, if one says so.
+func (s *signerSet) origin(thumbprint []byte) (*Publisher, chained) {
+	return s.owner[string(thumbprint)], s.chained[string(thumbprint)]
 }
 
 func (t *TAM) publisherKeys(ctx context.Context) (*signerSet, error) {
-	set := &signerSet{owner: make(map[string]*Publisher), anchor: make(map[string][]byte)}
+	set := &signerSet{owner: make(map[string]*Publisher), chained: make(map[string]chained), now: t.clock()}
 	for after := ""; ; {
 		page, err := t.store.ListPublishers(ctx, after, cataloguePage)
 		if err != nil {
@@ -171,7 +194,7 @@ func (t *TAM) publisherKeys(ctx context.Context) (*signerSet, error) {
 			if !p.Revoked.IsZero() {
 				continue
 			}
-			if err := set.add(p, t.clock); err != nil {
+			if err := set.add(p); err != nil {
 				return nil, fmt.Errorf("tam: publisher %q: %w", p.Name, err)
 			}
 		}
@@ -181,7 +204,7 @@ func (t *TAM) publisherKeys(ctx context.Context) (*signerSet, error) {
 	}
 }
 
-func (s *signerSet) add(p *Publisher, clock func() time.Time) error {
+func (s *signerSet) add(p *Publisher) error {
 	for _, data := range p.Keys {
 		key, err := cose.ParseKey(data)
 		if err != nil {
@@ -208,11 +231,13 @@ func (s *signerSet) add(p *Publisher, clock func() time.Time) error {
 		}
 		roots := x509.NewCertPool()
 		roots.AddCert(cert)
-		keys, err := cose.NewCertificateKeys(cose.CertificateOptions{Roots: roots, Now: clock})
+		keys, err := cose.NewCertificateKeys(cose.CertificateOptions{
+			Roots: roots, Now: func() time.Time { return s.now }, ExtKeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+		})
 		if err != nil {
 			return err
 		}
-		s.anchors = append(s.anchors, anchor{p, fingerprint[:], keys})
+		s.anchors = append(s.anchors, anchor{p, der, fingerprint[:], keys})
 	}
 	return nil
 }

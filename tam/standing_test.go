@@ -3,6 +3,7 @@ package tam
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-teep/teep/tam/policy"
 )
@@ -22,7 +23,7 @@ func governed(t *testing.T, o offer, versions ...string) *catalogue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := o.build(compiler)
+	c, err := o.build(compiler, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

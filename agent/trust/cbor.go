@@ -53,17 +53,19 @@ type wireTAM struct {
 
 //	signer-anchor = {
 //	  1: tstr,                    ; name
-//	  2: [+ COSE_Key],
+//	  ? 2: [+ COSE_Key],
 //	  3: [+ [* bstr]],            ; prefixes of SUIT_Component_Identifiers; the empty one is all
 //	  ? 4: [+ int],               ; commands
 //	  ? 5: [+ int],               ; parameters
+//	  ? 6: [+ bstr],              ; X.509 certificates of authorities, DER; this or keys
 //	}
 type wireSigner struct {
-	Name       string                `cbor:"1,keyasint"`
-	Keys       []cbor.RawMessage     `cbor:"2,keyasint"`
-	Components [][][]byte            `cbor:"3,keyasint"`
-	Commands   []suit.CommandCode    `cbor:"4,keyasint,omitempty"`
-	Parameters []suit.ParameterLabel `cbor:"5,keyasint,omitempty"`
+	Name        string                `cbor:"1,keyasint"`
+	Keys        []cbor.RawMessage     `cbor:"2,keyasint,omitempty"`
+	Components  [][][]byte            `cbor:"3,keyasint"`
+	Commands    []suit.CommandCode    `cbor:"4,keyasint,omitempty"`
+	Parameters  []suit.ParameterLabel `cbor:"5,keyasint,omitempty"`
+	Authorities [][]byte              `cbor:"6,keyasint,omitempty"`
 }
 
 // verifier-anchor = { 1: tstr, 2: [+ COSE_Key] }
@@ -85,8 +87,12 @@ func (s *Set) Encode() ([]byte, error) {
 		w.TAMs = append(w.TAMs, wt)
 	}
 	for _, sg := range s.Signers {
-		w.Signers = append(w.Signers, wireSigner{Name: sg.Name, Keys: e.keys(sg.Keys), Components: plainIDs(sg.Components),
-			Commands: sg.Commands, Parameters: sg.Parameters})
+		ws := wireSigner{Name: sg.Name, Keys: e.keys(sg.Keys), Components: plainIDs(sg.Components),
+			Commands: sg.Commands, Parameters: sg.Parameters}
+		for _, a := range sg.Authorities {
+			ws.Authorities = append(ws.Authorities, a.Raw)
+		}
+		w.Signers = append(w.Signers, ws)
 	}
 	for _, v := range s.Verifiers {
 		w.Verifiers = append(w.Verifiers, wireVerifier{Name: v.Name, Keys: e.keys(v.Keys)})
@@ -144,8 +150,16 @@ func (w *wireSet) set() (*Set, error) {
 		s.TAMs = append(s.TAMs, tam)
 	}
 	for _, sg := range w.Signers {
-		s.Signers = append(s.Signers, Signer{Name: sg.Name, Keys: d.keys(sg.Keys), Components: componentIDs(sg.Components),
-			Commands: sg.Commands, Parameters: sg.Parameters})
+		signer := Signer{Name: sg.Name, Keys: d.keys(sg.Keys), Components: componentIDs(sg.Components),
+			Commands: sg.Commands, Parameters: sg.Parameters}
+		for _, der := range sg.Authorities {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, invalid("signer %q: certificate-authorities: %v", sg.Name, err)
+			}
+			signer.Authorities = append(signer.Authorities, cert)
+		}
+		s.Signers = append(s.Signers, signer)
 	}
 	for _, v := range w.Verifiers {
 		s.Verifiers = append(s.Verifiers, Verifier{Name: v.Name, Keys: d.keys(v.Keys)})

@@ -28,6 +28,9 @@
 //	  - name: developer
 //	    keys: [dev.pub.pem]
 //	    components: ["'hello'"]           # prefixes; "*" for every component
+//	  - name: vendor
+//	    certificate-authorities: [vendor-code-ca.pem]   # whoever it certifies to sign code
+//	    components: ["'vendor'"]
 //	verifiers:
 //	  - name: appraiser
 //	    keys: [verifier.pub.pem]

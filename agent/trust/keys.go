@@ -149,19 +149,25 @@ func (k *TAMKeys) verifyChain(raw [][]byte) (chained, error) {
 }
 
 func (k *TAMKeys) validate(chain [][]byte, t *TAM) (*x509.Certificate, error) {
-	roots := x509.NewCertPool()
-	roots.AddCert(t.Authority)
-	keys, err := cose.NewCertificateKeys(cose.CertificateOptions{
-		Roots: roots, Now: func() time.Time { return k.now }, RevocationLists: k.crls,
-	})
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := keys.Validate(chain)
+	leaf, err := validate(chain, t.Authority, k.now, k.crls)
 	if err != nil {
 		return nil, err
 	}
 	return leaf, leaf.VerifyHostname(t.Subject)
+}
+
+// validate validates a chain to one authority. Usages, where some are given, are those that an end entity
+// needs one of, if it says what it is for.
+func validate(chain [][]byte, authority *x509.Certificate, now time.Time, crls [][]byte, usages ...x509.ExtKeyUsage) (*x509.Certificate, error) {
+	roots := x509.NewCertPool()
+	roots.AddCert(authority)
+	keys, err := cose.NewCertificateKeys(cose.CertificateOptions{
+		Roots: roots, Now: func() time.Time { return now }, RevocationLists: crls, ExtKeyUsages: usages,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return keys.Validate(chain)
 }
 
 // telling weighs why a chain was not accepted under one anchor: that it leads to another one says least.
@@ -206,15 +212,6 @@ func earliestEnd(authority *x509.Certificate, chain [][]byte) time.Time {
 		}
 	}
 	return end
-}
-
-// SignerKeys is the key source for manifests: every Trusted Component Signer's keys.
-func (s *Set) SignerKeys() cose.KeySource {
-	var keys keyList
-	for _, signer := range s.Signers {
-		keys = append(keys, signer.Keys...)
-	}
-	return keys
 }
 
 // VerifierKeys is the key source for Attestation Results about TAMs.

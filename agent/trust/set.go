@@ -62,6 +62,9 @@ type TAM struct {
 type Signer struct {
 	Name string
 	Keys []*cose.Key
+	// Authorities are certificates of authorities. Whoever one of them certifies to sign code signs for
+	// this signer, with the chain in the envelope (x5chain, RFC 9360). Authority says what is wanted of it.
+	Authorities []*x509.Certificate
 	// Components are the prefixes that it may sign for; the empty prefix is everything.
 	Components []suit.ComponentID
 	// Commands and Parameters narrow down what its manifests may use; empty for all.
@@ -177,8 +180,17 @@ func (s *Signer) check(names map[string]bool, keys map[string]string) error {
 	if err := checkAnchor("signer", s.Name, s.Keys, names, keys); err != nil {
 		return err
 	}
-	if len(s.Keys) == 0 {
-		return invalid("signer %q has no keys: name its public key", s.Name)
+	if len(s.Keys) == 0 && len(s.Authorities) == 0 {
+		return invalid("signer %q has neither keys nor certificate-authorities: name its public key, or who certifies it", s.Name)
+	}
+	for _, a := range s.Authorities {
+		if !a.BasicConstraintsValid || !a.IsCA {
+			return invalid("signer %q: the certificate of %q is not that of an authority: name the CA's, or the public key of the signer", s.Name, a.Subject)
+		}
+		if other, taken := keys[string(a.Raw)]; taken {
+			return invalid("signer %q has an authority that signer %q has too: it says who somebody is, so it belongs to one", s.Name, other)
+		}
+		keys[string(a.Raw)] = s.Name
 	}
 	if len(s.Components) == 0 {
 		return invalid(`signer %q has no components: name the prefixes that it may sign for, or "*" for every component`, s.Name)
@@ -222,13 +234,16 @@ func (s *Set) TAM(name string) (*TAM, bool) {
 	return &s.TAMs[i], true
 }
 
-// Authorities are the certificate authorities that TAMs are anchored by.
+// Authorities are the certificate authorities that TAMs and signers are anchored by.
 func (s *Set) Authorities() []*x509.Certificate {
 	var all []*x509.Certificate
 	for i := range s.TAMs {
 		if a := s.TAMs[i].Authority; a != nil {
 			all = append(all, a)
 		}
+	}
+	for i := range s.Signers {
+		all = append(all, s.Signers[i].Authorities...)
 	}
 	return all
 }

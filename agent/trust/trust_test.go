@@ -118,10 +118,7 @@ func TestParseYAML(t *testing.T) {
 	if !s.Signers[1].MaySign(suit.NewComponentID("whatever")) {
 		t.Error(`"*" is not everything`)
 	}
-	a, err := s.Authority()
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := s.Authority(time.Now(), nil)
 	rights, ok := a.Rights(dev.Keys[0])
 	if !ok || len(rights.Components) != 2 || len(rights.Components[0].Commands) != 3 {
 		t.Errorf("rights %+v", rights)
@@ -280,7 +277,7 @@ func TestKeysByKid(t *testing.T) {
 	if got := s.VerifierKeys().VerifiersFor(cose.AlgESP256, cose.Headers{}); len(got) != 1 {
 		t.Errorf("verifiers: %d", len(got))
 	}
-	if got := s.SignerKeys().VerifiersFor(cose.AlgESP256, cose.Headers{}); len(got) != 2 {
+	if got := s.Authority(time.Now(), nil).VerifiersFor(cose.AlgESP256, cose.Headers{}); len(got) != 2 {
 		t.Errorf("signers: %d", len(got))
 	}
 }

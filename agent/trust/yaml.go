@@ -163,8 +163,13 @@ func (r *reader) tam(n *yaml.Node) TAM {
 }
 
 func (r *reader) signer(n *yaml.Node) Signer {
-	f := r.fields(n, "name", "keys", "components", "commands", "parameters")
+	f := r.fields(n, "name", "keys", "certificate-authorities", "components", "commands", "parameters")
 	s := Signer{Name: r.text(f["name"], "a name"), Keys: r.keys(f["keys"]), Components: r.components(f["components"])}
+	for _, c := range r.items(f["certificate-authorities"], "certificates") {
+		if cert := r.certificate(c); cert != nil {
+			s.Authorities = append(s.Authorities, cert)
+		}
+	}
 	for _, c := range r.items(f["commands"], "commands") {
 		code, ok := byName(r.text(c, "a command"), func(i int64) string { return suit.CommandCode(i).String() })
 		if !ok {

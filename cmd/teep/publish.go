@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -94,8 +95,11 @@ func componentList() *cobra.Command {
 				fmt.Fprintln(w, "MANIFEST\tSEQUENCE\tPUBLISHER\tBYTES\tUPLOADED\tSTATE")
 				for _, v := range all {
 					state := "offered"
-					if v.Withdrawn != nil {
+					switch {
+					case v.Withdrawn != nil:
 						state = "withdrawn: " + plain(v.WithdrawnReason)
+					case v.Expires != nil && time.Now().After(*v.Expires):
+						state = "not offered: its signer's certificate ended " + when(*v.Expires)
 					}
 					fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%s\n", v.Manifest, v.Sequence, plain(v.Publisher), v.Size, when(v.Uploaded), state)
 				}

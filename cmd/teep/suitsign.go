@@ -2,8 +2,12 @@ package main
 
 import (
 	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,16 +19,21 @@ import (
 
 func suitSign() *cobra.Command {
 	var keyFiles []string
-	var out string
+	var certificates, out string
 	c := &cobra.Command{
 		Use:   "sign --key KEY ENVELOPE",
 		Short: "Sign an envelope",
 		Long: `Adds a COSE_Sign1 over the digest of the manifest to the authentication wrapper. The envelope is
 replaced in one step, or written elsewhere with -o. Signing again with another key adds a signature; several keys
 at once make one COSE_Sign. A shared key (teep key generate --alg "HMAC 256/256") makes a COSE_Mac0, which only devices
-that have that key can check, and any of them could have made.`,
+that have that key can check, and any of them could have made.
+
+With --certificates the signature carries the certificates of its key (x5chain), for those who trust an authority and not the
+key: the end entity first, then what leads to the authority. It is made for signatures, and if it has extended key usages,
+for signing code.`,
 		Example: `  teep suit sign --key dev.pem hello.suit
   teep suit sign --key dev.pem --key release.pem hello.suit -o signed.suit
+  teep suit sign --key dev.pem --certificates dev-chain.pem hello.suit
   teep suit sign --key 'pkcs11:token=developer;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=pin.txt' hello.suit`,
 		Args: program.ExactArgs("ENVELOPE"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -33,6 +42,9 @@ that have that key can check, and any of them could have made.`,
 				return err
 			}
 			defer done()
+			if err := by.certify(certificates); err != nil {
+				return err
+			}
 			envelope, err := readEnvelope(args[0])
 			if err != nil {
 				return err
@@ -47,8 +59,48 @@ that have that key can check, and any of them could have made.`,
 		},
 	}
 	c.Flags().StringArrayVar(&keyFiles, "key", nil, "private key of the signer: a file (PEM or COSE_Key), or a PKCS#11 URI; may be repeated")
+	c.Flags().StringVar(&certificates, "certificates", "", "certificates of the key in PEM, that of the key first")
 	c.Flags().StringVarP(&out, "output", "o", "", "write here instead of replacing ENVELOPE")
 	return require(c, "key")
+}
+
+// certify adds the certificates in a file to the one signer.
+func (a *authenticators) certify(file string) error {
+	if file == "" {
+		return nil
+	}
+	if len(a.signers) != 1 {
+		return &program.Usage{Err: errors.New("--certificates go with one --key that is no shared one")}
+	}
+	chain, err := readCertificates(file)
+	if err != nil {
+		return err
+	}
+	certified, err := cose.NewCertified(a.signers[0], chain)
+	if err != nil {
+		return fmt.Errorf("--certificates %s: %w", file, err)
+	}
+	a.signers[0] = certified
+	return nil
+}
+
+// readCertificates reads certificates in PEM, and returns them in DER.
+func readCertificates(file string) ([][]byte, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("%s: a PEM block of type %q: keep certificates alone in the file", file, block.Type)
+		}
+		all = append(all, block.Bytes)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s holds no PEM block of type CERTIFICATE", file)
+	}
+	return all, nil
 }
 
 // authenticators are what one block is made with: signers, or a shared key.
@@ -110,19 +162,24 @@ func (a authenticators) sign(envelope *suit.Envelope) error {
 }
 
 func suitVerify() *cobra.Command {
-	var keyFiles []string
+	var keyFiles, authorities []string
 	var older bool
 	c := &cobra.Command{
-		Use:   "verify --key KEY ENVELOPE",
+		Use:   "verify (--key KEY | --authority CERTIFICATE) ENVELOPE",
 		Short: "Check the signature, the digests and the format of an envelope",
 		Long: `Checks that the manifest has the digest that was signed, that one of the keys signed it, that
 severed members have the digests in the manifest, and that the manifest is well-formed. The keys say which algorithms
 count: ESP256, ESP384 and Ed25519, and ML-DSA-65, HSS-LMS and HMAC where a key for them is given.`,
 		Example: `  teep suit verify --key dev.pub.pem hello.suit
+  teep suit verify --authority ca.pem hello.suit
   teep suit verify --key shared.cosekey hello.suit`,
 		Args: program.ExactArgs("ENVELOPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			keys, o, err := readTrusted(keyFiles)
+			known, o, err := readTrusted(keyFiles)
+			if err != nil {
+				return err
+			}
+			keys, err := withAuthorities(known, authorities)
 			if err != nil {
 				return err
 			}
@@ -144,8 +201,41 @@ count: ESP256, ESP384 and Ed25519, and ML-DSA-65, HSS-LMS and HMAC where a key f
 		},
 	}
 	c.Flags().StringArrayVar(&keyFiles, "key", nil, "public key to trust (PEM or COSE_Key), or a shared one; may be repeated")
+	c.Flags().StringArrayVar(&authorities, "authority", nil, "certificate of an authority whose signers to trust, by the certificates beside the signature; may be repeated")
 	c.Flags().BoolVar(&older, "insecure-older-algorithms", false, "also accept ES256, ES384 and EdDSA, whose identifiers leave the curve open")
-	return require(c, "key")
+	c.MarkFlagsOneRequired("key", "authority")
+	return c
+}
+
+// withAuthorities adds those to the keys whom authorities certify to sign code, as of now.
+func withAuthorities(keys cose.KeySource, files []string) (cose.KeySource, error) {
+	if len(files) == 0 {
+		return keys, nil
+	}
+	roots := x509.NewCertPool()
+	for _, file := range files {
+		chain, err := readCertificates(file)
+		if err != nil {
+			return nil, err
+		}
+		for _, der := range chain {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+			if !cert.IsCA {
+				return nil, fmt.Errorf("%s: %q is no certification authority", file, cert.Subject)
+			}
+			roots.AddCert(cert)
+		}
+	}
+	certified, err := cose.NewCertificateKeys(cose.CertificateOptions{
+		Roots: roots, Now: time.Now, ExtKeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cose.AnyOf(keys, certified), nil
 }
 
 // readTrusted reads public and shared keys. Algorithms beyond the default count if a key is for them.

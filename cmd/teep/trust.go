@@ -88,7 +88,7 @@ installed; what a signer that is trusted no longer signed does not run.`,
 func trustRevocations() *cobra.Command {
 	return broughtToAgents(&cobra.Command{
 		Use:   "revocations FILE",
-		Short: "Give the agents of this device X.509 revocation lists for the certificates of TAMs",
+		Short: "Give the agents of this device X.509 revocation lists for the certificates of TAMs and signers",
 		Long: `The file holds one list in DER, or several in PEM. None takes the place of a newer one of its issuer, and one in
 the name of an authority that the agent knows is taken only if it is signed by it.`,
 		Example: `  teep trust revocations ca.crl --broker broker/app.sock`,

@@ -19,6 +19,14 @@ type Authority interface {
 	Rights(signer *cose.Key) (r Rights, ok bool)
 }
 
+// InstalledAuthority is an Authority that holds manifests that are installed against other rules than
+// those that come in: a signer's certificate that ended since does not stop what it authorized.
+type InstalledAuthority interface {
+	Authority
+	// Installed is asked in its place for manifests that were accepted before.
+	Installed() Authority
+}
+
 // Rights are what one signer may do. The zero value permits nothing.
 type Rights struct {
 	// Components grants access by component identifier. A component of a manifest, and its

@@ -167,7 +167,8 @@ func (r *run) integrity(k *call, want suit.Digest) (*node, error) {
 	if !e.Digest.Equal(want) {
 		return nil, fail(suit.ReasonConditionFailed, "the dependency has digest %s, the dependent wants %s", e.Digest, want)
 	}
-	a, rights, err := r.p.authenticate(e)
+	record, err := r.installed(k.n, k.c)
+	a, rights, err := r.p.authenticate(e, err == nil && record.Digest.Equal(e.Digest))
 	if err != nil {
 		return nil, err
 	}

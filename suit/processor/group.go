@@ -70,7 +70,7 @@ func (p *Processor) accept(ctx context.Context, data []byte, o UpdateOptions, of
 			return err
 		}
 		j.rep.refer(e, nil)
-		a, rights, err := p.authenticate(e)
+		a, rights, err := p.authenticate(e, false)
 		if err != nil {
 			return err
 		}

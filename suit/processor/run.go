@@ -58,9 +58,13 @@ func (p *Processor) newRun(ctx context.Context, tx Tx, proc Procedure, rep *repo
 }
 
 // authenticate verifies an envelope and finds what its signers may do. Nothing inside the
-// manifest was parsed before this (SUIT §6.2).
-func (p *Processor) authenticate(e *suit.Envelope) (*suit.Authenticated, Rights, error) {
-	a, err := e.Verify(p.cfg.Authority, suit.VerifyOptions{Algorithms: p.cfg.Algorithms, MACKeys: p.cfg.MACKeys})
+// manifest was parsed before this (SUIT §6.2). installed says that this very manifest is installed.
+func (p *Processor) authenticate(e *suit.Envelope, installed bool) (*suit.Authenticated, Rights, error) {
+	authority := p.cfg.Authority
+	if i, ok := authority.(InstalledAuthority); ok && installed {
+		authority = i.Installed()
+	}
+	a, err := e.Verify(authority, suit.VerifyOptions{Algorithms: p.cfg.Algorithms, MACKeys: p.cfg.MACKeys})
 	if err != nil {
 		return nil, Rights{}, authenticationFailure(err)
 	}
@@ -71,7 +75,7 @@ func (p *Processor) authenticate(e *suit.Envelope) (*suit.Authenticated, Rights,
 		bounds error
 	)
 	for _, key := range a.Signers {
-		r, ok := p.cfg.Authority.Rights(key)
+		r, ok := authority.Rights(key)
 		if !ok {
 			continue
 		}

@@ -166,7 +166,7 @@ func (p *Processor) open(ctx context.Context, record ManifestRecord) (*node, err
 	if !e.Digest.Equal(record.Digest) {
 		return nil, fail(suit.ReasonOperationFailed, "the recorded envelope is not the one that was installed")
 	}
-	a, rights, err := p.authenticate(e)
+	a, rights, err := p.authenticate(e, true)
 	if err != nil {
 		return nil, err
 	}

@@ -22,9 +22,11 @@ type Version struct {
 	Publisher    string      `json:"publisher"`
 	// Signer is the thumbprint of the key that signed it, and Anchor the SHA-256 of the certificate
 	// that the key was trusted by, hexadecimal.
-	Signer   string    `json:"signer,omitempty"`
-	Anchor   string    `json:"anchor,omitempty"`
-	Uploaded time.Time `json:"uploaded"`
+	Signer string `json:"signer,omitempty"`
+	Anchor string `json:"anchor,omitempty"`
+	// Expires is when the first certificate of that signer ends; it is not offered from then on.
+	Expires  *time.Time `json:"expires,omitempty"`
+	Uploaded time.Time  `json:"uploaded"`
 	// Withdrawn is set once the version is no longer offered.
 	Withdrawn       *time.Time `json:"withdrawn,omitempty"`
 	WithdrawnReason string     `json:"withdrawnReason,omitempty"`
@@ -41,7 +43,7 @@ func viewVersion(v *tam.Version) Version {
 	view := Version{
 		Manifest: v.Manifest.String(), Sequence: v.Sequence, Digest: hex.EncodeToString(v.Digest),
 		Components: []Component{}, Dependencies: stringIDs(v.Dependencies), Size: v.Size, Publisher: v.Publisher,
-		Signer: hex.EncodeToString(v.Signer), Anchor: hex.EncodeToString(v.Anchor), Uploaded: v.Uploaded, Withdrawn: timePointer(v.Withdrawn), WithdrawnReason: v.WithdrawnReason,
+		Signer: hex.EncodeToString(v.Signer), Anchor: hex.EncodeToString(v.Anchor), Expires: timePointer(v.Expires), Uploaded: v.Uploaded, Withdrawn: timePointer(v.Withdrawn), WithdrawnReason: v.WithdrawnReason,
 	}
 	for _, c := range v.Components {
 		view.Components = append(view.Components, Component{c.ID.String(), hex.EncodeToString(c.Digest), c.Size})
