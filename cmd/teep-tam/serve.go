@@ -195,7 +195,7 @@ func operatorHandler(ctx context.Context, c *configuration, t *tam.TAM, blobs *b
 	if err != nil {
 		return nil, err
 	}
-	pages, err := console.NewHandler(console.Config{API: operators, Store: store, Base: c.prefix(), Timeout: c.consoleTimeout(), TLSInFront: c.Console.TLSInFront, Provider: who.provider, Logger: log})
+	pages, err := console.NewHandler(console.Config{API: operators, Store: store, Base: c.prefix(), Tenants: c.switchable(), Timeout: c.consoleTimeout(), TLSInFront: c.Console.TLSInFront, Provider: who.provider, Logger: log})
 	if err != nil {
 		return nil, err
 	}

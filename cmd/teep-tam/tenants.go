@@ -23,6 +23,9 @@ import (
 // tenantFile is the configuration of a tenant in its folder.
 const tenantFile = "tam.yaml"
 
+// tenantPath is before the names of tenants in paths.
+const tenantPath = "/t/"
+
 // tenantName fits into paths, schemas and labels.
 var tenantName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
@@ -31,7 +34,7 @@ func (c *configuration) prefix() string {
 	if c.tenant == "" {
 		return ""
 	}
-	return "/t/" + c.tenant
+	return tenantPath + c.tenant
 }
 
 // schema is where a tenant's tables are in a PostgreSQL database.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/go-teep/teep/tam/console"
 	"github.com/go-teep/teep/tam/identity"
 	"github.com/go-teep/teep/tam/metrics"
 )
@@ -170,4 +171,21 @@ func (c *configuration) tenantFiles() (all []string, err error) {
 		}
 	}
 	return all, nil
+}
+
+// switchable are the consoles of the service that one can go to; nil if there is one only.
+func (c *configuration) switchable() *console.Tenants {
+	switch {
+	case c.tenant != "":
+		return &console.Tenants{Path: tenantPath}
+	case c.Tenants == "":
+		return nil
+	}
+	return &console.Tenants{Path: tenantPath, Names: func() (names []string, err error) {
+		paths, err := c.tenantFiles()
+		for _, path := range paths {
+			names = append(names, filepath.Base(filepath.Dir(path)))
+		}
+		return names, err
+	}}
 }

@@ -236,12 +236,17 @@ func TestRecordsAreRemoved(t *testing.T) {
 		if path == "groups" {
 			continue // a rollout names it
 		}
-		s.sends(c, csrf, path, path, url.Values{"name": {"edge"}, field: {"yes"}})
+		for _, tag := range []string{"", `"another"`} { // somebody else changed it since it was shown
+			if r := s.post(c, path, url.Values{"csrf": {csrf}, "name": {"edge"}, "tag": {tag}, field: {"yes"}}); r.status != http.StatusPreconditionFailed {
+				t.Errorf("%s with the tag %q: %d %s", path, tag, r.status, alertIn(r.body))
+			}
+		}
+		s.sends(c, csrf, path, path, url.Values{"name": {"edge"}, "tag": {s.tagIn(c, path+"/edge")}, field: {"yes"}})
 		if r := s.get(c, path); !strings.Contains(r.body, "There is no") && !strings.Contains(r.body, "Nothing is removed") {
 			t.Errorf("%s still lists it", path)
 		}
 	}
-	if r := s.post(c, "groups", url.Values{"csrf": {csrf}, "name": {"edge"}, "delete": {"yes"}}); r.status < 400 || !strings.Contains(r.body, "spring") {
+	if r := s.post(c, "groups", url.Values{"csrf": {csrf}, "name": {"edge"}, "tag": {s.tagIn(c, "groups/edge")}, "delete": {"yes"}}); r.status < 400 || !strings.Contains(r.body, "spring") {
 		t.Errorf("a group that a rollout names is removed: %d %s", r.status, alertIn(r.body))
 	}
 	for _, id := range []string{"0123", "4567"} {

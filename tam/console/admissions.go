@@ -59,7 +59,7 @@ func (s *console) admission(v *visit) error {
 func (s *console) setAdmission(v *visit) error {
 	f := admissionForm{form: v.formOf(api.ScopeOperator), Name: v.field("name"), Match: v.field("match"), Labels: v.area("labels"), LabelsHint: labelsHint}
 	if v.r.PostFormValue("delete") != "" {
-		if err := v.api.DeleteAdmission(v.r.Context(), f.Name); err != nil {
+		if err := v.api.DeleteAdmissionIf(v.r.Context(), f.Name, f.Tag); err != nil {
 			return err
 		}
 		return v.back("admissions")

@@ -41,5 +41,13 @@ func (w *basedWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// outside is where what is written is not given the path.
+func outside(w http.ResponseWriter) http.ResponseWriter {
+	if b, ok := w.(*basedWriter); ok {
+		return b.ResponseWriter
+	}
+	return w
+}
+
 // Unwrap lets http.ResponseController reach what is beneath.
 func (w *basedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

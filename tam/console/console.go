@@ -54,6 +54,8 @@ type Config struct {
 	// Sessions of one tenant are
 	// none of another's, because each has its own store, and with it its own keys.
 	Base string
+	// Tenants says where else one can go; nil: nowhere.
+	Tenants *Tenants
 	// TLSInFront says that a proxy in front speaks TLS with browsers. Without it, and without TLS
 	// here, nobody can log in but from this machine.
 	TLSInFront bool
@@ -65,6 +67,15 @@ type Config struct {
 	Clock  func() time.Time
 	Rand   io.Reader
 	Logger *slog.Logger
+}
+
+// Tenants are the consoles of one service.
+type Tenants struct {
+	// Path is before the name of a tenant in the path of its console, such as /t/.
+	Path string
+	// Names lists the tenants, for administrators of the service itself; nil in the console of a tenant, which
+	// tells nobody who the others are.
+	Names func() ([]string, error)
 }
 
 // console serves the pages.

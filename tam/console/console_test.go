@@ -155,7 +155,7 @@ func (s *service) login(scopes ...api.Scope) (c *http.Client, csrf string) {
 	s.t.Helper()
 	secret, _ := s.token(scopes...)
 	c = s.browser()
-	if r := s.post(c, "login", url.Values{"token": {secret}}); r.status != http.StatusSeeOther || r.header.Get("Location") != Prefix {
+	if r := s.post(c, "login", url.Values{"token": {secret}}); r.status != http.StatusSeeOther || !strings.HasSuffix(r.header.Get("Location"), Prefix) {
 		s.t.Fatalf("login: %+v", r)
 	}
 	r := s.get(c, "policies")

@@ -50,7 +50,7 @@ func (s *console) domain(v *visit) error {
 func (s *console) setDomain(v *visit) error {
 	f := domainForm{form: v.formOf(api.ScopeOperator), Name: v.field("name"), Owner: v.field("owner"), Manifests: v.area("manifests")}
 	if v.r.PostFormValue("delete") != "" {
-		if err := v.api.DeleteDomain(v.r.Context(), f.Name); err != nil {
+		if err := v.api.DeleteDomainIf(v.r.Context(), f.Name, f.Tag); err != nil {
 			return err
 		}
 		return v.back("domains")

@@ -54,7 +54,7 @@ func (s *console) setGroup(v *visit) error {
 		Name: v.field("name"), Match: v.field("match"), Priority: v.field("priority"), Components: v.area("components"), ComponentsHint: componentsHint,
 	}
 	if v.r.PostFormValue("delete") != "" {
-		if err := v.api.DeleteGroup(v.r.Context(), f.Name); err != nil {
+		if err := v.api.DeleteGroupIf(v.r.Context(), f.Name, f.Tag); err != nil {
 			return err
 		}
 		return v.back("groups")

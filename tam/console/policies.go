@@ -62,7 +62,7 @@ func (s *console) setPolicy(v *visit) error {
 		Manifest: v.field("manifest"), Mode: v.field("mode"), Devices: v.area("devices"), Staged: v.r.PostFormValue("staged") != "",
 	}
 	if v.r.PostFormValue("delete") != "" {
-		if err := v.api.DeletePolicy(v.r.Context(), f.Manifest); err != nil {
+		if err := v.api.DeletePolicyIf(v.r.Context(), f.Manifest, f.Tag); err != nil {
 			return err
 		}
 		return v.back("policies")

@@ -83,7 +83,7 @@ func (s *console) setRemoval(v *visit) error {
 		Name: v.field("name"), Target: v.field("target"), Sequence: v.field("sequence"), Match: v.field("match"), Reason: v.field("reason"),
 	}
 	if v.r.PostFormValue("lift") != "" {
-		if err := v.api.DeleteRemoval(v.r.Context(), f.Name); err != nil {
+		if err := v.api.DeleteRemovalIf(v.r.Context(), f.Name, f.Tag); err != nil {
 			return err
 		}
 		return v.back("removals")

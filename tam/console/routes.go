@@ -83,6 +83,8 @@ func routes() []route {
 		{"POST " + Prefix + "tokens", administrators, (*console).addToken},
 		{"POST " + Prefix + "tokens/{id}/revoke", administrators, (*console).revokeToken},
 		{"GET " + Prefix + "audit", auditors, (*console).audit},
+		{"GET " + Prefix + "tenants", everyone, (*console).tenants},
+		{"POST " + Prefix + "tenants", everyone, (*console).switchTenant},
 		{"POST " + Prefix + "logout", everyone, (*console).logout},
 	}
 }

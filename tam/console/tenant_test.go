@@ -43,3 +43,46 @@ func TestTenant(t *testing.T) {
 		}
 	}
 }
+
+// TestSwitchTenant: one goes from any console of a service to any other, and is told of tenants only where one
+// administers the service.
+func TestSwitchTenant(t *testing.T) {
+	all := func() ([]string, error) { return []string{"acme", "other"}, nil }
+	for _, where := range []struct {
+		base  string
+		there *Tenants
+		scope api.Scope
+		told  bool
+	}{
+		{"", &Tenants{Path: "/t/", Names: all}, api.ScopeAdministrator, true},
+		{"", &Tenants{Path: "/t/", Names: all}, api.ScopeAuditor, false},
+		{"/t/acme", &Tenants{Path: "/t/"}, api.ScopeAdministrator, false},
+		{"", nil, api.ScopeAdministrator, false},
+	} {
+		s := newService(t, func(c *Config) { c.Base, c.Tenants = where.base, where.there })
+		c, csrf := s.login(where.scope)
+		page := s.get(c, "tenants")
+		inspect(t, "tenants", page.body)
+		if told := strings.Contains(page.body, `value="other"`); page.status != http.StatusOK || told != where.told {
+			t.Errorf("%q as %s: %d, told of tenants: %v", where.base, where.scope, page.status, told)
+		}
+		if shown := strings.Contains(s.get(c, "").body, "Switch tenant"); shown != (where.there != nil) {
+			t.Errorf("%q: a way to tenants is shown: %v", where.base, shown)
+		}
+		if where.there == nil {
+			continue
+		}
+		for name, to := range map[string]string{"other": "/t/other" + Prefix, "": "", "../x": "", "a/b": "", "//evil.example": "", "a\r\nb": ""} {
+			r := s.post(c, "tenants", url.Values{"csrf": {csrf}, "name": {name}})
+			if to == "" && (r.status != http.StatusUnprocessableEntity || r.header.Get("Location") != "") || to != "" && r.header.Get("Location") != to {
+				t.Errorf("%q to %q: %d, %q", where.base, name, r.status, r.header.Get("Location"))
+			}
+		}
+		if r := s.post(c, "tenants", url.Values{"csrf": {csrf}, "service": {"yes"}}); r.header.Get("Location") != Prefix {
+			t.Errorf("%q to the service itself: %d, %q", where.base, r.status, r.header.Get("Location"))
+		}
+		if r := s.post(c, "tenants", url.Values{"csrf": {"x"}, "name": {"other"}}); r.status != http.StatusForbidden {
+			t.Errorf("without the session's token: %d", r.status)
+		}
+	}
+}
