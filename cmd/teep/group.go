@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +26,9 @@ func readDescription(path string, v any) error {
 	}
 	var tree any
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	if err := dec.Decode(&tree); err != nil {
+	if err := dec.Decode(&tree); errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s is empty: the command's help shows what is in it", path)
+	} else if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err := dec.Decode(new(yaml.Node)); err != io.EOF {

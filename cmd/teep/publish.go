@@ -149,11 +149,9 @@ func componentPolicy() *cobra.Command {
 				}
 				list = []api.Policy{*one}
 			} else {
-				page, err := client.Policies(cmd.Context())
-				if err != nil {
+				if list, err = allPages(func(after string) (*api.Page[api.Policy], error) { return client.Policies(cmd.Context(), after) }); err != nil {
 					return err
 				}
-				list = page.Items
 			}
 			return at.print(cmd.OutOrStdout(), list, func(w *tabwriter.Writer) {
 				fmt.Fprintln(w, "MANIFEST\tMODE\tDEVICES")

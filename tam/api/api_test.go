@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -480,11 +482,35 @@ func TestPolicy(t *testing.T) {
 	if set.Manifest != id || strings.Join(set.Devices, "") != "ab" {
 		t.Fatalf("set %+v", set)
 	}
-	list, err := c.Policies(ctx)
+	list, err := c.Policies(ctx, "")
 	must(t, err)
 	if len(list.Items) != 1 || list.Items[0].Mode != tam.ModeRequired {
 		t.Fatalf("policies %+v", list)
 	}
+	for _, manifest := range []string{"'zoo'", "'abc'/'d'"} {
+		_, err = c.SetPolicy(ctx, manifest, NewPolicy{Mode: tam.ModeForbidden})
+		must(t, err)
+	}
+	var paged []string
+	token := s.token(ScopeAuditor)
+	for after := ""; ; {
+		var p Page[Policy]
+		r := s.do("GET", "/v1/policy?limit=1&after="+url.QueryEscape(after), token, nil, "")
+		must(t, json.Unmarshal([]byte(r.body), &p))
+		if len(p.Items) != 1 {
+			t.Fatalf("a page of one: %d %s", r.status, r.body)
+		}
+		paged = append(paged, p.Items[0].Manifest)
+		if after = p.Next; after == "" {
+			break
+		}
+	}
+	if whole, err := c.Policies(ctx, ""); err != nil || len(whole.Items) != 3 || len(paged) != 3 ||
+		!slices.EqualFunc(whole.Items, paged, func(p Policy, manifest string) bool { return p.Manifest == manifest }) {
+		t.Errorf("page by page %v, at once %+v, %v", paged, whole, err)
+	}
+	_, err = c.Policies(ctx, "'open")
+	wantProblem(t, err, http.StatusBadRequest, "component-identifier")
 	_, err = c.SetPolicy(ctx, id, NewPolicy{Mode: "perhaps"})
 	wantProblem(t, err, http.StatusBadRequest, "mode")
 	_, err = c.SetPolicy(ctx, "'open", NewPolicy{Mode: tam.ModeRequired})

@@ -89,8 +89,8 @@ func (c *Client) Reports(ctx context.Context, id, after string) (*Page[Report], 
 }
 
 // Policies lists the desired state.
-func (c *Client) Policies(ctx context.Context) (*Page[Policy], error) {
-	return list[Policy](ctx, c, "/v1/policy", "")
+func (c *Client) Policies(ctx context.Context, after string) (*Page[Policy], error) {
+	return list[Policy](ctx, c, "/v1/policy", after)
 }
 
 // SetPolicy says what devices should have of a manifest.

@@ -263,3 +263,25 @@ func TestNamesAreVisible(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownQueries: a parameter that a route does not have is refused, and does not pass for a filter.
+func TestUnknownQueries(t *testing.T) {
+	s := newService(t)
+	token := s.token(ScopeAdministrator)
+	for path, names := range map[string]string{
+		"/v1/devices?state=blocked": "status", "/v1/devices?status=blocked&x": "status", "/v1/devices?Limit=5": "limit",
+		"/v1/policy/%27a%27?after=x": "leave it out", "/v1/overview?x=1": "leave it out", "/v1/rollouts?archive=true": "archived",
+	} {
+		if r := s.do("GET", path, token, nil, ""); r.status != http.StatusBadRequest || !strings.Contains(r.body, `"query"`) || !strings.Contains(r.body, names) {
+			t.Errorf("%s: %d %s", path, r.status, r.body)
+		}
+	}
+	if r := s.do("GET", "/v1/devices?state=x", "nobody", nil, ""); r.status != http.StatusUnauthorized {
+		t.Errorf("without a token: %d", r.status)
+	}
+	for _, path := range []string{"/v1/livez?x=1", "/v1/devices?status=blocked&limit=5"} {
+		if r := s.do("GET", path, token, nil, ""); r.status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, r.status, r.body)
+		}
+	}
+}

@@ -2,9 +2,11 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-teep/teep/cose"
@@ -174,6 +176,11 @@ func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) 
 		}
 		req = req.WithContext(WithCaller(audit.WithActor(req.Context(), c.actor(req.Context())), c))
 	}
+	if !r.public {
+		if err := knownQuery(req, r); err != nil {
+			return err
+		}
+	}
 	if !r.conditional {
 		if err := unconditional(req); err != nil {
 			return err
@@ -184,6 +191,22 @@ func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) 
 		return h.once(w, req, func(w http.ResponseWriter, req *http.Request) error { return r.handle(h, w, req) })
 	}
 	return r.handle(h, w, req)
+}
+
+// knownQuery refuses parameters that a route does not have: who misspells a filter would take the answer for
+// a filtered one.
+func knownQuery(req *http.Request, r route) error {
+	for name := range req.URL.Query() {
+		if slices.Contains(r.query, name) {
+			continue
+		}
+		next := "It has none; leave it out."
+		if len(r.query) > 0 {
+			next = "It has: " + strings.Join(r.query, ", ") + "."
+		}
+		return badRequest("query", fmt.Sprintf("This route has no query parameter %.40q.", name), next)
+	}
+	return nil
 }
 
 func allowed(c *Caller, r route) bool {

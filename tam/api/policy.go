@@ -5,17 +5,35 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 )
 
 func (h *handler) listPolicy(w http.ResponseWriter, r *http.Request) error {
+	after, limit, err := page(r.URL.Query())
+	if err != nil {
+		return err
+	}
 	list, err := h.Store.Assignments(r.Context())
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, newPage(list, len(list), viewPolicy, nil))
+	slices.SortFunc(list, func(a, b tam.Assignment) int { return strings.Compare(a.Manifest.Key(), b.Manifest.Key()) })
+	if after != "" {
+		id, err := parseID(after)
+		if err != nil {
+			return err
+		}
+		key := id.Key()
+		from, found := slices.BinarySearchFunc(list, key, func(a tam.Assignment, key string) int { return strings.Compare(a.Manifest.Key(), key) })
+		if found {
+			from++
+		}
+		list = list[from:]
+	}
+	return writeJSON(w, http.StatusOK, newPage(list, limit, viewPolicy, func(a *tam.Assignment) string { return a.Manifest.String() }))
 }
 
 func (h *handler) getPolicy(w http.ResponseWriter, r *http.Request) error {

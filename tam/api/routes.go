@@ -82,7 +82,7 @@ func (c Config) routes() []route {
 		{pattern: "GET /v1/devices/{id}/messages/{message}", summary: "A recorded message, opened and explained", scopes: readers, out: DecodedMessage{}, handle: (*handler).message},
 		{pattern: "GET /v1/devices/{id}/reports", summary: "The SUIT Reports in a device's recorded messages, newest first; pages may be short, and next leads on", scopes: readers, query: pages, out: Page[Report]{}, handle: (*handler).reports},
 
-		{pattern: "GET /v1/policy", summary: "What devices should have", scopes: everyone, out: Page[Policy]{}, handle: (*handler).listPolicy},
+		{pattern: "GET /v1/policy", summary: "What devices should have", scopes: everyone, query: pages, out: Page[Policy]{}, handle: (*handler).listPolicy},
 		{pattern: "GET /v1/policy/{manifest}", summary: "What devices should have of one manifest", scopes: everyone, out: Policy{}, conditional: true, handle: (*handler).getPolicy},
 		{pattern: "PUT /v1/policy/{manifest}", summary: "Say what devices should have of one manifest", scopes: operators, maxBody: maxJSON,
 			in: NewPolicy{}, out: Policy{}, conditional: true, handle: (*handler).putPolicy},

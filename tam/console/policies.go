@@ -12,15 +12,16 @@ import (
 // policiesData is what devices should have of each manifest.
 type policiesData struct {
 	Policies  []api.Policy
+	Next      string
 	MayChange bool
 }
 
 func (s *console) policies(v *visit) error {
-	page, err := v.api.Policies(v.r.Context())
+	page, err := v.api.Policies(v.r.Context(), v.r.URL.Query().Get("after"))
 	if err != nil {
 		return err
 	}
-	s.render(v, http.StatusOK, "policies", "Policies", policiesData{page.Items, v.may(api.ScopeOperator)})
+	s.render(v, http.StatusOK, "policies", "Policies", policiesData{page.Items, page.Next, v.may(api.ScopeOperator)})
 	return nil
 }
 
