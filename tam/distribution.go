@@ -69,6 +69,8 @@ type Delivery struct {
 	Digest   []byte `json:"digest"`
 	// Deposits is the fingerprint of what was in it.
 	Deposits []byte `json:"deposits"`
+	// Signer is the thumbprint of the key that signed it; deliveries of older releases do not say.
+	Signer []byte `json:"signer,omitempty"`
 	// Done says that the device has it.
 	Done bool `json:"done,omitempty"`
 }
@@ -80,6 +82,8 @@ type delivery struct {
 	data        []Deposit
 	recipient   *cose.Key
 	fingerprint []byte
+	// signer is the thumbprint of the key that signs it now.
+	signer []byte
 	// offered is the version that it is for, last what was offered of it before.
 	offered uint64
 	last    Delivery
@@ -92,14 +96,20 @@ type delivery struct {
 	made       Delivery // once it was made
 }
 
-// owes tells whether the device lacks what it should have beside a manifest that it has.
+// owes tells whether the device lacks what it should have beside a manifest that it has. What another key signed is
+// signed anew: devices need not trust that key once all have it from the new one.
 func (v *delivery) owes() bool {
-	return v != nil && !(v.last.Done && v.last.Version == v.offered && slices.Equal(v.last.Deposits, v.fingerprint))
+	return v != nil && !(v.last.Done && v.last.Version == v.offered && slices.Equal(v.last.Deposits, v.fingerprint) && v.sameSigner())
 }
 
-// renewed tells whether other things were deposited since the last offer: what failed may go well now.
+func (v *delivery) sameSigner() bool {
+	return v.last.Signer == nil || v.signer == nil || slices.Equal(v.last.Signer, v.signer)
+}
+
+// renewed tells whether other things were deposited since the last offer, or another key signs: what failed may go
+// well now.
 func (v *delivery) renewed() bool {
-	return v != nil && !slices.Equal(v.last.Deposits, v.fingerprint)
+	return v != nil && !(slices.Equal(v.last.Deposits, v.fingerprint) && v.sameSigner())
 }
 
 // sharedDeposits are those for all devices and for groups, as of one revision of the catalogue.
@@ -182,6 +192,7 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 			continue
 		}
 		v.offered, v.recipient, v.keyed, v.unreadable = version.Sequence, recipient, keyed[key], unreadable
+		v.signer = t.distribution.Signer.Public().Thumbprint()
 		v.complete()
 	}
 	return all, nil
@@ -302,7 +313,8 @@ func (t *TAM) deliver(v *delivery, developer []byte) ([]byte, error) {
 	if err := made.Sign(t.rand, t.distribution.Signer); err != nil {
 		return nil, err
 	}
-	v.made = Delivery{Manifest: v.manifest, Version: v.offered, Sequence: order.SequenceNumber, Digest: made.Digest.Bytes, Deposits: v.fingerprint}
+	v.made = Delivery{Manifest: v.manifest, Version: v.offered, Sequence: order.SequenceNumber, Digest: made.Digest.Bytes,
+		Deposits: v.fingerprint, Signer: v.signer}
 	return made.Encode(), nil
 }
 

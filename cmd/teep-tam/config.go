@@ -102,6 +102,8 @@ type configuration struct {
 // distribution is how the TAM signs manifests of its own; without a key it signs none.
 type distribution struct {
 	Key string `yaml:"signing-key"`
+	// FurtherKeys are public keys that agents are to trust beside it: the one to come, or the one before.
+	FurtherKeys []string `yaml:"further-keys"`
 	// Prefix begins their identifiers, Components are where data may be put.
 	Prefix     string   `yaml:"prefix"`
 	Components []string `yaml:"components"`
@@ -151,7 +153,7 @@ func load(path string) (*configuration, error) {
 	if !isPostgres(c.Store) {
 		c.Store = config.Relative(path, c.Store)
 	}
-	for _, list := range [][]string{c.SignKeys, c.DecryptKey} {
+	for _, list := range [][]string{c.SignKeys, c.DecryptKey, c.Distribution.FurtherKeys} {
 		for i := range list {
 			list[i] = keyName(path, list[i])
 		}

@@ -73,14 +73,17 @@ func (c *configuration) distributor() (*signerAnchor, error) {
 	if c.Distribution.Key == "" {
 		return nil, fmt.Errorf("%s: distribution.signing-key is missing: there is nothing to trust", c.path)
 	}
-	keys, err := c.publicKeys([]string{c.Distribution.Key})
+	a := &signerAnchor{Name: c.Name + "-distribution", Components: append([]string{c.Distribution.Prefix}, c.Distribution.Components...)}
+	keys, err := c.publicKeys(append([]string{c.Distribution.Key}, c.Distribution.FurtherKeys...))
 	if err != nil {
 		return nil, err
 	}
-	data, err := keys[0].MarshalPEM()
-	if err != nil {
-		return nil, err
+	for _, k := range keys {
+		data, err := k.MarshalPEM()
+		if err != nil {
+			return nil, err
+		}
+		a.Keys = append(a.Keys, string(data))
 	}
-	return &signerAnchor{Name: c.Name + "-distribution", Keys: []string{string(data)},
-		Components: append([]string{c.Distribution.Prefix}, c.Distribution.Components...)}, nil
+	return a, nil
 }
