@@ -26,7 +26,7 @@ const (
 	// maxStreams bounds the streams of one process, each of which asks the store once in streamInterval.
 	maxStreams     = 100
 	streamInterval = time.Second
-	// streamAlive is how often a quiet stream says that it is there, and who may read it is looked at again.
+	// streamAlive is how often a quiet stream says that it is there, and how often it is looked at again who reads any.
 	streamAlive = 15 * time.Second
 	streamPage  = 200
 	// streamWrite bounds how long a reader may leave an event untaken.
@@ -81,7 +81,7 @@ func (h *handler) streamFeed(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", streamMediaType)
 	w.Header().Set("X-Accel-Buffering", "no") // proxies that hold answers back would hold events back
-	s := &stream{w: w, control: http.NewResponseController(w), after: after}
+	s := &stream{w: w, control: http.NewResponseController(w), after: after, looked: time.Now()}
 	if err := s.write(": begins\n\n"); err != nil {
 		return nil // the reader went away
 	}
@@ -94,7 +94,13 @@ type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	after   int64
-	spoken  time.Time
+	// spoken is when something was sent last, looked when it was last looked at who reads.
+	spoken, looked time.Time
+}
+
+// due says what it is time for: to look at who reads, however much there is to say, and to say something.
+func (s *stream) due(now time.Time) (look, speak bool) {
+	return now.Sub(s.looked) >= streamAlive, now.Sub(s.spoken) >= streamAlive
 }
 
 func (s *stream) write(text string) error {
@@ -111,6 +117,16 @@ func (h *handler) follow(r *http.Request, s *stream) {
 	tick := time.NewTicker(streamInterval)
 	defer tick.Stop()
 	for {
+		look, speak := s.due(time.Now())
+		if look {
+			if h.mayStill(r) != nil {
+				return
+			}
+			s.looked = time.Now()
+		}
+		if speak && s.write(": is there\n\n") != nil {
+			return
+		}
 		list, err := h.nextEvents(r.Context(), s.after)
 		if err != nil && r.Context().Err() == nil {
 			h.Logger.WarnContext(r.Context(), "stream of events waits", "err", err)
@@ -124,9 +140,6 @@ func (h *handler) follow(r *http.Request, s *stream) {
 		}
 		if len(list) == streamPage {
 			continue
-		}
-		if time.Since(s.spoken) >= streamAlive && (h.mayStill(r) != nil || s.write(": is there\n\n") != nil) {
-			return
 		}
 		select {
 		case <-r.Context().Done():

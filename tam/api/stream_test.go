@@ -100,6 +100,11 @@ func TestStreamsEnd(t *testing.T) {
 		t.Error("a revoked token reads on")
 	}
 
+	now := time.Now()
+	if look, speak := (&stream{spoken: now, looked: now.Add(-streamAlive)}).due(now); !look || speak {
+		t.Error("nobody looks at who reads a stream that has much to say")
+	}
+
 	full := &handler{Config: s.config, streams: make(chan struct{})}
 	err = full.streamFeed(httptest.NewRecorder(), r)
 	wantProblem(t, err, http.StatusServiceUnavailable, "too-many-streams")

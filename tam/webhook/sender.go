@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/go-teep/teep/tam"
@@ -52,6 +53,9 @@ const (
 type Sender struct {
 	config Config
 	client *http.Client
+
+	mu   sync.Mutex
+	busy map[string]bool // webhooks that Run is telling
 }
 
 // NewSender makes a sender.
@@ -66,12 +70,15 @@ func NewSender(c Config) *Sender {
 	if c.Wrap != nil {
 		client.Transport = c.Wrap(client.Transport)
 	}
-	return &Sender{c, client}
+	return &Sender{config: c, client: client, busy: map[string]bool{}}
 }
 
-// Run delivers until ctx ends. A delivery under way then is made again later, by whoever runs.
+// Run delivers until ctx ends. A delivery under way then is made again later, by whoever runs. Each webhook goes at
+// its own pace: one that is slow holds up no other, and one with much to be told is told it without a pause.
 func (s *Sender) Run(ctx context.Context) error {
 	defer s.client.CloseIdleConnections()
+	var telling sync.WaitGroup
+	defer telling.Wait()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -80,54 +87,101 @@ func (s *Sender) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := s.Deliver(ctx); err != nil && ctx.Err() == nil {
-			s.config.Logger.ErrorContext(ctx, "webhooks", "err", err)
+		due, err := s.due(ctx)
+		s.complain(ctx, err)
+		for _, id := range due {
+			if s.take(id) {
+				telling.Go(func() {
+					defer s.leave(id)
+					s.tell(ctx, id)
+				})
+			}
 		}
+	}
+}
+
+func (s *Sender) complain(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.config.Logger.ErrorContext(ctx, "webhooks", "err", err)
+	}
+}
+
+func (s *Sender) take(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[id] {
+		return false
+	}
+	s.busy[id] = true
+	return true
+}
+
+func (s *Sender) leave(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.busy, id)
+}
+
+// tell makes attempts as long as they go well and there is more.
+func (s *Sender) tell(ctx context.Context, id string) {
+	for more := true; more && ctx.Err() == nil; {
+		var err error
+		more, err = s.attempt(ctx, id)
+		s.complain(ctx, err)
 	}
 }
 
 // Deliver makes one attempt for each webhook that has something to be told, and whose attempt is due. A
 // webhook with nothing to be told costs no write.
 func (s *Sender) Deliver(ctx context.Context) error {
-	hooks, err := s.config.Store.ListWebhooks(ctx, "", maxHooks)
-	if err != nil || len(hooks) == 0 {
-		return err
-	}
-	head, err := s.config.Store.FeedHead(ctx)
-	if err != nil {
-		return err
-	}
-	now := s.config.Clock()
-	var errs []error
+	due, err := s.due(ctx)
 	done := make(chan error)
-	due := 0
-	for _, w := range hooks {
-		if w.Position < head && !w.Next.After(now) {
-			due++
-			// One that is slow must not hold up the others.
-			go func() { done <- s.attempt(ctx, w.ID) }()
-		}
+	for _, id := range due {
+		go func() {
+			_, err := s.attempt(ctx, id)
+			done <- err
+		}()
 	}
+	errs := []error{err}
 	for range due {
 		errs = append(errs, <-done)
 	}
 	return errors.Join(errs...)
 }
 
-// attempt tells one webhook what comes next.
-func (s *Sender) attempt(ctx context.Context, id string) error {
+// due lists the webhooks that have something to be told now.
+func (s *Sender) due(ctx context.Context) (ids []string, err error) {
+	hooks, err := s.config.Store.ListWebhooks(ctx, "", maxHooks)
+	if err != nil || len(hooks) == 0 {
+		return nil, err
+	}
+	head, err := s.config.Store.FeedHead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := s.config.Clock()
+	for _, w := range hooks {
+		if w.Position < head && !w.Next.After(now) {
+			ids = append(ids, w.ID)
+		}
+	}
+	return ids, nil
+}
+
+// attempt tells one webhook what comes next. more says that it went well, and that there may be more.
+func (s *Sender) attempt(ctx context.Context, id string) (more bool, err error) {
 	now := s.config.Clock()
 	until := now.Add(claim).Truncate(time.Millisecond)
 	w, err := s.config.Store.ClaimWebhook(ctx, id, now, until)
 	if errors.Is(err, tam.ErrConflict) || errors.Is(err, tam.ErrNotFound) {
-		return nil // another replica has it, or it is gone
+		return false, nil // another replica has it, or it is gone
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	events, err := s.config.Store.FeedEvents(ctx, w.Position, batch)
 	if err != nil {
-		return err
+		return false, err
 	}
 	p := w.WebhookProgress
 	if err := s.post(ctx, w, events); err != nil {
@@ -135,16 +189,16 @@ func (s *Sender) attempt(ctx context.Context, id string) error {
 		p.Next, p.LastError = s.config.Clock().Add(pause(p.Failures)), truncate(err.Error())
 		s.config.Logger.WarnContext(ctx, "webhook was not delivered", "webhook", w.ID, "failures", p.Failures, "next", p.Next, "err", err)
 	} else if len(events) > 0 {
-		p = tam.WebhookProgress{Position: events[len(events)-1].Position}
+		p, more = tam.WebhookProgress{Position: events[len(events)-1].Position}, len(events) == batch
 	}
 	// Also when the service is about to end: what was delivered should be known to be.
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err = s.config.Store.SettleWebhook(settle, id, until, p)
 	if errors.Is(err, tam.ErrConflict) || errors.Is(err, tam.ErrNotFound) {
-		return nil
+		return false, nil
 	}
-	return err
+	return more && err == nil, err
 }
 
 // pause grows with the number of failures; its last quarter is chance.

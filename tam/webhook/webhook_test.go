@@ -209,6 +209,34 @@ func TestSeveralSenders(t *testing.T) {
 	}
 }
 
+// TestSlowReceiver: one that does not answer keeps nobody else waiting, and who has much to be told is told it in one go.
+func TestSlowReceiver(t *testing.T) {
+	s, r := newSetting(t, true), newReceiver(t)
+	hangs := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
+	defer slow.Close()
+	defer close(hangs)
+	s.hook(t, slow.URL, r.secret)
+	s.n++
+	s.hook(t, r.server.URL, r.secret)
+	var want []string
+	for n := range 4*batch + 1 {
+		s.happens(t, tam.EventFailed, fmt.Sprint(n))
+		want = append(want, fmt.Sprint(n))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { must(t, s.sender.Run(ctx)) })
+	for deadline := time.Now().Add(20 * time.Second); r.taken(t) != strings.Join(want, " ") && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	cancel()
+	running.Wait()
+	if got := r.taken(t); got != strings.Join(want, " ") {
+		t.Errorf("taken %q", got)
+	}
+}
+
 // TestOnlyToTheInternet: neither a URL nor what a name leads to reaches into the operator's network.
 func TestOnlyToTheInternet(t *testing.T) {
 	s, r := newSetting(t, false), newReceiver(t)
