@@ -118,7 +118,7 @@ func TestIdempotency(t *testing.T) {
 		t.Error("one caller's key is another's answer")
 	}
 	for name, change := range map[string][2]string{
-		"body": {"/v1/tokens", strings.Replace(body, "ci", "cd", 1)}, "path": {"/v1/tokens?x", body},
+		"body": {"/v1/tokens", strings.Replace(body, "ci", "cd", 1)}, "path": {"/v1/publishers", body},
 	} {
 		if r := s.do("POST", change[0], token, once, change[1]); r.status != http.StatusUnprocessableEntity || !strings.Contains(r.body, "idempotency-key-reused") {
 			t.Errorf("another %s: %d %s", name, r.status, r.body)
