@@ -62,7 +62,9 @@ func TestSwitchTenant(t *testing.T) {
 		s := newService(t, func(c *Config) { c.Base, c.Tenants = where.base, where.there })
 		c, csrf := s.login(where.scope)
 		page := s.get(c, "tenants")
-		inspect(t, "tenants", page.body)
+		if where.base == "" {
+			inspect(t, "tenants", page.body)
+		}
 		if told := strings.Contains(page.body, `value="other"`); page.status != http.StatusOK || told != where.told {
 			t.Errorf("%q as %s: %d, told of tenants: %v", where.base, where.scope, page.status, told)
 		}
