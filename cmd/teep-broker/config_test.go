@@ -200,3 +200,14 @@ func TestMachineCommandsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestEndpointIsBounded: what strangers can have a device keep in memory, at most.
+func TestEndpointIsBounded(t *testing.T) {
+	limits := (&endpoint{}).handlerOptions(nil).Limits()
+	if most := (limits["arriving_messages"] + limits["concurrent_messages"]) * limits["message_bytes"]; most > 512<<20 {
+		t.Errorf("%.0f MiB of messages at a time", most/(1<<20))
+	}
+	if limits["requests_per_second_and_address"] <= 0 {
+		t.Error("an address may send as often as it likes")
+	}
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-teep/teep/broker"
 	"github.com/go-teep/teep/internal/config"
+	"github.com/go-teep/teep/internal/filewatch"
 	"github.com/go-teep/teep/transport"
 )
 
@@ -37,8 +38,9 @@ type endpoint struct {
 const (
 	// endpointMessage is the largest message from a TAM, in bytes: an Update may hold payloads.
 	endpointMessage = 64 << 20
-	// endpointConcurrent bounds the messages in work; an agent works on one at a time anyway.
-	endpointConcurrent = 16
+	// endpointConcurrent bounds the messages in work, and as many may be on their way in: this is a device, and
+	// strangers' messages take memory too. An agent works on one at a time anyway.
+	endpointConcurrent = 4
 	endpointRate       = 5
 	shutdownTimeout    = 10 * time.Second
 )
@@ -84,17 +86,9 @@ func serveEndpoints(ctx context.Context, g *errgroup.Group, c *configuration, b 
 		if err != nil {
 			return err
 		}
-		o := transport.HandlerOptions{MaxRequest: e.MessageBytes, MaxConcurrent: endpointConcurrent, Rate: e.Rate, Log: log}
-		if o.MaxRequest == 0 {
-			o.MaxRequest = endpointMessage
-		}
-		if o.Rate == 0 {
-			o.Rate = endpointRate
-		}
-		o.Burst = max(int(4*o.Rate), 1)
 		mux := http.NewServeMux()
-		mux.Handle(e.Path, transport.NewHandler(agent, o))
-		if err := listen(ctx, g, e, mux); err != nil {
+		mux.Handle(e.Path, transport.NewHandler(agent, e.handlerOptions(log)))
+		if err := listen(ctx, g, e, mux, log); err != nil {
 			return err
 		}
 		log.Info("TAMs can connect", "listen", e.Listen, "path", e.Path, "tls", e.TLS.Certificate != "")
@@ -102,14 +96,33 @@ func serveEndpoints(ctx context.Context, g *errgroup.Group, c *configuration, b 
 	return nil
 }
 
-func listen(ctx context.Context, g *errgroup.Group, e endpoint, h http.Handler) error {
+func (e *endpoint) handlerOptions(log *slog.Logger) transport.HandlerOptions {
+	o := transport.HandlerOptions{
+		MaxRequest: e.MessageBytes, MaxConcurrent: endpointConcurrent, MaxArriving: endpointConcurrent, Rate: e.Rate, Log: log,
+	}
+	if o.MaxRequest == 0 {
+		o.MaxRequest = endpointMessage
+	}
+	if o.Rate == 0 {
+		o.Rate = endpointRate
+	}
+	o.Burst = max(int(4*o.Rate), 1)
+	return o
+}
+
+func listen(ctx context.Context, g *errgroup.Group, e endpoint, h http.Handler, log *slog.Logger) error {
 	server := transport.NewServer(h)
 	if e.TLS.Certificate != "" {
-		pair, err := tls.LoadX509KeyPair(e.TLS.Certificate, e.TLS.Key)
+		// Certificates end, and devices are not restarted for it.
+		pair, err := filewatch.New([]string{e.TLS.Certificate, e.TLS.Key}, func(contents [][]byte) (*tls.Certificate, error) {
+			c, err := tls.X509KeyPair(contents[0], contents[1])
+			return &c, err
+		}, log)
 		if err != nil {
 			return fmt.Errorf("endpoints: tls: %w", err)
 		}
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get(), nil }}
 	}
 	ln, err := net.Listen("tcp", e.Listen)
 	if err != nil {
