@@ -152,6 +152,8 @@ func testHostile(t *testing.T, b *bench) {
 		{"write", program.WriteForever(1), tee.ErrQuota, 0},
 		{"log", program.WriteForever(2), tee.ErrQuota, 0},
 		{"store", program.StoreForever("f"), tee.ErrQuota, 0},
+		{"unlinked", program.Unlinked(false), tee.ErrQuota, 0},
+		{"unlinked, then emptied", program.Unlinked(true), tee.ErrQuota, 0},
 		{"sparse", program.SparseFile("f"), tee.ErrQuota, 0},
 		{"descriptors", program.OpenForever("f"), tee.ErrQuota, 0},
 		{"trap", program.Trap(), tee.ErrTrap, 0},

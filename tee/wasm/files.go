@@ -82,6 +82,7 @@ func (m *mount) OpenFile(name string, flag sys.Oflag, _ fs.FileMode) (sys.File, 
 		return nil, sys.EIO
 	}
 	v.opened++
+	n.open++
 	return &openFile{mount: m, volume: v, node: n, append: flag&sys.O_APPEND != 0, write: writing}, 0
 }
 
@@ -384,6 +385,8 @@ func (f *openFile) Close() sys.Errno {
 	if !f.closed {
 		f.closed = true
 		f.volume.opened--
+		f.node.open--
+		f.volume.forget(f.node)
 	}
 	return 0
 }

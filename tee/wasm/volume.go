@@ -26,6 +26,8 @@ type node struct {
 	data   []byte
 	shared bool     // data is the caller's: copy before writing
 	blob   tee.Blob // a read-only file that is not in memory
+	open   int      // descriptors of it
+	gone   bool     // it has no name any longer
 }
 
 func (n *node) size() int64 {
@@ -208,11 +210,20 @@ func (v *volume) children(dir string) []string {
 	return names
 }
 
-// unlinked gives back what a file without a name used.
+// unlinked takes a file's name away. What it holds counts until nobody has it open: a program that keeps
+// the descriptor goes on to use the memory, and can change how much.
 func (v *volume) unlinked(name string) {
 	if n := v.files[name]; n != nil {
-		v.used -= int64(len(n.data))
 		delete(v.files, name)
+		n.gone = true
+		v.forget(n)
+	}
+}
+
+// forget gives back what a file used that nobody can reach any longer.
+func (v *volume) forget(n *node) {
+	if n.gone && n.open == 0 {
+		v.used -= int64(len(n.data))
 	}
 }
 

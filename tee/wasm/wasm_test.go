@@ -140,6 +140,8 @@ func TestHostilePrograms(t *testing.T) {
 		{"writes without end", program.WriteForever(1), tee.ErrQuota, 0},
 		{"logs without end", program.WriteForever(2), tee.ErrQuota, 0},
 		{"stores without end", program.StoreForever("f"), tee.ErrQuota, 0},
+		{"keeps files without names", program.Unlinked(false), tee.ErrQuota, 0},
+		{"empties files without names", program.Unlinked(true), tee.ErrQuota, 0},
 		{"makes a sparse file", program.SparseFile("f"), tee.ErrQuota, 0},
 		{"opens files without end", program.OpenForever("f"), tee.ErrQuota, 0},
 		{"recurses", program.Recurse(), tee.ErrTrap, 0},

@@ -24,6 +24,8 @@ const (
 	fdRenumber
 	fdSeek
 	pathFilestatGet
+	pathUnlinkFile
+	fdFilestatSetSize
 	imports
 )
 
@@ -42,16 +44,17 @@ const (
 )
 
 var types = [][2][]byte{
-	0: {{}, {}},
-	1: {{i32}, {}},
-	2: {{i32, i32, i32, i32}, {i32}},
-	3: {{i32, i32, i32, i32, i32, i64, i64, i32, i32}, {i32}},
-	4: {{i32, i32, i32}, {i32}},
-	5: {{i32, i32}, {i32}},
-	6: {{i32, i64, i32, i32}, {i32}},
-	7: {{i32, i32, i32, i32, i32}, {i32}},
-	8: {{i32}, {i32}},
-	9: {{i32, i32}, {i64}},
+	0:  {{}, {}},
+	1:  {{i32}, {}},
+	2:  {{i32, i32, i32, i32}, {i32}},
+	3:  {{i32, i32, i32, i32, i32, i64, i64, i32, i32}, {i32}},
+	4:  {{i32, i32, i32}, {i32}},
+	5:  {{i32, i32}, {i32}},
+	6:  {{i32, i64, i32, i32}, {i32}},
+	7:  {{i32, i32, i32, i32, i32}, {i32}},
+	8:  {{i32}, {i32}},
+	9:  {{i32, i32}, {i64}},
+	10: {{i32, i64}, {i32}},
 }
 
 var wasi = []struct {
@@ -61,6 +64,7 @@ var wasi = []struct {
 	procExit: {"proc_exit", 1}, fdWrite: {"fd_write", 2}, fdRead: {"fd_read", 2},
 	pathOpen: {"path_open", 3}, sockAccept: {"sock_accept", 4}, pollOneoff: {"poll_oneoff", 2},
 	fdRenumber: {"fd_renumber", 5}, fdSeek: {"fd_seek", 6}, pathFilestatGet: {"path_filestat_get", 7},
+	pathUnlinkFile: {"path_unlink_file", 4}, fdFilestatSetSize: {"fd_filestat_set_size", 10},
 }
 
 // code is the body of a function. It has one local of type i32.

@@ -212,6 +212,48 @@ func StoreForever(name string) []byte {
 	return command(name, c)
 }
 
+// Unlinked writes three files of 60 KiB below /data and takes their names away while it has them open. With
+// truncate, it then makes them empty, for which a careless host gives back a second time what they used, and
+// writes three of that size with names. It ends with 0 if nothing is refused.
+func Unlinked(truncate bool) []byte {
+	const names = "abcd" // d is the one that comes and goes
+	var c code
+	write := func(name int32) {
+		c.open(dataFD, text+name, 1, oCreate, rightsRead|rightsWrite)
+		c.orExit()
+		c.i32(8)
+		c.i32(result)
+		c.load()
+		c.store()
+		c.i32(8)
+		c.load()
+		c.io(fdWrite, buffer, bufSize)
+		c.orExit()
+	}
+	for range 3 {
+		write(3)
+		c.i32(dataFD)
+		c.i32(text + 3)
+		c.i32(1)
+		c.call(pathUnlinkFile)
+		c.orExit()
+		if truncate {
+			c.i32(8)
+			c.load()
+			c.i64(0)
+			c.call(fdFilestatSetSize)
+			c.orExit()
+		}
+	}
+	if truncate {
+		for name := range int32(3) {
+			write(name)
+		}
+	}
+	c.exit(0)
+	return command(names, c)
+}
+
 // SparseFile writes one byte at an offset of 2^62 of a file below /data.
 func SparseFile(name string) []byte {
 	var c code
