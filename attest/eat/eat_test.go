@@ -313,10 +313,12 @@ func TestBitFlips(t *testing.T) {
 	e := b.evidence()
 	payload := func(p []byte) attest.Evidence { return attest.Evidence{MediaType: eat.MediaType, Payload: p} }
 	for i := range e.Payload {
-		flipped := bytes.Clone(e.Payload)
-		flipped[i] ^= 1 << (i % 8)
-		if r, err := b.appraise(payload(flipped)); err == nil {
-			t.Fatalf("byte %d changed, result %v", i, r.Status)
+		for bit := range 8 {
+			flipped := bytes.Clone(e.Payload)
+			flipped[i] ^= 1 << bit
+			if r, err := b.appraise(payload(flipped)); err == nil {
+				t.Fatalf("bit %d of byte %d changed, result %v", bit, i, r.Status)
+			}
 		}
 		if _, err := b.appraise(payload(e.Payload[:i])); err == nil {
 			t.Fatalf("cut at %d and accepted", i)

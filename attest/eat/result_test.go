@@ -156,10 +156,15 @@ func TestResultBitFlips(t *testing.T) {
 	b := newBench(t)
 	token := b.mustAppraise(b.evidence()).Token
 	for i := range token {
-		flipped := bytes.Clone(token)
-		flipped[i] ^= 1 << (i % 8)
-		if r, err := eat.CheckResult(flipped, b.relying()); err == nil {
-			t.Fatalf("byte %d changed: %v", i, r.Status)
+		for bit := range 8 {
+			flipped := bytes.Clone(token)
+			flipped[i] ^= 1 << bit
+			if r, err := eat.CheckResult(flipped, b.relying()); err == nil {
+				t.Fatalf("bit %d of byte %d changed: %v", bit, i, r.Status)
+			}
+		}
+		if r, err := eat.CheckResult(token[:i], b.relying()); err == nil {
+			t.Fatalf("cut at %d: %v", i, r.Status)
 		}
 	}
 }

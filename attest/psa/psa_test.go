@@ -132,7 +132,7 @@ func TestBindings(t *testing.T) {
 		if testing.Short() {
 			step = 11
 		}
-		b.Mutations(step)
+		b.Mutations(step, !cca && !testing.Short())
 	}
 }
 

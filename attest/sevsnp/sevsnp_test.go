@@ -156,7 +156,7 @@ func TestMutations(t *testing.T) {
 	if testing.Short() {
 		step = 31
 	}
-	boundtest.New(t, device(newProcessor(t, 1))).Mutations(step)
+	boundtest.New(t, device(newProcessor(t, 1))).Mutations(step, false)
 }
 
 // TestVerdicts walks what an authentic report may say.

@@ -280,7 +280,7 @@ func TestBoundMutations(t *testing.T) {
 	if testing.Short() {
 		step = 61
 	}
-	boundtest.New(t, newPlatform(t).device()).Mutations(step)
+	boundtest.New(t, newPlatform(t).device()).Mutations(step, false)
 }
 
 // TestSpellingOfCertificates: base64 has bits that nobody reads. No bit of the certificates' text may
@@ -315,6 +315,8 @@ func TestVerdicts(t *testing.T) {
 	}{
 		"up to date":          {func(*platform) {}, attest.StatusAffirming, "tcb", "up to date"},
 		"debug mode":          {func(p *platform) { p.debug = true }, attest.StatusContraindicated, "dbgstat", "debugging is enabled"},
+		"profiled":            {func(p *platform) { p.body = func(q []byte) { q[0x30+0x78] |= 1 << 5 } }, attest.StatusContraindicated, "dbgstat", "debugging is enabled"},
+		"may be migrated":     {func(p *platform) { p.body = func(q []byte) { q[0x30+0x7b] |= 1 << 5 } }, attest.StatusWarning, "attributes", "migration"},
 		"TCB out of date":     {func(p *platform) { p.status = "OutOfDate" }, attest.StatusContraindicated, "tcb", "OutOfDate"},
 		"TCB revoked":         {func(p *platform) { p.status = "Revoked" }, attest.StatusContraindicated, "tcb", "Revoked"},
 		"TCB too old":         {func(p *platform) { p.leastTCB = 6 }, attest.StatusContraindicated, "tcb", "no matching TCB level"},

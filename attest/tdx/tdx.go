@@ -42,9 +42,13 @@ func RuntimeName(i int) string { return fmt.Sprintf("tdx-rtmr-%d", i) }
 // MaxQuoteBytes is the largest quote that is read.
 const MaxQuoteBytes = 64 << 10
 
-// tdDebug is the bit of the guest's attributes that lets the host debug it (TDX Module 1.5 ABI,
-// ATTRIBUTES).
-const tdDebug = 1
+// The guest's attributes (TDX Module 1.5 ABI, ATTRIBUTES): any bit of the first byte lets the host debug or
+// profile it, and one of the fourth lets a migration guest move it to another platform.
+const (
+	tdUnderDebug = 0
+	tdSecurity   = 3
+	tdMigratable = 1 << 5
+)
 
 // OEMID is the encoded oemid claim of Intel: its IANA enterprise number.
 func OEMID() []byte { return []byte{0x19, 0x01, 0x57} } // 343
@@ -199,8 +203,13 @@ func describe(quote *pb.QuoteV4, owner string) (*bound.Report, error) {
 		Authority: eat.Authority{UEID: UEID(ppid), Class: appraisal.Class{OEMID: OEMID(), HWModel: model}, OEMID: OEMID(), Owner: owner},
 		Debug:     eat.DebugDisabledSinceBoot,
 	}
-	if attributes := body.GetTdAttributes(); len(attributes) == 0 || attributes[0]&tdDebug != 0 {
+	attributes := body.GetTdAttributes()
+	if len(attributes) <= tdSecurity || attributes[tdUnderDebug] != 0 {
 		out.Debug = eat.DebugEnabled
+	}
+	if len(attributes) > tdSecurity && attributes[tdSecurity]&tdMigratable != 0 {
+		out.Findings = append(out.Findings, eat.Finding{Claim: "attributes", Aspect: appraisal.Configuration, Value: appraisal.ConfigurationVulnerable,
+			Text: "a migration guest may move the guest to another platform"})
 	}
 	names := []string{MeasurementName}
 	values := [][]byte{body.GetMrTd()}

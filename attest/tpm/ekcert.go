@@ -46,8 +46,8 @@ func verifyEK(certs []*x509.Certificate, maker *appraisal.Manufacturer, now time
 	leaf := *certs[0]
 	san := asn1.ObjectIdentifier{2, 5, 29, 17}
 	leaf.UnhandledCriticalExtensions = slices.DeleteFunc(slices.Clone(leaf.UnhandledCriticalExtensions), san.Equal)
-	if leaf.IsCA {
-		return fmt.Errorf("%s is a certification authority", leaf.Subject)
+	if err := checkEKUsage(&leaf); err != nil {
+		return err
 	}
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	for _, r := range maker.Roots {
@@ -66,6 +66,23 @@ func verifyEK(certs []*x509.Certificate, maker *appraisal.Manufacturer, now time
 		}
 	}
 	return err
+}
+
+// checkEKUsage refuses certificates of the maker that are for something else, whose keys may lie outside
+// of TPMs: what such a key opens proves nothing. Older certificates say nothing of their purpose (TCG EK
+// Credential Profile §3.2).
+func checkEKUsage(leaf *x509.Certificate) error {
+	endorsement := asn1.ObjectIdentifier{2, 23, 133, 8, 1} // tcg-kp-EKCertificate
+	purposes := len(leaf.ExtKeyUsage) + len(leaf.UnknownExtKeyUsage)
+	switch {
+	case leaf.IsCA:
+		return fmt.Errorf("%s is a certification authority", leaf.Subject)
+	case purposes > 0 && !slices.ContainsFunc(leaf.UnknownExtKeyUsage, endorsement.Equal):
+		return fmt.Errorf("the certificate of %s is not for the endorsement key of a TPM (extended key usage)", leaf.Subject)
+	case leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageKeyEncipherment == 0:
+		return fmt.Errorf("the certificate of %s is not for a key that encrypts", leaf.Subject)
+	}
+	return nil
 }
 
 func checkRevocation(path []*x509.Certificate, lists []*x509.RevocationList, now time.Time) error {

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // Constants of the event log (TCG PC Client Platform Firmware Profile §10).
@@ -16,7 +18,12 @@ const (
 	maxBanks     = 8
 )
 
-// Event is one entry of an event log that was extended into a PCR.
+// startupLocality begins the data of the one event that says where PCR 0 started; a byte with the locality
+// follows (TCG_EfiStartupLocalityEvent, §10.4.5.3).
+const startupLocality = "StartupLocality\x00"
+
+// Event is one entry of an event log that was extended into a PCR; or, with the type EV_NO_ACTION and
+// the locality as its only data, what the TPM was started with.
 type Event struct {
 	PCR    int
 	Type   uint32
@@ -57,7 +64,8 @@ func (r *logReader) u32() uint32 {
 }
 
 // ParseEventLog reads a crypto-agile event log, as Linux has it in
-// /sys/kernel/security/tpm0/binary_bios_measurements. Events that were not extended are left out.
+// /sys/kernel/security/tpm0/binary_bios_measurements. Events that were not extended are left out, but for
+// the locality at which the TPM was started.
 func ParseEventLog(data []byte) ([]Event, error) {
 	r := &logReader{data: data}
 	sizes, err := parseSpecID(r)
@@ -65,14 +73,23 @@ func ParseEventLog(data []byte) ([]Event, error) {
 		return nil, malformed(fmt.Errorf("event log: %w", err))
 	}
 	var events []Event
+	measured := false // something into PCR 0
 	for len(r.data) > 0 {
 		e, err := parseEvent(r, sizes)
 		if err != nil {
 			return nil, malformed(fmt.Errorf("event log: entry %d: %w", len(events)+1, err))
 		}
 		if e.Type == evNoAction {
-			continue
+			locality, is := strings.CutPrefix(string(e.Data), startupLocality)
+			if e.PCR != 0 || !is {
+				continue
+			}
+			if measured || len(locality) != 1 || !slices.Contains([]byte{0, 3, 4}, locality[0]) {
+				return nil, malformed(fmt.Errorf("event log: entry %d: a locality %x, which is none of 0, 3 and 4, comes late, or is not the first", len(events)+1, locality))
+			}
+			e.Data = []byte(locality)
 		}
+		measured = measured || e.PCR == 0
 		if events = append(events, *e); len(events) > maxEvents {
 			return nil, malformed(fmt.Errorf("event log: more than %d events", maxEvents))
 		}
@@ -151,11 +168,18 @@ func parseEvent(r *logReader, sizes map[uint16]int) (*Event, error) {
 }
 
 // Replay extends the events into PCRs as the TPM did. PCRs 0 to 16 start at zero (PC Client
-// Platform TPM Profile §4.6); later ones are reset at run time, so a log does not tell their value.
+// Platform TPM Profile §4.6), PCR 0 at the locality at which the TPM was started; later ones are reset
+// at run time, so a log does not tell their value.
 func Replay(events []Event) map[int][]byte {
 	pcrs := map[int][]byte{}
 	for _, e := range events {
 		if e.PCR > 16 {
+			continue
+		}
+		if e.Type == evNoAction {
+			start := make([]byte, sha256.Size)
+			copy(start[sha256.Size-len(e.Data):], e.Data)
+			pcrs[e.PCR] = start
 			continue
 		}
 		old, ok := pcrs[e.PCR]

@@ -201,7 +201,7 @@ func eventsOf(q *Quote) (map[int][]Event, error) {
 	}
 	byPCR := map[int][]Event{}
 	for _, e := range events {
-		if _, ok := q.PCRs[e.PCR]; ok && e.PCR <= 16 {
+		if _, ok := q.PCRs[e.PCR]; ok && e.PCR <= 16 && e.Type != evNoAction {
 			byPCR[e.PCR] = append(byPCR[e.PCR], e)
 		}
 	}

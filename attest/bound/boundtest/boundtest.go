@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -285,15 +286,21 @@ func (b *Bench) swapped(e attest.Evidence) {
 	b.Refused("the device says that it is another", le, attest.ErrUntrusted)
 }
 
-// Mutations appraises the Evidence truncated at, and with a bit flipped in, every step-th byte.
-// Nothing of it may be accepted, and every refusal is one of the errors of package attest.
-func (b *Bench) Mutations(step int) {
+// Mutations appraises the Evidence truncated at, and with bits flipped in, every step-th byte: each of the
+// eight in turn, or, with every, each of them alone. Nothing of it may be accepted, and every refusal is one of
+// the errors of package attest.
+func (b *Bench) Mutations(step int, every bool) {
 	b.Helper()
 	e := b.Evidence()
 	for at := 0; at < len(e.Payload); at += step {
-		flipped := bytes.Clone(e.Payload)
-		flipped[at] ^= 1 << (at / step % 8)
-		b.refusedSomehow("bit flipped", at, flipped)
+		for bit := range 8 {
+			if !every && bit != at/step%8 {
+				continue
+			}
+			flipped := bytes.Clone(e.Payload)
+			flipped[at] ^= 1 << bit
+			b.refusedSomehow(fmt.Sprintf("bit %d flipped", bit), at, flipped)
+		}
 		b.refusedSomehow("truncated", at, e.Payload[:at])
 	}
 }
