@@ -83,9 +83,9 @@ func (c *Config) tpmArguments() []string {
 	if c.TPM == "" {
 		return nil
 	}
-	args := []string{
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + c.Firmware,
-		"-drive", "if=pflash,format=raw,unit=1,file=" + c.variables(),
+	args := []string{"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + c.Firmware}
+	if c.FirmwareVariables != NoVariables {
+		args = append(args, "-drive", "if=pflash,format=raw,unit=1,file="+c.variables())
 	}
 	if c.TPM == TPMEmulated {
 		args = append(args, "-chardev", "socket,id=tpm,path="+c.tpmSocket(), "-tpmdev", "emulator,id=tpm0,chardev=tpm")

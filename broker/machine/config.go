@@ -34,7 +34,8 @@ type Config struct {
 	TPM string
 	// TPMState is the folder of the emulated TPM, which is made, with a TPM, at the first start.
 	TPMState string
-	// Firmware and FirmwareVariables are UEFI's code, and its variables at every start.
+	// Firmware and FirmwareVariables are UEFI's code, and its variables at every start; NoVariables for
+	// firmware that then has them in its memory.
 	Firmware, FirmwareVariables string
 	// CID is the machine's number for vsock; 0 for a link over virtio-serial.
 	CID uint32
@@ -47,6 +48,10 @@ type Config struct {
 
 // TPMEmulated is swtpm. It is the host's: what is sealed under it is as safe as the host.
 const TPMEmulated = "emulated"
+
+// NoVariables gives the firmware no flash memory for variables. What is measured stays the same. Firmware
+// can do without it if it falls back to its memory, as OVMF of Debian 12 does.
+const NoVariables = "none"
 
 // Types of machines, and accelerators.
 const (
@@ -106,7 +111,7 @@ func (c *Config) Check() error {
 		return fmt.Errorf("vsock-cid %d is not a machine's: write 3 or more", c.CID)
 	}
 	for _, p := range []*string{&c.Image, &c.State, &c.Approvals, &c.Run, &c.TPMState, &c.Firmware, &c.FirmwareVariables} {
-		if *p == "" {
+		if *p == "" || p == &c.FirmwareVariables && *p == NoVariables {
 			continue
 		}
 		if strings.ContainsRune(*p, ',') {
@@ -162,7 +167,10 @@ func (c *Config) tools() []tool {
 		needed = append(needed, tool{"mkfs.ext4", "e2fsprogs"})
 	}
 	if c.TPM != "" {
-		needed = append(needed, tool{c.Firmware, "ovmf"}, tool{c.FirmwareVariables, "ovmf"})
+		needed = append(needed, tool{c.Firmware, "ovmf"})
+		if c.FirmwareVariables != NoVariables {
+			needed = append(needed, tool{c.FirmwareVariables, "ovmf"})
+		}
 	}
 	if c.TPM == TPMEmulated {
 		needed = append(needed, tool{"swtpm", "swtpm"}, tool{"swtpm_setup", "swtpm-tools"}, tool{"swtpm_localca", "swtpm-tools"})

@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// bootPatience is how long a machine may take until its agent answers, under emulation too.
-	bootPatience = 90 * time.Second
+	// bootPatience is how long a machine may take until its agent answers, and emulatedPatience how long
+	// where the processor is emulated, which on a busy host takes minutes.
+	bootPatience     = 90 * time.Second
+	emulatedPatience = 5 * time.Minute
 	// dialPatience is how long Dial waits for a machine that starts.
 	dialPatience = 60 * time.Second
 	// restartMin and restartMax bound the wait before a machine is started again; it doubles, and is
@@ -105,10 +107,8 @@ func (m *Machine) once(ctx context.Context) (answered bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if c.TPM != "" {
-		if err := c.refreshVariables(); err != nil {
-			return false, fmt.Errorf("the firmware's variables: %w", err)
-		}
+	if err := c.refreshVariables(); err != nil {
+		return false, fmt.Errorf("the firmware's variables: %w", err)
 	}
 	if c.TPM == TPMEmulated {
 		tpm, err := c.startTPM(ctx, m.log)
@@ -139,9 +139,16 @@ func (m *Machine) once(ctx context.Context) (answered bool, err error) {
 	}
 }
 
+func (c *Config) bootPatience() time.Duration {
+	if c.accelerator() == AcceleratorKVM {
+		return bootPatience
+	}
+	return emulatedPatience
+}
+
 // firstAnswer connects until the agent answers or the machine ends.
 func (m *Machine) firstAnswer(ctx context.Context, vm *process) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithTimeout(ctx, bootPatience)
+	ctx, cancel := context.WithTimeout(ctx, m.config.bootPatience())
 	defer cancel()
 	go func() {
 		select {

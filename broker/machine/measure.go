@@ -50,7 +50,7 @@ func Measure(ctx context.Context, c Config, log *slog.Logger) (map[int][]byte, e
 }
 
 func (c *Config) measure(ctx context.Context, commandLine string, log *slog.Logger) (map[int][]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, bootPatience)
+	ctx, cancel := context.WithTimeout(ctx, c.bootPatience())
 	defer cancel()
 	values := &pcrValues{Handler: log.Handler(), found: map[int][]byte{}}
 	last, err := c.toItsEnd(ctx, commandLine, slog.New(values))
@@ -86,10 +86,8 @@ func RunOnce(ctx context.Context, c Config, log *slog.Logger) error {
 
 // toItsEnd boots the machine and returns its last words when it has ended.
 func (c *Config) toItsEnd(ctx context.Context, commandLine string, log *slog.Logger) (last string, err error) {
-	if c.TPM != "" {
-		if err := c.refreshVariables(); err != nil {
-			return "", err
-		}
+	if err := c.refreshVariables(); err != nil {
+		return "", err
 	}
 	if c.TPM == TPMEmulated {
 		tpm, err := c.startTPM(ctx, log)

@@ -135,6 +135,9 @@ func (c *Config) makeTPM(ctx context.Context) error {
 // refreshVariables gives the firmware its variables as they come with it: what one boot left in them
 // does not decide the next.
 func (c *Config) refreshVariables() error {
+	if c.TPM == "" || c.FirmwareVariables == NoVariables {
+		return nil
+	}
 	from, err := os.Open(c.FirmwareVariables)
 	if err != nil {
 		return err

@@ -62,7 +62,9 @@ func (v *virtualMachine) relative(path, name string) {
 		v.TPMState = name + ".tpm"
 	}
 	for _, p := range []*string{&v.Image, &v.State, &v.Approvals, &v.Run, &v.TPMState, &v.Firmware, &v.FirmwareVariables} {
-		*p = config.Relative(path, *p)
+		if p != &v.FirmwareVariables || *p != machine.NoVariables {
+			*p = config.Relative(path, *p)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ printed after its outcome was checked. Nothing outside one temporary folder and 
 	c.Flags().BoolVar(&o.Verbose, "verbose", false, "print every TEEP message in diagnostic notation as it passes")
 	c.Flags().StringVar(&o.TEE, "tee", demo.TEESandbox, "sandbox, or vm for a measured virtual machine with a TPM")
 	c.Flags().StringVar(&o.KernelPackage, "kernel-package", "", "Debian package of the kernel that the machine boots")
+	c.Flags().StringVar(&o.Firmware, "firmware", "", "UEFI firmware of the machine, which then keeps its variables in memory (default: that of Debian's package ovmf)")
 	c.Flags().StringVar(&o.Programs, "programs", "", "folder of the programs (default: where teep is)")
 	return c
 }

@@ -55,7 +55,7 @@ With --owner, it does what 'teep image references' does afterwards.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&kernelPackage, "kernel-package", "", "Debian package of a Linux kernel")
+	f.StringVar(&kernelPackage, "kernel-package", "", "Debian package of a Linux kernel, or a tar archive of what is in one")
 	f.StringVar(&agent, "agent", "", "teep-agent for linux/amd64, built with CGO_ENABLED=0")
 	f.StringVar(&config, "config", "", "folder with agent.yaml and what it names")
 	f.StringVarP(&dir, "out", "o", "", "folder to write")

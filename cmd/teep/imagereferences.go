@@ -34,7 +34,8 @@ type imageOwner struct {
 	owner, expires, version, key string
 	memoryMiB                    int
 	measureFirmware              bool
-	firmware, firmwareValue      string
+	firmware, variables          string
+	firmwareValue                string
 	acceptedWeaknesses           []string
 }
 
@@ -47,6 +48,7 @@ func (o *imageOwner) register(c *cobra.Command) {
 	f.IntVar(&o.memoryMiB, "memory-mib", machine.DefaultMemoryMiB, "memory of the machine, which QEMU lets the firmware measure")
 	f.BoolVar(&o.measureFirmware, "measure-firmware", false, "boot once, and vouch for the firmware of this host too")
 	f.StringVar(&o.firmware, "firmware", "", "UEFI firmware (default: that of Debian's package ovmf)")
+	f.StringVar(&o.variables, "firmware-variables", "", "its variables, or "+machine.NoVariables+" (default: those of that package)")
 	f.StringVar(&o.firmwareValue, "firmware-value", "", "PCR 0 of that firmware, as an earlier --measure-firmware found it: sha-256:HEX")
 	f.StringArrayVar(&o.acceptedWeaknesses, "accept-weakness", nil, "weakness of the TEE that the owner knows and accepts, up to its colon; may be repeated")
 }
@@ -147,7 +149,7 @@ func (o *imageOwner) write(ctx context.Context, dir string, img *image.Image, ou
 	}
 	if o.measureFirmware {
 		fmt.Fprintln(out, "booting once, to measure the firmware …")
-		values, err := machine.Measure(ctx, machine.Config{Image: dir, MemoryMiB: o.memoryMiB, Firmware: o.firmware}, slog.New(slog.DiscardHandler))
+		values, err := machine.Measure(ctx, machine.Config{Image: dir, MemoryMiB: o.memoryMiB, Firmware: o.firmware, FirmwareVariables: o.variables}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

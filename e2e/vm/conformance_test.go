@@ -2,22 +2,20 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
-	"time"
 
 	"github.com/go-teep/teep/broker/machine"
-	"github.com/go-teep/teep/tee/vm/image"
 )
 
 // conformance boots an image in which a test is the first process: the suite that every TEE passes,
 // inside the machine.
-func conformance(t *testing.T, root, kernelPackage string) {
+func conformance(t *testing.T, root, bin, kernelPackage string) {
 	dir, err := os.MkdirTemp("", "teep-vm-")
 	if err != nil {
 		t.Fatal(err)
@@ -29,24 +27,18 @@ func conformance(t *testing.T, root, kernelPackage string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	kernel, err := image.ReadKernelPackage(t.Context(), kernelPackage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile(binary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := image.Build(image.Options{Kernel: kernel, Agent: program, Config: fstest.MapFS{"agent.yaml": {}}})
-	if err != nil {
+	configuration := filepath.Join(dir, "config")
+	if err := errors.Join(os.Mkdir(configuration, 0o700), os.WriteFile(filepath.Join(configuration, "agent.yaml"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	c := config(dir)
-	if err := img.Write(c.Image); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command(filepath.Join(bin, "teep"), "image", "build", "--kernel-package", kernelPackage, "--agent", binary,
+		"--config", configuration, "--out", c.Image).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
+	c.Firmware, c.FirmwareVariables = "", "" // the default ones, with their flash memory
 	log := &watched{until: "never", seen: make(chan struct{})}
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err = machine.RunOnce(ctx, c, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	console := log.String()

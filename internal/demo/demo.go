@@ -35,6 +35,8 @@ type Options struct {
 	// Linux kernel.
 	TEE           string
 	KernelPackage string
+	// Firmware is the machine's, with its variables in memory; empty for what Debian's package has.
+	Firmware string
 	// Out gets the story.
 	Out io.Writer
 }

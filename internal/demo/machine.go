@@ -57,7 +57,7 @@ policy:
 `
 
 // machineBrokerConfig has the broker start the machine. The second port is for the attacks of the story:
-// the broker has the first.
+// the broker has the first. Behind it goes the firmware, where that is not Debian's.
 const machineBrokerConfig = `tees:
   - name: machine
     vm:
@@ -67,7 +67,7 @@ const machineBrokerConfig = `tees:
       run: run
       tpm: emulated
       tpm-state: tpm
-      ports: 2
+      ports: 2%s
 apps:
   socket: app.sock
 policy-interval: 0s
@@ -75,16 +75,28 @@ policy-interval: 0s
 
 // machinePatience is how long the agent in a machine may take to answer, on a busy host without
 // virtualization.
-const machinePatience = 4 * time.Minute
+const machinePatience = 12 * time.Minute
+
+func (s *story) machineBrokerConfig() string {
+	firmware := ""
+	if s.Firmware != "" {
+		firmware = fmt.Sprintf("\n      firmware: %q\n      firmware-variables: %s", s.Firmware, machine.NoVariables)
+	}
+	return fmt.Sprintf(machineBrokerConfig, firmware)
+}
 
 func (s *story) inMachine() bool { return s.TEE == TEEVM }
 
 // machineConfigOf is what broker.yaml in a folder of the story says.
 func (s *story) machineConfigOf(dir string) machine.Config {
-	return machine.Config{
+	c := machine.Config{
 		Image: s.path(dir, "image"), State: s.path(dir, "state.img"), StateBytes: 64 << 20, Run: s.path(dir, "run"),
-		TPM: machine.TPMEmulated, TPMState: s.path(dir, "tpm"), Ports: 2,
+		TPM: machine.TPMEmulated, TPMState: s.path(dir, "tpm"), Ports: 2, Firmware: s.Firmware,
 	}
+	if s.Firmware != "" {
+		c.FirmwareVariables = machine.NoVariables
+	}
+	return c
 }
 
 // makeMachine builds the image with the trust anchors in it, makes the machine's TPM, and gives the
@@ -92,7 +104,7 @@ func (s *story) machineConfigOf(dir string) machine.Config {
 // TPM's attestation key.
 func (s *story) makeMachine(ctx context.Context) error {
 	files := map[string]string{
-		"device/config/agent.yaml": machineConfig, "device/config/trust.yaml": s.trustText, "device/broker.yaml": machineBrokerConfig,
+		"device/config/agent.yaml": machineConfig, "device/config/trust.yaml": s.trustText, "device/broker.yaml": s.machineBrokerConfig(),
 	}
 	if _, err := s.run(ctx, "teep", "key", "generate", "-o", "vendor.pem"); err != nil {
 		return err
@@ -139,6 +151,9 @@ func (s *story) buildImage(agent, out string) []string {
 func (s *story) vouch(ctx context.Context) error {
 	args := []string{"image", "references", "device/image", "--key", "vendor.pem", "--owner", "Example Devices",
 		"--expires", time.Now().AddDate(1, 0, 0).Format(time.DateOnly), "--measure-firmware"}
+	if s.Firmware != "" {
+		args = append(args, "--firmware", s.Firmware, "--firmware-variables", machine.NoVariables)
+	}
 	known := append(vm.Keeper{Measured: true}.Weaknesses(), (&tpmseal.Source{}).Weaknesses()...)
 	for _, w := range append(known, "keys are copied to ordinary memory of the process while they are used") {
 		args = append(args, "--accept-weakness", w)
@@ -324,7 +339,7 @@ func (s *story) startPatchedMachine(ctx context.Context) error {
 	if err := os.WriteFile(s.path("device2", "teep-agent"), patched, 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.path("device2", "broker.yaml"), []byte(machineBrokerConfig), 0o600); err != nil {
+	if err := os.WriteFile(s.path("device2", "broker.yaml"), []byte(s.machineBrokerConfig()), 0o600); err != nil {
 		return err
 	}
 	if _, err := s.run(ctx, "teep", s.buildImage("device2/teep-agent", "device2/image")...); err != nil {
@@ -390,6 +405,11 @@ func (s *story) prepareMachine() error {
 	var err error
 	if s.KernelPackage, err = filepath.Abs(s.KernelPackage); err != nil {
 		return err
+	}
+	if s.Firmware != "" {
+		if s.Firmware, err = filepath.Abs(s.Firmware); err != nil {
+			return err
+		}
 	}
 	if _, err := exec.LookPath("dpkg-deb"); err != nil {
 		return fmt.Errorf("%w: it unpacks the kernel's package", err)

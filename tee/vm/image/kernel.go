@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path"
 	"slices"
@@ -43,8 +44,15 @@ const (
 )
 
 // ReadKernelPackage reads a kernel and its modules from a package of Debian (linux-image-…), which
-// dpkg-deb opens. It is not installed.
+// dpkg-deb opens, or from a tar archive of what is in one. It is not installed.
 func ReadKernelPackage(ctx context.Context, name string) (*Kernel, error) {
+	if file, err := openArchive(name); file != nil || err != nil {
+		if err != nil {
+			return nil, fmt.Errorf("image: %w", err)
+		}
+		defer file.Close()
+		return ReadKernelArchive(file)
+	}
 	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", name)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -53,7 +61,7 @@ func ReadKernelPackage(ctx context.Context, name string) (*Kernel, error) {
 		return nil, err
 	}
 	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) {
-		return nil, errors.New("image: dpkg-deb is not installed: apt-get install dpkg, or unpack the package elsewhere and use its tar archive")
+		return nil, errors.New("image: dpkg-deb is not installed: apt-get install dpkg, or name a tar archive that dpkg-deb --fsys-tarfile made of the package elsewhere")
 	} else if err != nil {
 		return nil, fmt.Errorf("image: %w", err)
 	}
@@ -65,6 +73,20 @@ func ReadKernelPackage(ctx context.Context, name string) (*Kernel, error) {
 		return nil, fmt.Errorf("image: dpkg-deb %s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
 	}
 	return kernel, readErr
+}
+
+// openArchive opens a file with a tar archive (POSIX.1-1988, ustar); nil for every other file.
+func openArchive(name string) (*os.File, error) {
+	const magicAt, magic = 257, "ustar"
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	head := make([]byte, len(magic))
+	if _, err := f.ReadAt(head, magicAt); err == nil && string(head) == magic {
+		return f, nil
+	}
+	return nil, f.Close()
 }
 
 // ReadKernelArchive reads the content of such a package as a tar archive.
