@@ -1,7 +1,8 @@
 // Package tsm has the processor of a confidential virtual machine report, through the one interface
 // that Linux offers its guests: configfs-tsm (Documentation/ABI/testing/configfs-tsm-report,
 // kernel 6.7 and later). It implements [bound.Reporter] for AMD SEV-SNP and Intel TDX, and needs
-// /sys/kernel/config to be mounted.
+// /sys/kernel/config to be mounted. It was tried with a stand-in for configfs; it has not run on such a
+// processor yet.
 package tsm
 
 import (

@@ -1,6 +1,9 @@
 // Package vsock connects the link between a virtual machine and its host over AF_VSOCK, the sockets
 // that reach from one to the other without a network. The agent listens inside, at [Port]; the
 // broker dials the machine's context identifier (CID), which its monitor gave it.
+//
+// It was tried within one system (loopback) where that has such sockets; between a host and a machine it has
+// not run yet.
 package vsock
 
 import (

@@ -11,6 +11,8 @@
 // that two states never have one secret. There is no counter: rollback of the whole store is not found.
 // The key is derived from the chip's versioned endorsement key (VCEK), and so changes when the
 // processor's firmware is updated: the state is sealed anew by installing again.
+//
+// It was tried with a stand-in for the device; it has not run on such a processor yet.
 package snpkey
 
 import (
