@@ -175,6 +175,23 @@ func (r Reference) appendCBOR(b []byte) []byte {
 	return r.Digest.appendCBOR(appendText(append(b, 0x82), r.URI))
 }
 
+// MarshalCBOR encodes SUIT_Record.
+func (r *Record) MarshalCBOR() ([]byte, error) { return r.appendCBOR(nil), nil }
+
+// UnmarshalCBOR decodes SUIT_Record into memory of its own.
+func (r *Record) UnmarshalCBOR(data []byte) error {
+	rd := scan.New(append([]byte(nil), data...))
+	parsed, err := readRecord(&rd)
+	if err == nil {
+		err = rd.Done()
+	}
+	if err != nil {
+		return at(err, "record")
+	}
+	*r = *parsed
+	return nil
+}
+
 func (r *Record) appendCBOR(b []byte) []byte {
 	b = scan.AppendHead(append(b, 0x85), byte(scan.Array), uint64(len(r.ManifestID)))
 	for _, i := range r.ManifestID {

@@ -73,7 +73,14 @@ type Delivery struct {
 	Signer []byte `json:"signer,omitempty"`
 	// Done says that the device has it.
 	Done bool `json:"done,omitempty"`
+	// Envelope is the manifest as it was last offered, signed, without the developer's envelope inside:
+	// what somebody needs who expands a report about it. Of one over [MaxKeptDelivery] nothing is kept.
+	Envelope []byte `json:"envelope,omitempty"`
 }
+
+// MaxKeptDelivery is how long the TAM's own manifest may be to be kept in a device's record, in bytes. One with a key
+// has less than 1 KiB; data counts whole.
+const MaxKeptDelivery = 8 << 10
 
 // delivery is what a device should get beside a developer's manifest.
 type delivery struct {
@@ -315,6 +322,11 @@ func (t *TAM) deliver(v *delivery, developer []byte) ([]byte, error) {
 	}
 	v.made = Delivery{Manifest: v.manifest, Version: v.offered, Sequence: order.SequenceNumber, Digest: made.Digest.Bytes,
 		Deposits: v.fingerprint, Signer: v.signer}
+	alone := *made
+	alone.Integrated = nil
+	if kept := alone.Encode(); len(kept) <= MaxKeptDelivery {
+		v.made.Envelope = kept
+	}
 	return made.Encode(), nil
 }
 
@@ -373,7 +385,9 @@ func (d *Device) noteDeliveries(p *PendingUpdate, steps []step) {
 			continue
 		}
 		made := s.delivery.made
-		p.Deliveries = append(p.Deliveries, made)
+		offered := made
+		offered.Envelope = nil // once is enough
+		p.Deliveries = append(p.Deliveries, offered)
 		if n := d.deliveryOf(made.Manifest); n >= 0 {
 			d.Deliveries[n] = made
 		} else {

@@ -404,3 +404,33 @@ func TestConfigOfDistribution(t *testing.T) {
 		t.Error("a TAM without distribution takes a content key")
 	}
 }
+
+// TestTwoEncryptedPayloads: an application of two parts that are encrypted with keys of their own, each in a manifest of its
+// own, and a manifest that depends on both. Asking for that one brings all of it.
+func TestTwoEncryptedPayloads(t *testing.T) {
+	w := teeptest.New(t, teeptest.Options{Logger: testLogger(t)})
+	d, ctx := w.Device, t.Context()
+	files := map[string][]byte{"program": teeptest.Program("both")}
+	var dependencies []string
+	for _, name := range []string{"one", "two"} {
+		files[name+".suit"] = publishEncrypted(t, w, name, 1, name)
+		dependencies = append(dependencies, fmt.Sprintf(`{file: %s.suit, integrated: true}`, name))
+	}
+	w.Publish(w.Envelope(fmt.Sprintf(`
+manifest-component-id: [both, manifest]
+sequence-number: 1
+vendor: {domain: %s}
+class: {name: %s}
+components:
+  - id: [both]
+    payload: {file: program, integrated: true}
+dependencies: [%s]
+`, teeptest.VendorDomain, teeptest.ClassName, strings.Join(dependencies, ", ")), files))
+	if err := d.Request(ctx, "both"); err != nil {
+		t.Fatal(err)
+	}
+	w.Settle(ctx, d)
+	for _, name := range []string{"both", "one", "two"} {
+		answers(t, d, name, name)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/suit"
+	"github.com/go-teep/teep/suit/distribute"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 )
@@ -115,6 +116,9 @@ func depositContentKey(ctx context.Context, client *api.Client, envelope, info s
 	if m.ComponentID == nil {
 		return nil, fmt.Errorf("%s: the manifest has no manifest-component-id, which the TAM's own manifest would name it by: set one and sign it again", envelope)
 	}
+	if err := distribute.UsesKey(m); err != nil {
+		return nil, fmt.Errorf("%s: %w", envelope, err)
+	}
 	data, err := os.ReadFile(info)
 	if err != nil {
 		return nil, err
@@ -144,6 +148,9 @@ replaces it.`,
 			if err != nil {
 				return err
 			}
+			if err := wholeIDs(cmd.Context(), client, p.Devices); err != nil {
+				return err
+			}
 			if err := encryptDeposit(cmd.Context(), client, &p, args[0]); err != nil {
 				return err
 			}
@@ -156,10 +163,29 @@ replaces it.`,
 	}
 	c.Flags().StringVar(&p.Manifest, "manifest", "", "manifest-component-id of the application that reads it")
 	c.Flags().StringVar(&p.Component, "component", "", "where it is put: below what agents trust the TAM's distribution key with")
-	c.Flags().StringSliceVar(&p.Devices, "device", nil, "only these devices, by ID")
+	c.Flags().StringSliceVar(&p.Devices, "device", nil, "only these devices, by ID or its beginning")
 	c.Flags().StringVar(&p.Group, "group", "", "only the devices that are in this group")
 	c.MarkFlagsMutuallyExclusive("device", "group")
 	return require(at.registerOutput(c), "manifest", "component")
+}
+
+// wholeIDs completes the IDs of devices in place, where only the beginning was given.
+func wholeIDs(ctx context.Context, client *api.Client, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(ctx, after) })
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		d, err := oneDevice(all, id)
+		if err != nil {
+			return fmt.Errorf("--device %s: %w", id, err)
+		}
+		ids[i] = d.ID
+	}
+	return nil
 }
 
 // encryptDeposit encrypts a file to the TAM.

@@ -57,7 +57,7 @@ its newest events. The beginning of an ID is enough where only one device has it
 	c.AddCommand(deviceStatus("accept", tam.DeviceAccepted, "Serve a device"),
 		deviceStatus("block", tam.DeviceBlocked, "Answer a device no longer"),
 		deviceStatus("retire", tam.DeviceRetired, "Take a device out of the fleet"),
-		deviceLabel(), deviceReplace(), devicePolicy(), deviceMessages(), deviceReport())
+		deviceLabel(), deviceReplace(), devicePolicy(), deviceMessages(), deviceReport(), deviceManifest())
 	return at.registerOutput(c)
 }
 

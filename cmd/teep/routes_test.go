@@ -39,6 +39,7 @@ var commandFor = map[string]string{
 	"GET /v1/devices/{id}/messages":           "devices messages 1",
 	"GET /v1/devices/{id}/messages/{message}": "devices messages 1 7",
 	"GET /v1/devices/{id}/reports":            "devices report 1",
+	"GET /v1/devices/{id}/manifests":          "devices manifest 1",
 
 	"POST /v1/appraisal-policy/check": "attest check-policy @appraisal",
 
@@ -48,7 +49,7 @@ var commandFor = map[string]string{
 	"DELETE /v1/policy/{manifest}": "component reset hello",
 
 	"GET /v1/distribution":     "deposit recipient",
-	"POST /v1/content-keys":    "deposit key --info @info @envelope",
+	"POST /v1/content-keys":    "deposit key --info @info @keyed",
 	"POST /v1/personalization": "deposit data --manifest hello --component keys/x @payload",
 	"GET /v1/deposits":         "deposit list",
 	"DELETE /v1/deposits/{id}": "deposit remove 1",
@@ -264,6 +265,8 @@ func commandFiles(t *testing.T, dir string) map[string]string {
 	write("domain", "name: lab\nmanifests: [hello/manifest]\n")
 	write("rollout", "name: lab\nmanifest: hello/manifest\nsequence: 2\nstages: [{percent: 100}]\n")
 	write("description", "manifest-component-id: [hello, manifest]\nsequence-number: 1\ncomponents:\n  - id: [hello]\n    payload: {file: payload, uri: \"https://example.com/5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b\"}\n")
+	write("keyed.yaml", "manifest-component-id: [hello, manifest]\nsequence-number: 1\ncomponents:\n  - id: [hello]\n    payload: {file: payload, integrated: true, encrypt: {to: [recipient], info: separate}}\n")
+	files["keyed"] = filepath.Join(dir, "keyed")
 	private := filepath.Join(dir, "private")
 	files["key"], files["envelope"] = filepath.Join(dir, "key"), filepath.Join(dir, "envelope")
 	files["recipient"] = filepath.Join(dir, "recipient")
@@ -271,6 +274,7 @@ func commandFiles(t *testing.T, dir string) map[string]string {
 		{"key", "generate", "--alg", "ECDH-ES+A128KW", "-o", private + "-ecdh"}, {"key", "public", private + "-ecdh", "-o", files["recipient"]},
 		{"key", "generate", "-o", private}, {"key", "public", private, "-o", files["key"]},
 		{"suit", "create", "-f", files["description"], "-o", files["envelope"]}, {"suit", "sign", "--key", private, files["envelope"]},
+		{"suit", "create", "-f", files["keyed.yaml"], "--infos", filepath.Join(dir, "infos"), "-o", files["keyed"]}, {"suit", "sign", "--key", private, files["keyed"]},
 	} {
 		c := root()
 		c.SetArgs(args)

@@ -20,6 +20,7 @@ import (
 func suitCreate() *cobra.Command {
 	var source, out, payloads, infos string
 	var overwrite bool
+	var integrated int64
 	c := &cobra.Command{
 		Use:   "create -f DESCRIPTION -o ENVELOPE",
 		Short: "Make an unsigned envelope from a YAML description",
@@ -43,6 +44,9 @@ there is no other copy. --overwrite does it.
 		Example: `  teep suit create -f hello.yaml -o hello.suit`,
 		Args:    program.NoArgs,
 		RunE: func(_ *cobra.Command, _ []string) error {
+			if integrated < 1 || integrated > 1<<20 {
+				return &program.Usage{Err: errors.New("--max-integrated: give a number of MiB from 1 to 1048576")}
+			}
 			text, err := os.ReadFile(source)
 			if err != nil {
 				return err
@@ -56,7 +60,7 @@ there is no other copy. --overwrite does it.
 			files := &outFolder{dir: payloads, overwrite: overwrite}
 			defer files.discard()
 			o := describe.Options{
-				Name: source, Rand: rand.Reader,
+				Name: source, Rand: rand.Reader, MaxIntegrated: integrated << 20,
 				ReadFile: func(name string) ([]byte, error) { return os.ReadFile(path(name)) },
 				OpenFile: func(name string) (io.ReadCloser, error) { return os.Open(path(name)) },
 			}
@@ -86,6 +90,7 @@ there is no other copy. --overwrite does it.
 	c.Flags().StringVar(&payloads, "payloads", "", "folder for the payloads that devices fetch by URI")
 	c.Flags().StringVar(&infos, "infos", "", "folder for the encryption infos that are kept out of the manifest")
 	c.Flags().BoolVar(&overwrite, "overwrite", false, "replace payloads and encryption infos of another run")
+	c.Flags().Int64Var(&integrated, "max-integrated", describe.DefaultMaxIntegrated>>20, "MiB of payloads that the envelope may hold, all together")
 	outputFlag(c, &out, "envelope to make")
 	return require(c, "file")
 }

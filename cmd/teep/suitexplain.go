@@ -20,14 +20,16 @@ func suitExplain() *cobra.Command {
 		Use:   "explain REPORT ENVELOPE",
 		Short: "Expand a report into the commands that a device executed",
 		Long: `Runs the manifest again without a device and lets the records of the report decide, which gives
-the trail of commands that the device executed, and where it ended. Envelopes of dependencies are
-given with --dependency, in any order.
+the trail of commands that the device executed, and where it ended. Envelopes of dependencies that are not inside
+of their dependents are given with --dependency, in any order; and of manifests that were removed because nobody needed them any
+more, where their commands are wanted too.
 
 Reports of this project's agents say which procedure ran, and whether an update found the manifest
 installed and so only validated it. For a report that does not, say with --procedure what the device did:
 nobody can tell that from a success without records.
 
-'teep devices report' gets the report of a device from a TAM.
+'teep devices report' gets the report of a device from a TAM, and 'teep devices manifest' a manifest that the TAM
+made for the device itself.
 
 The report's signature is checked with --key; a report that something else authenticated, or nothing,
 needs --insecure-unverified.`,
@@ -58,7 +60,7 @@ needs --insecure-unverified.`,
 				}
 				others = append(others, e)
 			}
-			ex, err := processor.Explain(report, kind, root, others...)
+			ex, err := processor.Explain(report, kind, root, withIntegrated(root, others)...)
 			if errors.Is(err, processor.ErrUntold) {
 				return &program.Usage{Err: errors.New("the report does not say which procedure ran, and has no record that shows it: say what the device did with --procedure update, validate, invoke or uninstall; an update that found the manifest installed only validated it")}
 			}
@@ -75,6 +77,20 @@ needs --insecure-unverified.`,
 	c.Flags().StringVar(&procedure, "procedure", "", "what the device did, where the report does not say: update, validate, invoke or uninstall")
 	c.Flags().BoolVar(&insecureUnverified, "insecure-unverified", false, "take a report whose signature nobody checked")
 	return c
+}
+
+// withIntegrated adds the envelopes that lie inside of others. What a report wants is found by its digest, so that those
+// which nobody asks for do no harm.
+func withIntegrated(root *suit.Envelope, others []*suit.Envelope) []*suit.Envelope {
+	all := append([]*suit.Envelope{root}, others...)
+	for i := 0; i < len(all); i++ {
+		for _, content := range all[i].Integrated {
+			if e, err := suit.ParseEnvelope(content); err == nil {
+				all = append(all, e)
+			}
+		}
+	}
+	return all[1:]
 }
 
 var procedures = map[string]processor.Procedure{
@@ -101,9 +117,7 @@ func writeExplanation(p *printer, ex *processor.Explanation, failure *suit.Failu
 	default:
 		p.line("procedure: %v", ex.Procedure)
 	}
-	for _, s := range ex.Steps {
-		p.line("%v", s)
-	}
+	writeSteps(p, ex)
 	if err != nil {
 		p.line("what came next is not known")
 	}
@@ -114,6 +128,24 @@ func writeExplanation(p *printer, ex *processor.Explanation, failure *suit.Failu
 		p.line("failed: %v", failure.Reason)
 	default:
 		p.line("failed: %v in %v at byte %d", failure.Reason, failure.Record.Section, failure.Record.Offset)
+	}
+}
+
+// writeSteps prints the trail, and in between what was removed because nobody needs it any more.
+func writeSteps(p *printer, ex *processor.Explanation) {
+	unneeded := ex.Unneeded
+	for i := range len(ex.Steps) + 1 {
+		for ; len(unneeded) > 0 && unneeded[0].At <= i; unneeded = unneeded[1:] {
+			switch u := unneeded[0]; {
+			case u.Executed && !u.Expanded:
+				p.line("(%v) is removed, because nobody needs it any more; what its uninstall section did is told with --dependency and the manifest of digest %v", u.ID, u.Digest)
+			default:
+				p.line("(%v) is removed, because nobody needs it any more", u.ID)
+			}
+		}
+		if i < len(ex.Steps) {
+			p.line("%v", ex.Steps[i])
+		}
 	}
 }
 

@@ -245,7 +245,19 @@ dependencies: [{file: lib.suit, integrated: true}]
 		}
 	}
 	args := []string{"--device", deviceFile(t, ""), "--key", keyFile, at("app.suit")}
-	code, stdout, stderr := explained(t, []string{at("app.suit")}, args...)
+	// The one inside is found without being named.
+	if code, stdout, stderr := explained(t, []string{at("app.suit")}, args...); code != 0 || !strings.Contains(stdout, "[0]install@") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	alone, err := readEnvelope(at("app.suit"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone.Integrated = nil
+	if err := os.WriteFile(at("alone.suit"), alone.Encode(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := explained(t, []string{at("alone.suit")}, args...)
 	e, err := readEnvelope(at("lib.suit"))
 	if err != nil {
 		t.Fatal(err)
@@ -254,8 +266,19 @@ dependencies: [{file: lib.suit, integrated: true}]
 		!strings.Contains(stdout, "directive-process-dependency") || !strings.Contains(stdout, "what came next is not known") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
-	if code, stdout, stderr := explained(t, []string{"--dependency", at("lib.suit"), at("app.suit")}, args...); code != 0 || !strings.Contains(stdout, "[0]install@") {
+	if code, stdout, stderr := explained(t, []string{"--dependency", at("lib.suit"), at("alone.suit")}, args...); code != 0 || !strings.Contains(stdout, "[0]install@") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	// What leaves with it is told, with its commands or with what would show them.
+	args = append([]string{"--procedure", "uninstall", "--device", deviceFile(t, "")}, args[2:]...)
+	const gone = "('hello'/'lib-manifest') is removed, because nobody needs it any more"
+	code, stdout, stderr = explained(t, []string{at("app.suit")}, args...)
+	if code != 0 || !strings.Contains(stdout, gone+"\n") || !strings.Contains(stdout, "('hello'/'lib-manifest') uninstall@") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = explained(t, []string{at("alone.suit")}, args...)
+	if code != 0 || !strings.Contains(stdout, gone+"; what") || !strings.Contains(stdout, e.Digest.String()) {
+		t.Errorf("without its manifest: exit code %d: %s%s", code, stdout, stderr)
 	}
 }
 

@@ -33,6 +33,7 @@ func (b *builder) encrypted(c *component, n *yaml.Node, m map[string]*yaml.Node,
 	case place != nil && place.Value == infoPlaces[1] && file != nil:
 		return nil, b.errorf(file, "info: separate keeps the encryption info out of the manifest: leave encryption-info out")
 	case place != nil && place.Value == infoPlaces[1]:
+		c.separate = place
 		return ciphertext, b.checkCiphertext(c, m["ciphertext"], *ciphertext.image.size, 0)
 	case place != nil && place.Value != infoPlaces[0]:
 		return nil, b.unknown(place, "info", infoPlaces)

@@ -11,6 +11,7 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/suit/describe"
+	"github.com/go-teep/teep/suit/distribute"
 )
 
 // encryptedFiles holds a payload of 12 bytes in the clear and under two ciphers.
@@ -153,6 +154,43 @@ func TestCiphertextRefuses(t *testing.T) {
 			var e *describe.Error
 			if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// A device gets one key for a manifest from who distributes them. What would be decrypted with it and must not be is
+// refused where it is described.
+func TestOneSeparateKeyPerManifest(t *testing.T) {
+	_, files := encryptedFiles(t)
+	const first = `components:
+  - id: [a]
+    payload: {file: app.bin, uri: "https://example.com/a", encrypt: {ciphertext: gcm.enc, info: separate}}
+`
+	for name, c := range map[string]struct{ second, want string }{
+		"a second key":      {`{id: [b], payload: {file: app.bin, uri: "https://example.com/b", encrypt: {ciphertext: gcm.enc, info: separate}}}`, "a manifest of its own"},
+		"content":           {`{id: [b], content: {text: plain}}`, "would be used for this one too"},
+		"a copy":            {`{id: [b], copy-from: [c]}, {id: [c]}`, "would be used for this one too"},
+		"a fetched payload": {`{id: [b], payload: {file: app.bin, uri: "https://example.com/b"}}`, ""},
+		"a key of its own":  {`{id: [b], payload: {file: app.bin, uri: "https://example.com/b", encrypt: {ciphertext: gcm.enc, encryption-info: gcm.info}}}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			second := "  - " + strings.ReplaceAll(c.second, "}, {id", "}\n  - {id") + "\n"
+			r, err := describe.Build([]byte(simple(first+second)), describe.Options{Name: "d.yaml", ReadFile: func(name string) ([]byte, error) { return files[name], nil }})
+			var at *describe.Error
+			switch {
+			case c.want == "" && err != nil:
+				t.Fatal(err)
+			case c.want == "":
+				m, err := r.Envelope.UnverifiedManifest()
+				if err == nil {
+					err = distribute.UsesKey(m)
+				}
+				if err != nil {
+					t.Errorf("described, and not to be distributed: %v", err)
+				}
+			case !errors.As(err, &at) || at.Line != 5 || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "dependencies: [{file"):
+				t.Errorf("%v", err)
 			}
 		})
 	}

@@ -1,6 +1,8 @@
 package describe
 
 import (
+	"slices"
+
 	"go.yaml.in/yaml/v3"
 
 	"github.com/go-teep/teep/suit"
@@ -17,8 +19,9 @@ type component struct {
 	uri      string   // to fetch from
 	mirrors  []string // to fetch from instead, when uri is not reachable, in this order
 	slots    []slot
-	content  []byte // to write, encrypted or not
-	info     []byte // encryption info of what is fetched or written, if it is in the manifest
+	content  []byte     // to write, encrypted or not
+	info     []byte     // encryption info of what is fetched or written, if it is in the manifest
+	separate *yaml.Node // where the description keeps the encryption info out of the manifest
 	staging  *component
 	copyFrom suit.ComponentID
 	swapWith suit.ComponentID
@@ -62,11 +65,35 @@ func (b *builder) readComponents(n *yaml.Node) error {
 		}
 		b.components = append(b.components, c)
 	}
+	if err := b.checkSeparate(); err != nil {
+		return err
+	}
 	// Staging components come after those that the author named, so that indexes in written-out
 	// sequences are those of the description.
 	for _, c := range b.components[:len(b.components):len(b.components)] {
 		if c.staging != nil {
 			b.components = append(b.components, c.staging)
+		}
+	}
+	return nil
+}
+
+// checkSeparate refuses what would be decrypted with a key that it does not belong to: a device gets one key for a
+// manifest from who distributes them (trust domains §template-override-encryption-info).
+func (b *builder) checkSeparate() error {
+	i := slices.IndexFunc(b.components, func(c *component) bool { return c.separate != nil })
+	if i < 0 {
+		return nil
+	}
+	for k, c := range b.components {
+		switch {
+		case k == i:
+		case c.separate != nil:
+			return b.errorf(c.separate, "who distributes the keys gives a device one for each manifest, and component %v has info: separate already: "+
+				"describe each encrypted payload in a manifest of its own, and one that depends on them (dependencies: [{file: …}])", b.components[i].id)
+		case c.info == nil && (c.copyFrom != nil || c.content != nil):
+			return b.errorf(c.node, "the key of component %v, which has info: separate, would be used for this one too, because it is copied or written: "+
+				"describe it in a manifest of its own, and one that depends on both (dependencies: [{file: …}])", b.components[i].id)
 		}
 	}
 	return nil

@@ -39,16 +39,24 @@ func (b *builder) held(data []byte) *body {
 // payloadFile reads a file, and holds it in memory where it goes into the envelope. Of any other it
 // keeps digest and size.
 func (b *builder) payloadFile(n *yaml.Node, hold bool) (*body, error) {
-	if hold || b.o.OpenFile == nil {
+	if b.o.OpenFile == nil {
 		data, err := b.file(n)
 		if err != nil {
 			return nil, err
+		}
+		if hold {
+			if err := b.hold(n, n.Value, int64(len(data))); err != nil {
+				return nil, err
+			}
 		}
 		return b.held(append([]byte{}, data...)), nil
 	}
 	name, err := b.text(n, "file")
 	if err != nil {
 		return nil, err
+	}
+	if hold {
+		return b.readHeld(n, name)
 	}
 	content := &body{open: func() (io.ReadCloser, error) { return b.o.OpenFile(name) }}
 	m := b.measure()
@@ -57,6 +65,46 @@ func (b *builder) payloadFile(n *yaml.Node, hold bool) (*body, error) {
 	}
 	content.image = m.image()
 	return content, nil
+}
+
+// readHeld reads a payload that goes into the envelope, and no more than that may be.
+func (b *builder) readHeld(n *yaml.Node, name string) (*body, error) {
+	r, err := b.o.OpenFile(name)
+	if err != nil {
+		return nil, b.errorf(n, "cannot read file %q: %w", name, err)
+	}
+	defer func() { _ = r.Close() }()
+	var from io.Reader = r
+	if left, bounded := b.mayHold(); bounded {
+		from = io.LimitReader(r, left+1)
+	}
+	data, err := io.ReadAll(from)
+	if err != nil {
+		return nil, b.errorf(n, "cannot read file %q: %w", name, err)
+	}
+	if err := b.hold(n, n.Value, int64(len(data))); err != nil {
+		return nil, err
+	}
+	return b.held(data), nil
+}
+
+// mayHold is how much more may go into the envelope.
+func (b *builder) mayHold() (left int64, bounded bool) {
+	limit := b.o.MaxIntegrated
+	if limit == 0 {
+		limit = DefaultMaxIntegrated
+	}
+	return limit - b.holds, limit > 0
+}
+
+// hold counts what goes into the envelope.
+func (b *builder) hold(n *yaml.Node, name string, size int64) error {
+	if left, bounded := b.mayHold(); bounded && size > left {
+		return b.errorf(n, "with %s the payloads in the envelope have more than %d bytes, which are held in memory wherever it is read: "+
+			"have devices fetch it (uri: … instead of integrated: true), or allow more (teep suit create --max-integrated)", name, left+b.holds)
+	}
+	b.holds += size
+	return nil
 }
 
 func (c *body) copyTo(w io.Writer) error {
@@ -76,6 +124,11 @@ func (b *builder) encryptBody(n *yaml.Node, plain *body, hold bool, alg cose.Alg
 		return nil, nil, b.errorf(n, "%w", err)
 	}
 	defer func() { _ = r.Close() }()
+	if hold {
+		if err := b.hold(n, "the ciphertext", int64(*plain.image.size)+tagSize); err != nil {
+			return nil, nil, err
+		}
+	}
 	if hold || b.o.CreateScratch == nil {
 		var out bytes.Buffer
 		info, err := suit.EncryptPayload(b.o.Rand, r, &out, alg, to...)

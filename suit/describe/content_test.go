@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/go-teep/teep/cose"
@@ -150,5 +151,49 @@ func TestPayloadStreamsThatFail(t *testing.T) {
 		if !errors.As(err, &at) || at.Line == 0 || name != "changed" && !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What goes into the envelope is bounded, each and all together, and no more is read.
+func TestIntegratedPayloadsAreBounded(t *testing.T) {
+	key, err := cose.GenerateKey(rand.Reader, cose.AlgECDHESA128KW)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.Public().MarshalPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one, two = `  - {id: [app], payload: {file: app.bin, integrated: true}}
+`, `  - {id: [other], payload: {file: app.bin, uri: "#other", integrated: true}}
+`
+	const encrypted = `  - {id: [app], payload: {file: app.bin, integrated: true, encrypt: {to: [device.pub]}}}
+`
+	for name, c := range map[string]struct {
+		components string
+		size, max  int64
+		refused    bool
+	}{
+		"at the bound":       {one, 1000, 1000, false},
+		"over it":            {one, 1001, 1000, true},
+		"both over it":       {one + two, 501, 1000, true},
+		"both at it":         {one + two, 500, 1000, false},
+		"ciphertext at it":   {encrypted, 984, 1000, false},
+		"ciphertext over it": {encrypted, 985, 1000, true},
+		"endless":            {one, 1 << 50, 0, true},
+		"any":                {one, describe.DefaultMaxIntegrated + 1, -1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := describe.Build([]byte(simple("components:\n"+c.components)), describe.Options{Rand: rand.Reader, MaxIntegrated: c.max,
+				ReadFile: func(string) ([]byte, error) { return public, nil },
+				OpenFile: func(string) (io.ReadCloser, error) { return &large{c.size}, nil }})
+			var at *describe.Error
+			switch {
+			case !c.refused && err != nil:
+				t.Fatal(err)
+			case c.refused && (!errors.As(err, &at) || at.Line == 0 || !strings.Contains(err.Error(), "uri:")):
+				t.Fatalf("%d bytes, at most %d: %v", c.size, c.max, err)
+			}
+		})
 	}
 }

@@ -84,6 +84,9 @@ func (b *builder) readDependencyFile(d *dependency, n *yaml.Node, m map[string]*
 		return b.errorf(m["digest"], "file gives the digest already: leave one out")
 	}
 	data, err := b.file(m["file"])
+	if err == nil && integrated {
+		err = b.hold(m["file"], m["file"].Value, int64(len(data)))
+	}
 	if err != nil {
 		return err
 	}

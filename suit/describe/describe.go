@@ -48,11 +48,18 @@ type Options struct {
 	// OpenFile opens the files of payloads that devices fetch, which may be too large for memory; nil
 	// reads them with ReadFile. They are read once for their digest, and again to be encrypted.
 	OpenFile func(name string) (io.ReadCloser, error)
+	// MaxIntegrated bounds each payload that goes into the envelope, and all of them together, in bytes: they are
+	// held in memory, here and by who reads the envelope. 0 means DefaultMaxIntegrated, negative any size.
+	MaxIntegrated int64
 	// CreateScratch makes a place for the ciphertext of one such payload; nil holds it in memory.
 	CreateScratch func() (Scratch, error)
 	// Rand is needed only if the description encrypts something.
 	Rand io.Reader
 }
+
+// DefaultMaxIntegrated is as much as a TAM takes of an envelope unless it is configured otherwise. Devices may accept
+// less.
+const DefaultMaxIntegrated = 64 << 20
 
 // FromFS makes a [Options.ReadFile] that reads below a directory.
 func FromFS(fsys fs.FS) func(name string) ([]byte, error) {

@@ -26,6 +26,7 @@ type builder struct {
 	integrated map[string][]byte
 	payloads   []Payload
 	separate   []EncryptionInfo
+	holds      int64 // bytes of payloads that go into the envelope
 	untagged   bool
 }
 

@@ -69,7 +69,7 @@ func (b *builder) payloadSource(n *yaml.Node, m map[string]*yaml.Node) (p payloa
 			return p, b.errorf(n, "file gives digest and size already: leave them out")
 		}
 		p.file = m["file"].Value
-		if p.body, err = b.payloadFile(m["file"], p.integrated); err == nil {
+		if p.body, err = b.payloadFile(m["file"], p.integrated && m["encrypt"] == nil); err == nil {
 			p.image = p.body.image
 		}
 	}
@@ -225,6 +225,7 @@ func (b *builder) placeInfo(c *component, n *yaml.Node, info []byte) error {
 	case n == nil || n.Value == infoPlaces[0]:
 		c.info = info
 	case n.Value == infoPlaces[1]:
+		c.separate = n
 		b.separate = append(b.separate, EncryptionInfo{Component: c.id, Info: info})
 	default:
 		return b.unknown(n, "info", infoPlaces)

@@ -79,7 +79,7 @@ func (v Delivery) wrapped(rand io.Reader, developer *suit.Manifest, devices []*c
 	if v.Key == nil {
 		return func(suit.Label) []suit.Command { return nil }, nil
 	}
-	if err := consumesKey(developer); err != nil {
+	if err := UsesKey(developer); err != nil {
 		return nil, err
 	}
 	recipients, err := recipientsOf(devices)

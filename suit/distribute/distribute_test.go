@@ -364,3 +364,39 @@ func (w *world) described(description string) *suit.Envelope {
 	}
 	return sign(w.t, r.Envelope, w.developer)
 }
+
+// What would be decrypted with a key that it does not belong to is found before any device does that.
+func TestUsesKey(t *testing.T) {
+	var info suit.Parameters
+	if err := info.SetEncryptionInfo([]byte{0xd8, 0x60, 0x84, 0x40, 0xa0, 0xf6, 0x80}); err != nil {
+		t.Fatal(err)
+	}
+	at, all, several := suit.SetComponentIndex, suit.SetAllComponents(), suit.SetComponentIndexes(0, 1)
+	copied, written, fixed := suit.Directive(suit.DirCopy, 0), suit.Directive(suit.DirWrite, 0), suit.OverrideParameters(info)
+	for name, c := range map[string]struct {
+		commands suit.Sequence
+		want     string
+	}{
+		"one copy":              {suit.Sequence{at(0), copied}, ""},
+		"one write":             {suit.Sequence{at(1), written}, ""},
+		"one, twice":            {suit.Sequence{suit.TryEach(suit.Sequence{at(0), copied}, suit.Sequence{at(0), written})}, ""},
+		"two":                   {suit.Sequence{at(0), copied, at(1), written}, "2 components"},
+		"two in try-each":       {suit.Sequence{suit.TryEach(suit.Sequence{at(0), copied}, suit.Sequence{at(1), copied})}, "2 components"},
+		"two by a list":         {suit.Sequence{several, copied}, "2 components"},
+		"all":                   {suit.Sequence{all, written}, "2 components"},
+		"two in a sequence":     {suit.Sequence{at(0), copied, suit.RunSequence(suit.Sequence{at(1), copied})}, "2 components"},
+		"the other has its own": {suit.Sequence{at(0), copied, at(1), fixed, written}, ""},
+		"it has its own":        {suit.Sequence{at(0), fixed, copied}, "info: separate"},
+		"by override-multiple":  {suit.Sequence{suit.OverrideMultiple(suit.ComponentParameters{Index: 0, Parameters: info}), at(0), copied}, "info: separate"},
+		"by copy-params": {suit.Sequence{at(1), fixed, at(0), suit.CopyParams(suit.CopyParameters{Source: 1,
+			Labels: []suit.ParameterLabel{suit.ParamEncryptionInfo}}), copied}, "info: separate"},
+		"none": {suit.Sequence{at(0), suit.Directive(suit.DirFetch, 0)}, "no key would be used"},
+	} {
+		var m suit.Manifest
+		m.Common.Components = []suit.ComponentID{app, config}
+		m.Install.Commands = c.commands
+		if err := distribute.UsesKey(&m); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+}

@@ -54,7 +54,7 @@ func (k Key) Build(encryptionInfo []byte) (*suit.Envelope, error) {
 	if k.Identity, err = orOf(k.Identity, developer.manifest); err != nil {
 		return nil, err
 	}
-	if err := consumesKey(developer.manifest); err != nil {
+	if err := UsesKey(developer.manifest); err != nil {
 		return nil, err
 	}
 	before, err := setsInfo(encryptionInfo)
@@ -104,30 +104,4 @@ func orOf(i Identity, m *suit.Manifest) (Identity, error) {
 	of, err := IdentityOf(m)
 	of.Device = i.Device
 	return of, err
-}
-
-// consumesKey finds out before any device does whether the key would be used: by a copy or a write
-// while the developer's payload is staged or installed, with no encryption info of its own.
-func consumesKey(m *suit.Manifest) error {
-	uses, fixed := false, false
-	for _, label := range []suit.Label{suit.LabelPayloadFetch, suit.LabelInstall} {
-		s := m.Section(label)
-		if s.Severed != nil && !s.Available() {
-			return nil // severed: it cannot be seen from here
-		}
-		s.Commands.Walk(func(c *suit.Command) bool {
-			uses = uses || c.Code == suit.DirCopy || c.Code == suit.DirWrite
-			fixed = fixed || c.Parameters.Has(suit.ParamEncryptionInfo)
-			return true
-		})
-	}
-	switch {
-	case fixed:
-		return errors.New("distribute: the developer's manifest sets encryption-info itself, and what it sets wins: " +
-			"have it made with info: separate")
-	case !uses:
-		return errors.New("distribute: the developer's manifest neither copies nor writes while it installs, so no key would be used: " +
-			"a payload is fetched as ciphertext and decrypted by a copy (firmware encryption §directive-copy)")
-	}
-	return nil
 }

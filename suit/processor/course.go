@@ -32,6 +32,9 @@ const (
 	courseRepairCondition course = "repair-condition"
 	courseRepairOperation course = "repair-operation"
 	courseRepairContent   course = "repair-content"
+	// courseAbandoned says that an uninstallation went on without the rest of the section, because somebody
+	// who signed a dependency is not trusted any more.
+	courseAbandoned course = "abandoned"
 	// courseCut says that records are missing from here on.
 	courseCut course = "cut"
 )
@@ -86,7 +89,7 @@ func readCourse(e suit.ReportEntry, id suit.ComponentID) (c course, installed *s
 	}
 	args, ok := e.Claims.Parameters.InvokeArgs()
 	c = course(args)
-	if ok = ok && (c.procedure() != 0 || c.repairs() || c == courseCut); !ok {
+	if ok = ok && (c.procedure() != 0 || c.repairs() || c == courseAbandoned || c == courseCut); !ok {
 		return "", nil, false
 	}
 	if d, has := e.Claims.Parameters.Digest(); has {
@@ -100,8 +103,11 @@ type stretch struct {
 	course  course
 	proc    Procedure
 	records []*suit.Record
-	// failed says that it ended early, and broken that it was no condition that ended it.
-	failed, broken bool
+	// failed says that it ended early, and broken that it was no condition that ended it; abandoned, that
+	// what came after the section was done all the same.
+	failed, broken, abandoned bool
+	// removals are the manifests that nobody needed any more, in the order of events.
+	removals []*removal
 }
 
 // account is what a report says about the course of things, beside its records.
@@ -118,15 +124,28 @@ type account struct {
 	stretches []stretch
 }
 
+var errAfterCut = fmt.Errorf("%w: a record comes after the place where records were left out", ErrMismatch)
+
 // readAccount reads it from the entries of a report, of a manifest with that identifier and digest.
 func readAccount(r *suit.Report, id suit.ComponentID, digest suit.Digest) (*account, error) {
 	a := &account{stretches: []stretch{{}}}
+	var open removals
 	for _, e := range r.Records {
 		c, installed, ok := readCourse(e, id)
 		now := &a.stretches[len(a.stretches)-1]
+		if event, err := readRemoval(e); err != nil {
+			return nil, err
+		} else if event != nil {
+			if err := open.take(now, event, a.cut); err != nil {
+				return nil, err
+			}
+			continue
+		} else if e.Record != nil || ok && c != courseCut {
+			open = nil // what did not end has failed
+		}
 		switch {
 		case e.Record != nil && a.cut:
-			return nil, fmt.Errorf("%w: a record comes after the place where records were left out", ErrMismatch)
+			return nil, errAfterCut
 		case e.Record != nil:
 			now.records = append(now.records, e.Record)
 		case !ok:
@@ -145,6 +164,11 @@ func readAccount(r *suit.Report, id suit.ComponentID, digest suit.Digest) (*acco
 			}
 			now.failed, now.broken = c != courseRepairContent, c == courseRepairOperation
 			a.stretches = append(a.stretches, stretch{course: c, proc: ProcedureUpdate})
+		case c == courseAbandoned:
+			if a.proc != ProcedureUninstall {
+				return nil, fmt.Errorf("%w: %q does not follow an uninstallation", ErrMismatch, c)
+			}
+			now.abandoned = true
 		default:
 			a.cut = true
 		}

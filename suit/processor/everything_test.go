@@ -62,7 +62,6 @@ func TestEveryCommandAndParameter(t *testing.T) {
 	}
 	l.trail = nil
 	report, err = l.p.Uninstall(t.Context(), idRoot, o)
-	l.trail = slices.DeleteFunc(l.trail, func(s processor.Step) bool { return s.Aside })
 	done(processor.ProcedureUninstall, report, err)
 	if s := l.device.State(); len(s.Content) != 0 || len(s.Manifests) != 0 {
 		t.Errorf("left behind: %v", s)

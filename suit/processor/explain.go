@@ -52,6 +52,8 @@ type Explanation struct {
 	Removed bool
 	// Steps is the trail of commands that were executed, and no others.
 	Steps []Step
+	// Unneeded are the manifests that were removed because nobody needs them any more.
+	Unneeded []Unneeded
 }
 
 // Explain expands a report into the trail of commands that it stands for: it runs the manifest
@@ -63,8 +65,9 @@ type Explanation struct {
 // returns ErrUntold; else it may be 0, and must not contradict the report. Whether an update found its
 // manifest installed, and so ran suit-validate alone, nobody can say for the report.
 //
-// A condition without a record succeeded. What is [Step.Aside] is in no report. If the report and the
-// manifest contradict each other, the trail up to there comes with ErrMismatch.
+// A condition without a record succeeded. What was done to remove manifests that nobody needs any more is [Step.Aside],
+// and expanded where their envelopes are among the dependencies. If the report and the manifest contradict each
+// other, the trail up to there comes with ErrMismatch.
 func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependencies ...*suit.Envelope) (*Explanation, error) {
 	m, err := replayable(root)
 	if err != nil {
@@ -99,7 +102,13 @@ func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependenc
 	}
 	ex := &Explanation{Procedure: a.proc, Told: a.told || a.inferred, Found: a.found, Repaired: len(a.stretches) > 1, Removed: a.removed}
 	if a.removed {
-		return ex, nil
+		r := &replay{stretch: first, dependencies: dependencies, unlinked: map[string]bool{}, failure: report.Failure, cut: a.cut, ex: ex}
+		r.begin()
+		err := r.rest()
+		if r.lost != nil {
+			err = r.lost
+		}
+		return ex, err
 	}
 	for i := range a.stretches {
 		last := i == len(a.stretches)-1
@@ -108,14 +117,15 @@ func Explain(report *suit.Report, proc Procedure, root *suit.Envelope, dependenc
 			return ex, err
 		}
 		n.digest = root.Digest
-		r := &replay{stretch: &a.stretches[i], dependencies: dependencies, unlinked: map[string]bool{}}
+		r := &replay{stretch: &a.stretches[i], dependencies: dependencies, unlinked: map[string]bool{}, ex: ex}
 		if last {
 			r.failure, r.cut = report.Failure, a.cut
-		} else if r.failed {
+		}
+		if r.abandoned || !last && r.failed {
 			r.failure = r.brokenOff()
 		}
 		r.sever(n)
-		if err := r.follow(n, &ex.Steps); err != nil {
+		if err := r.follow(n); err != nil {
 			return ex, err
 		}
 	}
@@ -145,8 +155,11 @@ type replay struct {
 	failure      *suit.Failure
 	dependencies []*suit.Envelope
 	asked        *call
-	// taken tells that the record of the dependency that was asked for last is used up.
+	// taken tells that the record of the dependency that was asked for last is used up; used counts all
+	// records that are.
 	taken bool
+	used  int
+	ex    *Explanation
 	// unlinked are the dependencies that were, by manifest and component.
 	unlinked map[string]bool
 	// cut says that records are missing after the last. lost is why the trail cannot be followed any
@@ -180,12 +193,22 @@ func (r *replay) sever(n *node) {
 	}
 }
 
-// follow runs a procedure and appends its steps to trail.
-func (r *replay) follow(n *node, trail *[]Step) error {
+// follow runs a procedure and appends its steps to the trail.
+func (r *replay) follow(n *node) error {
+	r.begin()
+	err := r.run(n)
+	if r.lost != nil {
+		return r.lost
+	}
+	return r.verdict(err)
+}
+
+// begin makes the interpreter.
+func (r *replay) begin() {
 	r.x = newInterpreter(context.Background(), r, DefaultLimits())
 	r.x.trail = func(s Step) {
 		if r.lost == nil {
-			*trail = append(*trail, s)
+			r.ex.Steps = append(r.ex.Steps, s)
 		}
 	}
 	r.x.halt = r.halt
@@ -199,16 +222,19 @@ func (r *replay) follow(n *node, trail *[]Step) error {
 			r.next(k)
 		}
 	}
-	err := r.run(n)
-	if r.lost != nil {
-		return r.lost
-	}
-	return r.verdict(err)
 }
 
 func (r *replay) run(n *node) error {
-	for _, phase := range r.proc.phases() {
-		if err := r.x.section(n, phase); err != nil {
+	phases := r.proc.phases()
+	for i, phase := range phases {
+		err := r.x.section(n, phase)
+		// What is removed at the end comes after the last section, or what of that was executed.
+		if i == len(phases)-1 && (err == nil || r.abandoned) {
+			if e := r.rest(); e != nil {
+				return e
+			}
+		}
+		if err != nil {
 			return err
 		}
 		// It failed between two sections.
@@ -222,6 +248,8 @@ func (r *replay) run(n *node) error {
 // verdict compares how the replay ended with what the report says.
 func (r *replay) verdict(err error) error {
 	switch {
+	case len(r.removals) > 0:
+		return fmt.Errorf("%w: nothing in it explains why %s was removed", ErrMismatch, r.removals[0].ID)
 	case len(r.records) > 0:
 		left := r.records[0]
 		return fmt.Errorf("%w: nothing in it explains the record of %v, %s at byte %d", ErrMismatch, left.ManifestID, left.Section, left.Offset)
@@ -252,9 +280,12 @@ func (r *replay) next(k *call) *suit.Record {
 		return nil
 	}
 	rec := r.records[0]
-	r.records = r.records[1:]
+	r.records, r.used = r.records[1:], r.used+1
 	return rec
 }
+
+// dry tells that nothing says any more what happened.
+func (r *replay) dry() bool { return r.cut && len(r.records) == 0 && len(r.removals) == 0 }
 
 // ends tells whether the procedure ended at this command, whose record is always the last one.
 func (r *replay) ends(k *call, rec *suit.Record) bool {
@@ -265,7 +296,7 @@ func (r *replay) ends(k *call, rec *suit.Record) bool {
 // record of that is the last one.
 func (r *replay) halt(f *frame, cmd *suit.Command, c *component) error {
 	k := &call{f: f, n: f.n, c: c, cmd: cmd}
-	if r.cut && len(r.records) == 0 {
+	if r.dry() {
 		return r.lose()
 	}
 	if rec := r.next(k); !r.ends(k, rec) {
@@ -277,8 +308,13 @@ func (r *replay) halt(f *frame, cmd *suit.Command, c *component) error {
 // apply implements machine.
 func (r *replay) apply(k *call) (suit.Parameters, error) {
 	r.asked = k
-	if r.cut && len(r.records) == 0 {
+	if r.dry() {
 		return suit.Parameters{}, r.lose()
+	}
+	if k.cmd.Code == suit.DirUnlink {
+		if err := r.unlinks(k); err != nil {
+			return suit.Parameters{}, err
+		}
 	}
 	rec := r.next(k)
 	r.void(k)
@@ -312,7 +348,7 @@ func (r *replay) void(k *call) {
 // enter implements machine.
 func (r *replay) enter(k *call) (*node, bool, error) {
 	r.asked, r.taken = k, false
-	if r.cut && len(r.records) == 0 {
+	if r.dry() {
 		return nil, false, r.lose()
 	}
 	if len(r.records) > 0 && at(r.records[0], k) {

@@ -189,14 +189,19 @@ func (r *run) uninstall(record ManifestRecord) error {
 	if err != nil {
 		return err
 	}
-	told := courseUninstall
+	own := record.Components // what it may have touched is more, unless nothing of it may run
 	if n == nil {
-		told = courseRemove
-	}
-	r.rep.tell(told, record.ID, &record.Digest)
-	own, err := r.retire(record, n)
-	if err != nil {
-		return after(suit.LabelUninstall, err)
+		r.rep.tell(courseRemove, record.ID, &record.Digest)
+	} else {
+		r.rep.tell(courseUninstall, record.ID, &record.Digest)
+		abandoned, err := r.retire(n)
+		if err != nil {
+			return after(suit.LabelUninstall, err)
+		}
+		if abandoned {
+			r.rep.tell(courseAbandoned, record.ID, nil)
+		}
+		own = n.own()
 	}
 	err = r.forget(record, own)
 	if err == nil {

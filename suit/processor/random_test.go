@@ -250,7 +250,6 @@ func (w *randomWorld) run(proc processor.Procedure) error {
 	case processor.ProcedureUninstall:
 		report, err = w.p.Uninstall(w.t.Context(), idA, options)
 	}
-	w.trail = slices.DeleteFunc(w.trail, func(s processor.Step) bool { return s.Aside })
 	w.explains(report, err, proc, w.envelopes...)
 	return err
 }

@@ -39,10 +39,11 @@ func codeOf(err error) int64 {
 }
 
 // entry is what may become an entry of the report. A silent one does not, unless something fails
-// later at its place. One that says what is done with the manifest as a whole has no limit.
+// later at its place. One that says what is done with the manifest as a whole has no limit. An event is a record,
+// or has the form of claims and counts like one.
 type entry struct {
 	suit.ReportEntry
-	silent, course bool
+	silent, course, event bool
 }
 
 // place is where a command stands, for one component.
@@ -67,6 +68,9 @@ type reporter struct {
 	// id is where the root manifest is recorded; cut says that something was left out.
 	id  suit.ComponentID
 	cut bool
+	// aside are the manifests that are being removed, each for the sake of the one before it, because
+	// nobody needs them any more.
+	aside []suit.ComponentID
 	// last is what the command measured that failed last.
 	last   suit.Parameters
 	claims map[string]bool
@@ -91,6 +95,9 @@ func (rep *reporter) refer(e *suit.Envelope, m *suit.Manifest) {
 // so where a command of these fails, the times are recorded too at which it did not.
 func (rep *reporter) record(k *call, measured suit.Parameters, err error) {
 	policy, want, sysinfo := k.cmd.Policy, suit.ReportRecordOnSuccess, suit.ReportSysinfoOnSuccess
+	if len(rep.aside) > 0 {
+		policy = 0 // that of its own report, which this is not
+	}
 	at := place{k.n, k.f.label, k.cmd.Offset, k.index()}
 	always := k.cmd.Code == suit.DirProcessDependency && measured.Len() > 0
 	if err != nil {
@@ -107,7 +114,7 @@ func (rep *reporter) record(k *call, measured suit.Parameters, err error) {
 	if (shown || repeats) && rep.room() {
 		r := recordAt(k.n.path, k.f.label, k.cmd.Offset, k.index())
 		r.Properties = measured
-		rep.entries = append(rep.entries, entry{ReportEntry: suit.ReportEntry{Record: &r}, silent: !shown})
+		rep.entries = append(rep.entries, entry{ReportEntry: rep.entryOf(&r), silent: !shown, event: true})
 		if shown {
 			rep.shown++
 		} else {
@@ -147,7 +154,7 @@ func (rep *reporter) list() []suit.ReportEntry {
 			list = append(list, e.ReportEntry)
 			left--
 		default:
-			cut = cut || e.Record != nil
+			cut = cut || e.event
 		}
 	}
 	if cut {

@@ -35,6 +35,8 @@ type run struct {
 	available []*suit.Envelope
 	// unlinked are components that a manifest gave up in this run.
 	unlinked map[string]map[string]bool
+	// cause is the unlink because of which manifests are being removed; nil when the procedure ends.
+	cause *suit.Record
 	// consumed is the encryption info that decrypted a dependency's envelope.
 	consumed map[string]string
 	origin   *origins

@@ -49,18 +49,21 @@ func (r *run) unlinkDependency(k *call, record ManifestRecord) error {
 	if err := r.put(record); err != nil {
 		return err
 	}
-	return r.dropReference(id, record.ID)
+	before, here := r.cause, recordAt(k.n.path, k.f.label, k.cmd.Offset, k.index())
+	r.cause = &here
+	err := r.dropReference(id, record.ID)
+	r.cause = before
+	return err
 }
 
-// removeOrphan removes a dependency that lost its last dependent. Its commands do not go into the
-// report: seen from the root manifest they have no place, because whether they run depends on
-// what else is installed. A failure in them is one of what made it an orphan.
+// removeOrphan removes a dependency that lost its last dependent. Seen from the root manifest its commands
+// have no place, because whether they run depends on what else is installed: the report tells of them apart
+// (removal.go). A failure in them is one of what made it an orphan.
 func (r *run) removeOrphan(record ManifestRecord) error {
-	record0, trail := r.x.record, r.x.trail
-	r.x.record = func(*call, suit.Parameters, error) {}
+	trail := r.x.trail
 	r.x.trail = func(s Step) { s.Aside = true; trail(s) }
 	err := r.removeManifest(record)
-	r.x.record, r.x.trail = record0, trail
+	r.x.trail = trail
 	if err == nil {
 		return nil
 	}
@@ -81,6 +84,7 @@ func (r *run) removeManifest(record ManifestRecord) error {
 // components retires a manifest, if that was not done yet in this run.
 func (r *run) components(record ManifestRecord) ([]suit.ComponentID, error) {
 	if key := record.ID.Key(); r.x.executed[key][suit.LabelUninstall] {
+		r.rep.removed(record, r.cause)
 		if n := r.nodes[key]; n != nil {
 			return n.own(), nil
 		}
@@ -90,21 +94,28 @@ func (r *run) components(record ManifestRecord) ([]suit.ComponentID, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.retire(record, n)
-}
-
-// retire runs the suit-uninstall section; n is nil where that must not be. It returns the components
-// that the manifest may have touched, whatever its record says.
-func (r *run) retire(record ManifestRecord, n *node) ([]suit.ComponentID, error) {
 	if n == nil {
+		r.rep.removed(record, r.cause)
 		return record.Components, nil
 	}
-	r.group[n.id.Key()] = true
-	// A dependency whose signer lost its rights must not keep its dependents installed.
-	if err := r.uninstallSection(n); err != nil && !distrusted(err) {
+	r.rep.beginRemoval(record, r.cause)
+	abandoned, err := r.retire(n)
+	r.rep.endRemoval(abandoned, err)
+	if err != nil {
 		return nil, err
 	}
 	return n.own(), nil
+}
+
+// retire runs the suit-uninstall section. A dependency whose signer lost its rights must not keep its
+// dependents installed: then the rest of the section is abandoned.
+func (r *run) retire(n *node) (abandoned bool, err error) {
+	r.group[n.id.Key()] = true
+	err = r.uninstallSection(n)
+	if err != nil && distrusted(err) {
+		return true, nil
+	}
+	return false, err
 }
 
 // forget removes what is left of a manifest. Its section may have unlinked some of it, and filled

@@ -88,6 +88,12 @@ func (c *Client) Reports(ctx context.Context, id, after string) (*Page[Report], 
 	return list[Report](ctx, c, "/v1/devices/"+url.PathEscape(id)+"/reports", after)
 }
 
+// SentManifests lists the SUIT envelopes that were sent to a device and that the TAM still has: the newest ones of the
+// TAM's own, then those in recorded messages, newest first.
+func (c *Client) SentManifests(ctx context.Context, id, after string) (*Page[SentManifest], error) {
+	return list[SentManifest](ctx, c, "/v1/devices/"+url.PathEscape(id)+"/manifests", after)
+}
+
 // Policies lists the desired state.
 func (c *Client) Policies(ctx context.Context, after string) (*Page[Policy], error) {
 	return list[Policy](ctx, c, "/v1/policy", after)

@@ -27,11 +27,14 @@ func (s *service) recorded(ctx context.Context) {
 	data, err := teep.Protect(rand.Reader, &teep.Error{Code: teep.ErrTemporaryError, Message: "later", Token: []byte("12345678"),
 		SUITReports: [][]byte{report}}, signer)
 	must(s.t, err)
+	update, err := teep.Protect(rand.Reader, &teep.Update{Token: []byte("12345678"), Manifests: [][]byte{s.envelope(1, s.author)}}, signer)
+	must(s.t, err)
 	asked := s.now
 	must(s.t, s.config.Store.AddRecorded(ctx, []tam.Recorded{
 		{DeviceID: "0123", ID: s.now.UnixMicro(), At: s.now, Direction: tam.DirectionReceived, Asked: asked, Size: len(data), Data: data},
 		{DeviceID: "0123", ID: s.now.UnixMicro() + 1, At: s.now, Direction: tam.DirectionSent, Size: tam.MaxRecorded + 1},
 		{DeviceID: "0123", ID: s.now.UnixMicro() + 2, At: s.now, Direction: tam.DirectionReceived, Size: 3, Data: []byte{0xff, 0, 1}},
+		{DeviceID: "0123", ID: s.now.UnixMicro() - 1, At: s.now, Direction: tam.DirectionSent, Size: len(update), Data: update},
 	}, 10))
 }
 
@@ -44,7 +47,7 @@ func TestMessages(t *testing.T) {
 
 	page, err := c.Messages(t.Context(), "0123", "")
 	must(t, err)
-	if len(page.Items) != 3 || page.Items[2].ID != first || page.Items[2].Asked == nil || page.Items[1].Asked != nil {
+	if len(page.Items) != 4 || page.Items[2].ID != first || page.Items[2].Asked == nil || page.Items[1].Asked != nil {
 		t.Fatalf("the messages are %+v", page.Items)
 	}
 	m, err := c.Message(t.Context(), "0123", first)

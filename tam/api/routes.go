@@ -81,6 +81,7 @@ func (c Config) routes() []route {
 		{pattern: "GET /v1/devices/{id}/messages", summary: "The recorded messages of a device's sessions, newest first", scopes: readers, query: pages, out: Page[Message]{}, handle: (*handler).messages},
 		{pattern: "GET /v1/devices/{id}/messages/{message}", summary: "A recorded message, opened and explained", scopes: readers, out: DecodedMessage{}, handle: (*handler).message},
 		{pattern: "GET /v1/devices/{id}/reports", summary: "The SUIT Reports in a device's recorded messages, newest first; pages may be short, and next leads on", scopes: readers, query: pages, out: Page[Report]{}, handle: (*handler).reports},
+		{pattern: "GET /v1/devices/{id}/manifests", summary: "The SUIT envelopes that were sent to a device: the newest ones of the TAM's own, then those in recorded messages, newest first; pages may be short, and next leads on", scopes: readers, query: pages, out: Page[SentManifest]{}, handle: (*handler).sentManifests},
 
 		{pattern: "GET /v1/policy", summary: "What devices should have", scopes: everyone, query: pages, out: Page[Policy]{}, handle: (*handler).listPolicy},
 		{pattern: "GET /v1/policy/{manifest}", summary: "What devices should have of one manifest", scopes: everyone, out: Policy{}, conditional: true, handle: (*handler).getPolicy},
