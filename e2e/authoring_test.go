@@ -33,6 +33,7 @@ cat >> device/trust.yaml <<END
   - {name: me, keys: [../dev.pub.pem], components: [hello]}
 END
 teep-agent collateral --config device/agent.yaml --owner Me --insecure-accept-weaknesses > tam/collateral.yaml
+teep-agent keys --config device/agent.yaml > device.pub.pem
 teep-tam serve --config tam/tam.yaml &
 teep-agent serve --config device/agent.yaml &
 teep-broker serve --config device/broker.yaml &
