@@ -63,7 +63,7 @@ func install(b *testing.B, alg cose.Algorithm, size int64) {
 	d.source = source
 	author, p := newProcessor(b, d)
 	b.SetBytes(size)
-	var installed, hashed, written, opened cost
+	var installed, hashed, written, opened spent
 	var growth int64
 	bare := bareCipher(b, alg, size)
 	for b.Loop() {
@@ -85,7 +85,7 @@ func install(b *testing.B, alg cose.Algorithm, size int64) {
 		}
 		d.forget(b)
 	}
-	rate := func(c cost) float64 { return float64(size) * float64(b.N) / c.wall.Seconds() / 1e6 }
+	rate := func(c spent) float64 { return float64(size) * float64(b.N) / c.wall.Seconds() / 1e6 }
 	b.ReportMetric(rate(installed), "MB/s-installed")
 	b.ReportMetric(rate(hashed), "MB/s-SHA256")
 	b.ReportMetric(rate(written), "MB/s-written")
@@ -196,10 +196,10 @@ func bareCipher(b *testing.B, alg cose.Algorithm, size int64) func() {
 	}
 }
 
-// cost is what something took: time on the wall, and of processors.
-type cost struct{ wall, cpu time.Duration }
+// spent is what something took: time on the wall, and of processors.
+type spent struct{ wall, cpu time.Duration }
 
-func (c *cost) add(f func()) {
+func (c *spent) add(f func()) {
 	start, cpu := time.Now(), processorTime()
 	f()
 	c.wall += time.Since(start)
