@@ -60,23 +60,23 @@ func (l *lab) asides() (ids []string) {
 // What is removed because nobody needs it any more is in the report: by an unlink, one in the middle of the other, or at
 // the end of an update that dropped it.
 func TestReportTellsWhatNobodyNeeds(t *testing.T) {
-	for name, run := range map[string]func(l *lab) (*suit.Report, error, processor.Procedure, []byte){
-		"unlinked": func(l *lab) (*suit.Report, error, processor.Procedure, []byte) {
+	for name, run := range map[string]func(l *lab) (processor.Procedure, []byte, *suit.Report, error){
+		"unlinked": func(l *lab) (processor.Procedure, []byte, *suit.Report, error) {
 			r, err := l.uninstall()
-			return r, err, processor.ProcedureUninstall, nil
+			return processor.ProcedureUninstall, nil, r, err
 		},
-		"dropped": func(l *lab) (*suit.Report, error, processor.Procedure, []byte) {
+		"dropped": func(l *lab) (processor.Procedure, []byte, *suit.Report, error) {
 			l.device.Serve("u", []byte("alone"))
 			alone := l.sign(one(2, idRoot, appA, "alone", "u"))
 			r, err := l.update(alone)
-			return r, err, processor.ProcedureUpdate, alone
+			return processor.ProcedureUpdate, alone, r, err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			all := l.line(1, nil)
 			l.mustUpdate(all[0])
-			report, err, proc, envelope := run(l)
+			proc, envelope, report, err := run(l)
 			if err != nil {
 				t.Fatal(err)
 			}
