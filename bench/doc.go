@@ -21,8 +21,8 @@
 //
 //	Install       1 GiB, one round, with 12 to 13 processes that wanted to run: plain 0.64, A128CTR 0.62, A128GCM 0.79,
 //	              ChaCha20-Poly1305 0.33 of the floor (0.8 is the aim); memory grows by 7 to 8 MiB (16 is the aim). By
-//	              processor time, 1.6, 1.4, 1.4 and 2.6 × SHA-256, file and bare cipher together, each of which runs in one
-//	              goroutine: an installation writes to two lanes more, and lost them to the other work.
+//	              processor time, 1.6, 1.4, 1.4 and 2.6 × SHA-256, file and bare cipher together; what is stored is also
+//	              sealed, and where a processor is free the lanes of that run beside each other, which they could not here.
 //	Session       2.3 to 2.5 × the bare cryptography as the median, 1.4 to 1.7 × in the best rounds (1.6 is the aim).
 //	              Allocations: connect 108, QueryResponse 371, Success 123; before: 116, 460, 165. Of what is
 //	              not cryptography, writing to SQLite is half.
