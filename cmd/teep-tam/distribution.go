@@ -74,9 +74,16 @@ func (c *configuration) distributor() (*signerAnchor, error) {
 		return nil, fmt.Errorf("%s: distribution.signing-key is missing: there is nothing to trust", c.path)
 	}
 	a := &signerAnchor{Name: c.Name + "-distribution", Components: append([]string{c.Distribution.Prefix}, c.Distribution.Components...)}
-	keys, err := c.publicKeys(append([]string{c.Distribution.Key}, c.Distribution.FurtherKeys...))
+	keys, err := c.publicKeys([]string{c.Distribution.Key})
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range c.Distribution.FurtherKeys {
+		further, err := publicKey(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: distribution.further-keys: %w", c.path, err)
+		}
+		keys = append(keys, further)
 	}
 	for _, k := range keys {
 		data, err := k.MarshalPEM()
