@@ -21,8 +21,6 @@ type page struct {
 	Title, Name string
 	// Tenant is whose console it is; empty for the service's own.
 	Tenant string
-	// Tenants says that there are others to go to.
-	Tenants bool
 	// Who is logged in; empty for nobody. Navigation is where they may go.
 	Who        string
 	Navigation []section
@@ -85,12 +83,12 @@ func functions(clock func() time.Time) template.FuncMap {
 
 // render writes a page. It is made whole before the first byte is sent.
 func (s *console) render(v *visit, status int, name, title string, data any) {
-	p := page{Title: title, Name: name, Tenant: path.Base(s.Base), Tenants: s.Tenants != nil, Data: data}
+	p := page{Title: title, Name: name, Tenant: path.Base(s.Base), Data: data}
 	if s.Base == "" {
 		p.Tenant = ""
 	}
 	if v.session != nil && v.caller != nil {
-		p.Who, p.CSRF, p.Navigation = v.caller.Name, v.session.CSRF, v.navigation(name)
+		p.Who, p.CSRF, p.Navigation = v.caller.Name, v.session.CSRF, v.navigation(name, s.Tenants != nil)
 	}
 	if name == "problem" {
 		p.Back = s.cameFrom(v)

@@ -140,17 +140,21 @@ func sections() []section {
 			{Path: "webhooks", Title: "Webhooks", scopes: auditors, pages: []string{"webhooks", "webhooksecret"}},
 			{Path: "tokens", Title: "Tokens", scopes: auditors, pages: []string{"tokens", "tokensecret"}},
 			{Path: "audit", Title: "Audit", scopes: auditors, pages: []string{"audit"}},
+			{Path: tenantsPath, Title: "Switch tenant", scopes: everyone, pages: []string{"tenants"}},
 		}},
 	}
 }
 
-// navigation is what the visitor may see, with where they are.
-func (v *visit) navigation(page string) []section {
+// tenantsPath is where one goes to other tenants.
+const tenantsPath = "tenants"
+
+// navigation is what the visitor may see, with where they are. tenants says that there are others to go to.
+func (v *visit) navigation(page string, tenants bool) []section {
 	var shown []section
 	for _, s := range sections() {
 		var links []link
 		for _, l := range s.Links {
-			if !v.may(l.scopes...) {
+			if !v.may(l.scopes...) || l.Path == tenantsPath && !tenants {
 				continue
 			}
 			for i, p := range l.pages {
