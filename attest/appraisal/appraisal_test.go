@@ -285,7 +285,8 @@ func TestStoreConflicts(t *testing.T) {
 		t.Error("the later end does not count")
 	}
 	revoked := with(func(e *appraisal.Endorsement) { e.Revoked = "lost" })
-	for _, order := range [][]*appraisal.Collateral{{same, revoked}, {revoked, same}} {
+	longer := with(func(e *appraisal.Endorsement) { e.Expires = now.Add(2 * time.Hour) })
+	for _, order := range [][]*appraisal.Collateral{{same, revoked}, {revoked, same}, {revoked, longer}, {longer, revoked}} {
 		if err := s.Replace(order...); err != nil {
 			t.Fatal(err)
 		}

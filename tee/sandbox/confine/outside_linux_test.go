@@ -37,7 +37,19 @@ func breakIn(t *testing.T, uid int, at target) map[string]string {
 // TestAttacksFromOutside: another process of the very same user, which in the one case made the
 // confined process's user namespace, reads nothing of it, changes nothing and debugs nothing.
 func TestAttacksFromOutside(t *testing.T) {
+	namespaces := []confine.Wall{confine.WallUserNamespace, confine.WallMountNamespace, confine.WallPIDNamespace,
+		confine.WallNetNamespace, confine.WallIPCNamespace, confine.WallUTSNamespace}
 	for _, l := range launchers(t) {
+		t.Run(l.name+", on a kernel without namespaces", func(t *testing.T) {
+			p := start(t, l, settings{Mode: "wait", Without: namespaces})
+			p.need(t, confine.WallNotDumpable)
+			child := childOf(t, p.cmd.Process.Pid)
+			for what, failure := range breakIn(t, l.tee, target{PID: child, Secret: p.result.Secret, Plain: p.result.Plain, Dir: p.dir}) {
+				if failure == "" && !strings.HasPrefix(what, "storage:") {
+					t.Errorf("got through: %s", what)
+				}
+			}
+		})
 		t.Run(l.name, func(t *testing.T) {
 			p := start(t, l, settings{Mode: "wait"})
 			p.need(t, confine.WallNotDumpable)

@@ -259,7 +259,14 @@ func attack(s settings) map[string]string {
 	try("kernel: io_uring", raw(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(new([120]byte)))))
 	try("kernel: perf", raw(unix.SYS_PERF_EVENT_OPEN, 0, 0, 0, 0, 0))
 	try("kernel: keyring", raw(unix.SYS_KEYCTL, 0, 0, 0))
-	try("kernel: shared memory", raw(unix.SYS_SHMGET, 0x7eeb, 4096, unix.IPC_CREAT|0o600))
+	try("kernel: shared memory", func() error {
+		id, _, errno := syscall.RawSyscall(unix.SYS_SHMGET, unix.IPC_PRIVATE, 4096, unix.IPC_CREAT|0o600)
+		if errno != 0 {
+			return errno
+		}
+		// What is left there outlives every process.
+		return raw(unix.SYS_SHMCTL, id, unix.IPC_RMID)()
+	})
 	try("kernel: userfaultfd", raw(unix.SYS_USERFAULTFD, 0))
 	try("kernel: module", raw(unix.SYS_FINIT_MODULE, 0, 0, 0))
 	try("kernel: host name", func() error { return unix.Sethostname([]byte("intruder")) })
