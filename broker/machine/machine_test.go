@@ -84,6 +84,31 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// TestNoVariables: the word is no file's name, and the firmware has no flash memory to write to then.
+func TestNoVariables(t *testing.T) {
+	c := config(t)
+	c.TPM, c.TPMState, c.FirmwareVariables = TPMEmulated, "tpm", NoVariables
+	if err := c.Check(); err != nil || c.FirmwareVariables != NoVariables {
+		t.Fatal(err, c.FirmwareVariables)
+	}
+	all := strings.Join(c.arguments(AcceleratorTCG, ""), " ")
+	if !strings.Contains(all, "pflash,format=raw,unit=0,readonly=on") || strings.Contains(all, "unit=1") {
+		t.Error(all)
+	}
+	for _, needed := range c.tools() {
+		if needed.name == NoVariables {
+			t.Error("it is looked for as a file")
+		}
+	}
+	if err := c.refreshVariables(); err != nil {
+		t.Error(err)
+	}
+	c.FirmwareVariables = ""
+	if err := c.Check(); err != nil || !strings.Contains(strings.Join(c.arguments(AcceleratorTCG, ""), " "), "unit=1,file="+c.variables()) {
+		t.Error("the firmware has no variables by default", err)
+	}
+}
+
 // TestMissingNamesPackages: who has not installed something is told what to install.
 func TestMissingNamesPackages(t *testing.T) {
 	c := config(t)

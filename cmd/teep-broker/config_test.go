@@ -19,6 +19,24 @@ func written(t *testing.T, more string) string {
 	return path
 }
 
+// TestFirmwareVariables: a file is found beside the configuration, and none is no file.
+func TestFirmwareVariables(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "broker.yaml")
+	for value, want := range map[string]string{"none": "none", "vars.fd": filepath.Join(filepath.Dir(path), "vars.fd"), "./none": filepath.Join(filepath.Dir(path), "none")} {
+		text := "tees: [{name: m, vm: {image: i, state: s, tpm: emulated, firmware-variables: " + value + "}}]\napps: {socket: app.sock}\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.TEEs[0].VM.config().FirmwareVariables; got != want {
+			t.Errorf("%s became %s", value, got)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	path := written(t, `http: {ca-file: ca.pem, timeout: 30s, idle-timeout: 5s, message-bytes: 1000, fetch-redirects: 2, retry: {attempts: 7, base: 2s, max: 9s}}
 endpoints:

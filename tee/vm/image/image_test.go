@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -237,6 +238,41 @@ func TestKernelArchiveRefuses(t *testing.T) {
 	k, err := ReadKernelArchive(archive("./boot/vmlinuz-1", "./lib/modules/1/kernel/unneeded.ko"))
 	if err != nil || len(k.Modules) != 0 || string(k.Image) != "data" {
 		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+// TestKernelPackageAsArchive: an archive is told by what is in it, not by its name; what is neither an
+// archive nor a package is refused.
+func TestKernelPackageAsArchive(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	content := []byte("kernel")
+	if err := w.WriteHeader(&tar.Header{Name: "./boot/vmlinuz-1", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "linux-image.deb")
+	read := func(data []byte) (*Kernel, error) {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return ReadKernelPackage(t.Context(), name)
+	}
+	if k, err := read(b.Bytes()); err != nil || !bytes.Equal(k.Image, content) {
+		t.Error(k, err)
+	}
+	for what, data := range map[string][]byte{"empty": nil, "text": []byte("hello"), "cut": b.Bytes()[:515], "zeros": make([]byte, 4096)} {
+		if k, err := read(data); err == nil {
+			t.Error(what, k)
+		}
+	}
+	if _, err := ReadKernelPackage(t.Context(), name+".none"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
 	}
 }
 
