@@ -20,6 +20,7 @@ import (
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/blobfs"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 )
 
 // evidenceType is the media type of the Evidence in these tests.
@@ -138,7 +139,7 @@ func ctx() context.Context { return context.Background() }
 // replica starts a further TAM process over the same store.
 func (w *world) replica() (*tam.TAM, *sqlite.Store) {
 	w.t.Helper()
-	store, err := sqlite.Open(ctx(), filepath.Join(w.dir, "tam.db"), sqlite.Options{RelaxedDurability: true})
+	store, err := sqlite.Open(ctx(), sqlitetest.Database(w.t, w.dir), sqlite.Options{RelaxedDurability: true})
 	must(w.t, err)
 	blobs, err := blobfs.Open(filepath.Join(w.dir, "blobs"))
 	must(w.t, err)

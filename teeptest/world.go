@@ -21,6 +21,7 @@ import (
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/blobfs"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 	"github.com/go-teep/teep/transport"
 )
 
@@ -193,7 +194,7 @@ func (w *World) TAM() *tam.TAM {
 func (w *World) startTAM() {
 	w.t.Helper()
 	ctx := context.Background()
-	store, err := sqlite.Open(ctx, filepath.Join(w.dir, "tam.db"), sqlite.Options{RelaxedDurability: true})
+	store, err := sqlite.Open(ctx, sqlitetest.Database(w.t, w.dir), sqlite.Options{RelaxedDurability: true})
 	w.must(err)
 	blobs, err := blobfs.Open(filepath.Join(w.dir, "blobs"))
 	w.must(err)

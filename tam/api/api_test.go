@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +23,7 @@ import (
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/blobfs"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 )
 
 // service is the API over a real TAM, store and HTTP server.
@@ -63,7 +63,7 @@ func key(t *testing.T, alg cose.Algorithm) *cose.Key {
 func newService(t *testing.T) *service {
 	t.Helper()
 	s := &service{t: t, author: key(t, cose.AlgESP256), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tam.db"), sqlite.Options{RelaxedDurability: true})
+	store, err := sqlite.Open(t.Context(), sqlitetest.Database(t, t.TempDir()), sqlite.Options{RelaxedDurability: true})
 	must(t, err)
 	s.blobDir, s.payloadDir = t.TempDir(), t.TempDir()
 	blobs, err := blobfs.Open(s.blobDir)

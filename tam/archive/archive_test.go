@@ -24,6 +24,7 @@ import (
 	"github.com/go-teep/teep/tam/postgres"
 	"github.com/go-teep/teep/tam/postgres/pgtest"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -39,7 +40,7 @@ func must(t *testing.T, err error) {
 func source(t *testing.T) (*sqlite.Store, *blobfs.Store, *blobfs.Payloads, string) {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
-	s, err := sqlite.Open(ctx, filepath.Join(dir, "tam.db"), sqlite.Options{RelaxedDurability: true})
+	s, err := sqlite.Open(ctx, sqlitetest.Database(t, dir), sqlite.Options{RelaxedDurability: true})
 	must(t, err)
 	blobs, err := blobfs.Open(filepath.Join(dir, "envelopes"))
 	must(t, err)

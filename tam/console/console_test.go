@@ -10,7 +10,6 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,6 +25,7 @@ import (
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/blobfs"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 )
 
 // hostile is what devices and publishers say of themselves here.
@@ -56,7 +56,7 @@ func newService(t *testing.T, change ...func(*Config)) *service {
 	s := &service{t: t, now: time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC)}
 	clock := func() time.Time { return s.now }
 	var err error
-	s.store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tam.db"), sqlite.Options{RelaxedDurability: true, Clock: clock})
+	s.store, err = sqlite.Open(t.Context(), sqlitetest.Database(t, t.TempDir()), sqlite.Options{RelaxedDurability: true, Clock: clock})
 	must(t, err)
 	must(t, s.store.AddTokenKey(t.Context(), tam.TokenKey{Generation: 1, Secret: bytes.Repeat([]byte{7}, 32), Created: s.now}))
 	logger := slog.New(slog.NewTextHandler(&s.log, nil))

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/metrics"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 )
 
 var now = time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC)
@@ -51,7 +51,7 @@ func (f *failing) CountDevices(ctx context.Context) ([]tam.DeviceCount, error) {
 
 func newMetrics(t *testing.T) (*metrics.Metrics, *failing) {
 	t.Helper()
-	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tam.db"), sqlite.Options{RelaxedDurability: true})
+	store, err := sqlite.Open(t.Context(), sqlitetest.Database(t, t.TempDir()), sqlite.Options{RelaxedDurability: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,12 +7,13 @@ import (
 	"testing"
 
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 	"github.com/go-teep/teep/tam/storetest"
 )
 
 func TestOperations(t *testing.T) {
 	storetest.RunOperations(t, func(t *testing.T) storetest.Backend {
-		path := filepath.Join(t.TempDir(), "tam.db")
+		path := sqlitetest.Database(t, t.TempDir())
 		return storetest.Backend{Open: func(t *testing.T) tam.Store { return open(t, path) }}
 	})
 }

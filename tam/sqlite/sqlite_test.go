@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 	"github.com/go-teep/teep/tam/storetest"
 )
 
@@ -31,6 +32,9 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		path := filepath.Join(t.TempDir(), "a folder", "tam %20?.db") // a path is not a URL
 		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(sqlitetest.Database(t, t.TempDir()), path); err != nil {
 			t.Fatal(err)
 		}
 		return storetest.Backend{Open: func(t *testing.T) tam.Store { return open(t, path) }}

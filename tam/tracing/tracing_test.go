@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +28,7 @@ import (
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 	"github.com/go-teep/teep/tam/tracing"
 	"github.com/go-teep/teep/teeptest"
 )
@@ -259,7 +259,7 @@ func TestSpansOfRequests(t *testing.T) {
 func TestSession(t *testing.T) {
 	c := newCollector(t, httptest.NewServer)
 	tr := c.open(t, nil)
-	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tam.db"), sqlite.Options{RelaxedDurability: true})
+	store, err := sqlite.Open(t.Context(), sqlitetest.Database(t, t.TempDir()), sqlite.Options{RelaxedDurability: true})
 	must(t, err)
 	t.Cleanup(func() { store.Close() })
 	w := teeptest.New(t, teeptest.Options{TAMConfig: func(o *tam.Config) {
@@ -417,7 +417,7 @@ func TestRequestsToOthers(t *testing.T) {
 func TestStoreAnswers(t *testing.T) {
 	c := newCollector(t, httptest.NewServer)
 	tr := c.open(t, nil)
-	sq, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tam.db"), sqlite.Options{RelaxedDurability: true})
+	sq, err := sqlite.Open(t.Context(), sqlitetest.Database(t, t.TempDir()), sqlite.Options{RelaxedDurability: true})
 	must(t, err)
 	store := tr.Store(sq)
 	if _, err := store.DeviceByKey(t.Context(), make([]byte, 32)); !errors.Is(err, tam.ErrNotFound) {
@@ -487,7 +487,7 @@ func TestOff(t *testing.T) {
 		off.Messages() != nil || off.Tenant("a") != nil || off.Verifier("v", nil) != nil || off.Log(slog.Default()) != slog.Default() {
 		t.Error("something is wrapped")
 	}
-	sq, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tam.db"), sqlite.Options{RelaxedDurability: true})
+	sq, err := sqlite.Open(t.Context(), sqlitetest.Database(t, t.TempDir()), sqlite.Options{RelaxedDurability: true})
 	must(t, err)
 	defer sq.Close()
 	if off.Store(sq) != api.Store(sq) || off.Blobs(nil) != nil {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/sqlite"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 )
 
 func must(t *testing.T, err error) {
@@ -97,7 +97,7 @@ func newSetting(t *testing.T, private bool) *setting {
 	t.Helper()
 	s := &setting{}
 	var err error
-	s.store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tam.db"), sqlite.Options{RelaxedDurability: true})
+	s.store, err = sqlite.Open(t.Context(), sqlitetest.Database(t, t.TempDir()), sqlite.Options{RelaxedDurability: true})
 	must(t, err)
 	t.Cleanup(func() { s.store.Close() })
 	must(t, s.store.CommitExchange(t.Context(), tam.Exchange{Device: &tam.Device{ID: "d", KeyThumbprint: []byte{1}, AgentKey: []byte{1}, Status: tam.DeviceAccepted}}))
