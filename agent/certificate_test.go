@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/agent/trust"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee"
@@ -423,5 +424,83 @@ func TestListsFurtherBelowOutliveRestarts(t *testing.T) {
 			t.Fatalf("start %d: the revoked certificate is accepted", i+1)
 		}
 		w.device.now = now // connecting takes days, and lists are good for a week
+	}
+}
+
+// TestUnsolicitedNeedsAKeyThatHolds: nobody is told anything unasked whose key the agent would not accept a message
+// of (TEEP §7.2, the third condition).
+func TestUnsolicitedNeedsAKeyThatHolds(t *testing.T) {
+	for name, end := range map[string]func(w *world, ca *authority, carrier *tam) bool{
+		"nothing happened": func(*world, *authority, *tam) bool { return true },
+		"the certificate expired": func(w *world, _ *authority, _ *tam) bool {
+			w.device.now = w.device.now.AddDate(0, 0, 3)
+			return false
+		},
+		"it was revoked": func(w *world, ca *authority, _ *tam) bool {
+			if err := w.agent.RenewRevocationLists(t.Context(), [][]byte{ca.revoke(t, w.device.now, 2)}); err != nil {
+				t.Fatal(err)
+			}
+			return false
+		},
+		"another authority is trusted": func(w *world, _ *authority, carrier *tam) bool {
+			w.version++
+			set, err := trust.ParseYAML([]byte(w.withCarrier(newAuthority(t, w.device.now), carrier)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signer, err := w.admin.Signer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed, err := trust.Sign(rand.Reader, set, signer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.agent.ReplaceTrustAnchors(t.Context(), signed); err != nil {
+				t.Fatal(err)
+			}
+			return false
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			now := w.device.now
+			ca, carrier := newAuthority(t, now.AddDate(-1, 0, 0)), newTAM(t, "carrier")
+			w.cfg.Policy.Timestamps = true
+			if _, err := w.tryStart([]byte(w.withCarrier(ca, carrier))); err != nil {
+				t.Fatal(err)
+			}
+			q := query(t, teep.DataAttestation)
+			q.Challenge, q.FreshnessMechanisms = nil, []teep.FreshnessMechanism{teep.FreshnessTimestamp}
+			payload, err := teep.Encode(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signer, err := carrier.p256.Signer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := cose.Sign1(rand.Reader, payload, signer, cose.SignOptions{
+				X5Chain: [][]byte{ca.certify(t, "tam.carrier.example", carrier.p256, now.AddDate(0, 0, 2))},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ask, err := w.agent.ProcessTeepMessage(t.Context(), 0, raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m, ok := w.decode(ask).(*teep.QueryResponse); !ok {
+				t.Fatalf("got %#v", m)
+			}
+			want := end(w, ca, carrier)
+			ask, err = w.agent.RequestTA(t.Context(), link.Request{Component: id("hello"), TAMURI: carrier.uri})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (ask.Message != nil) != want || ask.TAMURI == "" {
+				t.Errorf("got %d bytes for %s", len(ask.Message), ask.TAMURI)
+			}
+		})
 	}
 }

@@ -121,6 +121,7 @@ func (a *Agent) ReplaceTrustAnchors(_ context.Context, signed []byte) error {
 	before := a.anchors.Version
 	if err := a.changeLocked(func(next *state.Record) error {
 		next.Anchors = anchors
+		askAgain(next, func(*state.Query) bool { return true })
 		return nil
 	}); err != nil {
 		return err

@@ -278,6 +278,73 @@ func inBundle(t *testing.T, signed *cose.Key, token []byte) []byte {
 	return data
 }
 
+// TestUpdateOfSeveralSignatures: only the first QueryRequest may be signed for several suites (TEEP §8.1).
+func TestUpdateOfSeveralSignatures(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	for name, keys := range map[string][]*cose.Key{
+		"both suites": {w.one.p256, w.one.ed}, "the agent's suite last": {w.one.ed, w.one.p256}, "one and a stranger": {w.one.p256, w.stranger.ed},
+	} {
+		payload, err := teep.Encode(install(t, w.hello(1, "app")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var signers []cose.Signer
+		for _, k := range keys {
+			s, err := k.Signer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			signers = append(signers, s)
+		}
+		raw, err := cose.SignMulti(rand.Reader, payload, signers, cose.SignOptions{}) // not Protect, which refuses it
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask, err := w.agent.ProcessTeepMessage(t.Context(), w.connect(w.one).Session, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := w.decode(ask).(*teep.Error); !ok || e.Code != teep.ErrUnsupportedCipherSuites || len(e.CipherSuites) == 0 {
+			t.Errorf("%s: %#v", name, e)
+		}
+	}
+}
+
+// TestAttestedKeyIsTheOneThatSigns: a TAM that has two keys of one suite, as while they are rotated, may use the one
+// that its attestation names, and not the other.
+func TestAttestedKeyIsTheOneThatSigns(t *testing.T) {
+	w := newWorld(t)
+	w.one.mustAttest = true
+	w.one.ed = newKey(t, cose.AlgESP256)
+	w.start()
+	session := w.connect(w.one).Session
+	pass := func(m teep.Message, key *cose.Key) teep.Message {
+		t.Helper()
+		ask, err := w.agent.ProcessTeepMessage(t.Context(), session, w.protectWith(m, key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.decode(ask)
+	}
+	e, ok := pass(query(t, teep.DataTrustedComponents), w.one.p256).(*teep.Error)
+	if !ok {
+		t.Fatal("not asked to attest")
+	}
+	q := query(t, teep.DataTrustedComponents)
+	q.AttestationPayload = attestationResult(t, w.verifier, w.one.p256, e.Challenge, attest.StatusAffirming, w.device.now)
+	if m, ok := pass(q, w.one.p256).(*teep.QueryResponse); !ok {
+		t.Fatalf("got %#v", m)
+	}
+	update := install(t, w.hello(1, "app"))
+	if e, ok := pass(update, w.one.ed).(*teep.Error); !ok || e.Code != teep.ErrAttestationRequired {
+		t.Errorf("by the key that nobody vouched for: %#v", e)
+	}
+	if m, ok := pass(update, w.one.p256).(*teep.Success); !ok {
+		t.Errorf("by the one that was: %#v", m)
+	}
+}
+
 func TestTAMAttestation(t *testing.T) {
 	w := newWorld(t)
 	w.one.mustAttest = true

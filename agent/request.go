@@ -151,6 +151,29 @@ func (a *Agent) respondUnsolicited(ctx context.Context, ask link.Ask, tam *trust
 	return a.send(ask.Session, ask.TAMURI, r, a.message)
 }
 
+// askAgain has TAMs asked first before they get a QueryResponse: what was known of their keys may not hold any
+// longer.
+func askAgain(next *state.Record, of func(*state.Query) bool) {
+	for name, t := range next.TAMs {
+		if t.Query == nil || !t.Query.Anonymous || !of(t.Query) {
+			continue
+		}
+		q := *t.Query
+		q.Anonymous = false
+		t.Query = &q
+		next.TAMs[name] = t
+	}
+}
+
+func anyAnonymous(record *state.Record, of func(*state.Query) bool) bool {
+	for _, t := range record.TAMs {
+		if t.Query != nil && t.Query.Anonymous && of(t.Query) {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *Agent) keyHolds(tam *trust.TAM, q *state.Query) bool {
 	if !q.KeyExpires.IsZero() {
 		return a.now().Before(q.KeyExpires)

@@ -59,9 +59,14 @@ func (a *Agent) renewLocked(lists [][]byte, shown []*x509.Certificate) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRevocations, err)
 	}
-	if !slices.EqualFunc(r.Kept, a.record.Revocations, bytes.Equal) || !slices.EqualFunc(r.Issuers, a.record.RevocationIssuers, bytes.Equal) {
+	certified := func(q *state.Query) bool { return !q.KeyExpires.IsZero() }
+	affected := !slices.EqualFunc(r.InForce, before, bytes.Equal) && anyAnonymous(a.record, certified)
+	if affected || !slices.EqualFunc(r.Kept, a.record.Revocations, bytes.Equal) || !slices.EqualFunc(r.Issuers, a.record.RevocationIssuers, bytes.Equal) {
 		if err := a.changeLocked(func(next *state.Record) error {
 			next.Revocations, next.RevocationIssuers = r.Kept, r.Issuers
+			if affected {
+				askAgain(next, certified)
+			}
 			return nil
 		}); err != nil {
 			return err
