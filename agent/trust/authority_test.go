@@ -187,14 +187,14 @@ func TestCertificateAuthoritiesRefused(t *testing.T) {
 	f["ca.pem"], f["leaf.pem"] = []byte(certificatePEM(ca.cert.Raw)), []byte(certificatePEM(leaf))
 	f["both.pem"] = append(f["ca.pem"], f["leaf.pem"]...)
 	for list, want := range map[string]string{
-		"{name: a, certificate-authorities: [leaf.pem], components: ['*']}":                                                                 "not that of an authority",
-		"{name: a, certificate-authorities: [dev.pem], components: ['*']}":                                                                  "type CERTIFICATE",
-		"{name: a, certificate-authorities: [both.pem], components: ['*']}":                                                                 "exactly one PEM block",
-		"{name: a, certificate-authorities: [none.pem], components: ['*']}":                                                                 "no file",
-		"{name: a, certificate-authorities: ca.pem, components: ['*']}":                                                                     "expected a list",
-		"{name: a, certificate-authorities: [], components: ['*']}":                                                                         "neither keys nor certificate-authorities",
-		"{name: a, certificate-authorities: [ca.pem]}":                                                                                      "no components",
-		"{name: a, certificate-authorities: [ca.pem, ca.pem], components: ['*']}":                                                           "belongs to one",
+		"{name: a, certificate-authorities: [leaf.pem], components: ['*']}":                                                                  "not that of an authority",
+		"{name: a, certificate-authorities: [dev.pem], components: ['*']}":                                                                   "type CERTIFICATE",
+		"{name: a, certificate-authorities: [both.pem], components: ['*']}":                                                                  "exactly one PEM block",
+		"{name: a, certificate-authorities: [none.pem], components: ['*']}":                                                                  "no file",
+		"{name: a, certificate-authorities: ca.pem, components: ['*']}":                                                                      "expected a list",
+		"{name: a, certificate-authorities: [], components: ['*']}":                                                                          "neither keys nor certificate-authorities",
+		"{name: a, certificate-authorities: [ca.pem]}":                                                                                       "no components",
+		"{name: a, certificate-authorities: [ca.pem, ca.pem], components: ['*']}":                                                            "belongs to one",
 		"{name: a, certificate-authorities: [ca.pem], components: ['*']}, {name: b, certificate-authorities: [ca.pem], components: [hello]}": "belongs to one",
 	} {
 		text := fmt.Sprintf("version: 1\ntams: [{name: tam, uris: [https://tam.example/], keys: [tam.pem]}]\nsigners: [%s]\n", list)

@@ -63,8 +63,8 @@ func TestConformance(t *testing.T) {
 	devices := uint32(0)
 	teetest.Run(t, func(t *testing.T) teetest.Device {
 		// The program stays the same; an emulated processor takes a second for its digest.
-	measure := sync.OnceValues(sandbox.MeasureExecutable)
-	// Each device has a counter of its own on the one TPM.
+		measure := sync.OnceValues(sandbox.MeasureExecutable)
+		// Each device has a counter of its own on the one TPM.
 		devices++
 		dir := filepath.Join(vm.StateDir, fmt.Sprint(devices))
 		keys := &tpmseal.Source{TPM: tpm.Stream(f), PCRs: tpm.DefaultPCRs(), Index: tpmseal.DefaultIndex + devices}
