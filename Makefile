@@ -48,10 +48,12 @@ vm-image: build ## the image of a virtual machine that is a TEE, with its refere
 test: prerequisites-test ## every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 	CGO_ENABLED=1 $(GO) test -race -tags pkcs11 ./cose/pkcs11
+	CGO_ENABLED=1 $(GO) test -race -tags pkcs11 -run PKCS11 ./cmd/teep-tam
 
 .PHONY: test-pkcs11
 test-pkcs11: prerequisites-test ## signing with keys in a token (cgo; skips without SoftHSM: apt-get install softhsm2)
 	CGO_ENABLED=1 $(GO) test -race -tags pkcs11 ./cose/pkcs11
+	CGO_ENABLED=1 $(GO) test -race -tags pkcs11 -run PKCS11 ./cmd/teep-tam
 
 .PHONY: check
 check: prerequisites ## what CI runs before the tests

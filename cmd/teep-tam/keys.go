@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/go-teep/teep/cose/keyfile"
 	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/audit"
 )
 
 // defaultOverlap is how long a previous signing key counts.
@@ -49,6 +51,8 @@ type ringEdit struct {
 	config *configuration
 	ring   *keyRing
 	now    time.Time
+	// added are the names of keys that became next ones.
+	added []string
 }
 
 // editRing reads the ring, or what tam.yaml amounts to.
@@ -61,7 +65,7 @@ func editRing(path string) (*ringEdit, error) {
 	if err == nil && ring == nil {
 		ring = c.listedRing()
 	}
-	return &ringEdit{c, ring, time.Now().UTC().Truncate(time.Second)}, err
+	return &ringEdit{config: c, ring: ring, now: time.Now().UTC().Truncate(time.Second)}, err
 }
 
 // open opens a key of the ring.
@@ -118,6 +122,7 @@ func (e *ringEdit) addNext(given []string) error {
 				}
 			}
 			*list = append(*list, ringKey{Key: name, Role: roleNext, NotBefore: time.Time{}})
+			e.added = append(e.added, name)
 			algs[alg] = true
 		}
 	}
@@ -178,8 +183,26 @@ func (e *ringEdit) rotate(overlap time.Duration) {
 	}
 }
 
-// save writes the ring after a look whether a TAM could run with it.
-func (e *ringEdit) save() error {
+// of lists the keys of a role by name.
+func (e *ringEdit) of(r role) string {
+	return strings.Join(slices.Concat(names(e.ring.Signing, e.now, r), names(e.ring.Decryption, e.now, r)), " ")
+}
+
+// recordAudit notes what the command line does with keys.
+func recordAudit(ctx context.Context, c *configuration, action audit.Action, target, detail string) error {
+	store, err := openStore(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.AddAuditEntry(audit.WithActor(ctx, commandLine()), action, target, detail); err != nil {
+		return fmt.Errorf("nothing was changed, because it could not be entered into the audit log: %w", err)
+	}
+	return nil
+}
+
+// save writes the ring after a look whether a TAM could run with it, and after entering that into the audit log.
+func (e *ringEdit) save(ctx context.Context, action audit.Action, target, detail string) error {
 	c := *e.config
 	for _, half := range []struct {
 		list []ringKey
@@ -195,6 +218,9 @@ func (e *ringEdit) save() error {
 		return err
 	}
 	if err := tam.CheckKeys(ring); err != nil {
+		return err
+	}
+	if err := recordAudit(ctx, e.config, action, target, detail); err != nil {
 		return err
 	}
 	return e.ring.write(c.Keys)
@@ -215,11 +241,13 @@ names. They count at once, and 'teep-tam anchors' prints them beside the current
 			if err != nil {
 				return err
 			}
-			if err := errors.Join(e.addNext(given)); err != nil {
+			if err := e.addNext(given); err != nil {
 				return err
 			}
-			if err := e.save(); err != nil {
-				return err
+			if len(e.added) > 0 {
+				if err := e.save(cmd.Context(), audit.ActionKeysNext, strings.Join(e.added, " "), "beside the current "+e.of(roleCurrent)); err != nil {
+					return err
+				}
 			}
 			return e.print(cmd, nil)
 		},
@@ -249,7 +277,7 @@ until they are retired. Devices that know an old or a new key are served all the
 				return err
 			}
 			e.rotate(overlap)
-			if err := e.save(); err != nil {
+			if err := e.save(cmd.Context(), audit.ActionKeysRotate, e.of(roleCurrent), fmt.Sprintf("those of before count for %v: %s", overlap, e.of(rolePrevious))); err != nil {
 				return err
 			}
 			return e.print(cmd, nil)
@@ -350,10 +378,11 @@ and as long as deposits can be read with it alone.`,
 			if err != nil {
 				return err
 			}
-			if err := e.retire(cmd, args[0], strand); err != nil {
+			name, detail, err := e.retire(cmd, args[0], strand)
+			if err != nil {
 				return err
 			}
-			if err := e.save(); err != nil {
+			if err := e.save(cmd.Context(), audit.ActionKeysRetire, name, detail); err != nil {
 				return err
 			}
 			return e.print(cmd, nil)
@@ -363,27 +392,32 @@ and as long as deposits can be read with it alone.`,
 	return configFlag(c, &path)
 }
 
-func (e *ringEdit) retire(cmd *cobra.Command, name string, strand bool) error {
-	list, i, key, err := e.find(name)
+// retire takes a key out of the ring, and tells its name and what there is to say.
+func (e *ringEdit) retire(cmd *cobra.Command, name string, strand bool) (key, detail string, err error) {
+	list, i, opened, err := e.find(name)
 	if err != nil {
-		return err
+		return "", "", err
 	}
-	if k := (*list)[i]; k.Role == roleCurrent {
-		return fmt.Errorf("%s is current: 'teep-tam keys rotate' puts another in its place first", k.Key)
+	k := (*list)[i]
+	if k.Role == roleCurrent {
+		return "", "", fmt.Errorf("%s is current: 'teep-tam keys rotate' puts another in its place first", k.Key)
 	}
+	detail = fmt.Sprintf("%s key %x", k.Role, opened.Public().Thumbprint())
 	*list = slices.Delete(slices.Clone(*list), i, i+1)
 	if list == &e.ring.Decryption {
-		return e.depositsReadable(cmd)
+		return k.Key, detail, e.depositsReadable(cmd)
 	}
 	use, err := e.use(cmd)
 	if err != nil {
-		return err
+		return "", "", err
 	}
-	if u := use[string(key.Public().Thumbprint())]; u.Devices > 0 && !strand {
-		return fmt.Errorf("%d devices in service last accepted this key, the latest at %s: give them the new trust anchors ('teep-tam anchors'), or leave them behind with --strand-devices",
+	if u := use[string(opened.Public().Thumbprint())]; u.Devices > 0 && strand {
+		detail += fmt.Sprintf(", which %d devices in service last accepted", u.Devices)
+	} else if u.Devices > 0 {
+		return "", "", fmt.Errorf("%d devices in service last accepted this key, the latest at %s: give them the new trust anchors ('teep-tam anchors'), or leave them behind with --strand-devices",
 			u.Devices, u.LastSeen.UTC().Format(time.RFC3339))
 	}
-	return nil
+	return k.Key, detail, nil
 }
 
 // find finds a key of the ring by name or thumbprint.
@@ -460,7 +494,9 @@ lay there in the clear for long.`,
 				return fmt.Errorf("%s: there is no key-secret: name a file, an environment variable or a credential of systemd that holds it", path)
 			}
 			for _, name := range c.keyFiles() {
-				done, err := encryptFile(opener, name)
+				done, err := encryptFile(opener, name, func() error {
+					return recordAudit(cmd.Context(), c, audit.ActionKeysEncrypt, c.inRing(name), "")
+				})
 				if err != nil {
 					return err
 				}

@@ -29,7 +29,7 @@ type rotating struct {
 	log  bytes.Buffer
 }
 
-func newRotating(t *testing.T, change func(text string) string) *rotating {
+func newRotating(t *testing.T, change func(dir, text string) string) *rotating {
 	t.Helper()
 	dir := t.TempDir()
 	c := defaults()
@@ -38,7 +38,7 @@ func newRotating(t *testing.T, change func(text string) string) *rotating {
 	if change != nil {
 		text, err := os.ReadFile(r.path)
 		must(t, err)
-		must(t, os.WriteFile(r.path, []byte(change(string(text))), 0o600))
+		must(t, os.WriteFile(r.path, []byte(change(dir, string(text))), 0o600))
 	}
 	loaded, err := load(r.path)
 	must(t, err)
@@ -239,7 +239,7 @@ func TestEncryptedKeys(t *testing.T) {
 	another, err := age.GenerateX25519Identity()
 	must(t, err)
 	t.Setenv("TEEP_TEST_KEYS", secret.String())
-	r := newRotating(t, func(text string) string { return text + "key-secret: {environment: TEEP_TEST_KEYS}\n" })
+	r := newRotating(t, func(_, text string) string { return text + "key-secret: {environment: TEEP_TEST_KEYS}\n" })
 	before := r.signing()
 	out, err := r.run("encrypt")
 	if err != nil || strings.Count(out, "encrypted ") != len(newKeys) {

@@ -7,8 +7,8 @@ import (
 	"github.com/go-teep/teep/cose/pkcs11"
 )
 
-// encryptFile encrypts a key file in place, unless it is encrypted, or no file.
-func encryptFile(opener *keyfile.Opener, name string) (done bool, err error) {
+// encryptFile encrypts a key file in place, unless it is encrypted, or no file. announce is called before that.
+func encryptFile(opener *keyfile.Opener, name string, announce func() error) (done bool, err error) {
 	if pkcs11.IsURI(name) {
 		return false, nil
 	}
@@ -21,6 +21,9 @@ func encryptFile(opener *keyfile.Opener, name string) (done bool, err error) {
 	}
 	sealed, err := opener.Secret.Encrypt(data)
 	if err != nil {
+		return false, err
+	}
+	if err := announce(); err != nil {
 		return false, err
 	}
 	return true, replaceFile(name, sealed)

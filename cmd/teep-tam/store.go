@@ -21,6 +21,7 @@ type store interface {
 	tam.Webhooks
 	tam.Recordings
 	audit.Log
+	audit.Recorder
 	io.Closer
 }
 

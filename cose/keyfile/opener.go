@@ -71,7 +71,7 @@ func (o *Opener) openToken(uri string) (*Key, error) {
 			return nil, err
 		}
 		if token, err = pkcs11.Open(where); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", uri, err)
 		}
 		if o.tokens == nil {
 			o.tokens = map[string]pkcs11.Key{}

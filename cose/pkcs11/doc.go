@@ -92,6 +92,9 @@ func ParseURI(uri string) (Location, error) {
 	if err != nil {
 		return Location{}, err
 	}
+	if st, err := os.Stat(pinSource); err == nil && st.Mode().Perm()&0o077 != 0 {
+		return Location{}, fmt.Errorf("pkcs11: %s, which holds the PIN, can be read by others (mode %o): run 'chmod 600 %s'", pinSource, st.Mode().Perm(), pinSource)
+	}
 	pin, err := os.ReadFile(pinSource)
 	if err != nil {
 		return Location{}, fmt.Errorf("pkcs11: read the PIN: %w", err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -158,6 +159,43 @@ func severalAtOnce(t *testing.T, signer cose.Signer) {
 		})
 	}
 	all.Wait()
+}
+
+// TestLostSession: a key signs on after its session was ended from outside, or the library was.
+func TestLostSession(t *testing.T) {
+	l := pkcs11.Location{Module: newToken(t), Token: tokenName, PIN: userPIN, Object: cose.AlgESP256.String()}
+	key, err := pkcs11.Open(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close() //nolint:errcheck // tested elsewhere
+	signer, err := cose.NewSigner(cose.AlgESP256, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := token.New(l.Module)
+	slots, err := other.GetSlotList(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, end := range map[string]func() error{
+		"sessions": func() error { return other.CloseAllSessions(slots[0]) },
+		"library":  other.Finalize,
+	} {
+		if err := end(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		severalAtOnce(t, signer)
+	}
+	if err := other.Finalize(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(os.Getenv("SOFTHSM2_CONF"), fmt.Appendf(nil, "directories.tokendir = %s\nobjectstore.backend = file\n", t.TempDir()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signer.Sign(rand.Reader, []byte("x")); err == nil || !strings.Contains(err.Error(), "could not be begun again") {
+		t.Errorf("without its token: %v", err)
+	}
 }
 
 func TestTokenRefuses(t *testing.T) {

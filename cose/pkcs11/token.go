@@ -32,14 +32,10 @@ func Open(l Location) (Key, error) {
 	if module == nil {
 		return nil, fmt.Errorf("%w: %s is no PKCS #11 library", ErrNotFound, l.Module)
 	}
-	k := &tokenKey{module: module}
-	// Another key of the same library may be open.
-	err := module.Initialize()
-	if k.initialized = err == nil; errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
-		err = nil
-	}
+	k := &tokenKey{module: module, where: l}
+	err := k.open()
 	if err == nil {
-		err = k.open(l)
+		k.public, err = k.readPublic()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pkcs11: token %q: %w", l.Token, err), k.Close())
@@ -50,6 +46,7 @@ func Open(l Location) (Key, error) {
 // tokenKey is one key in a session of its own.
 type tokenKey struct {
 	module      *pkcs11.Ctx
+	where       Location
 	initialized bool
 	public      crypto.PublicKey
 
@@ -58,7 +55,16 @@ type tokenKey struct {
 	private pkcs11.ObjectHandle
 }
 
-func (k *tokenKey) open(l Location) error {
+// open begins a session and finds the private key.
+func (k *tokenKey) open() error {
+	l := k.where
+	// Another key of the same library may be open.
+	err := k.module.Initialize()
+	if err == nil {
+		k.initialized = true
+	} else if !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
+		return err
+	}
 	slot, err := k.slot(l.Token)
 	if err != nil {
 		return err
@@ -68,13 +74,48 @@ func (k *tokenKey) open(l Location) error {
 		return err
 	}
 	k.session = &session
-	if err := k.module.Login(session, pkcs11.CKU_USER, l.PIN); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
+	err = k.module.Login(session, pkcs11.CKU_USER, l.PIN)
+	switch {
+	case errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)):
+		return fmt.Errorf("log in: the PIN in the file that pin-source names is wrong (tokens lock themselves after a few attempts): %w", err)
+	case errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_LOCKED)):
+		return fmt.Errorf("log in: the token has locked itself after wrong PINs; its security officer can set a new one: %w", err)
+	case err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)):
 		return fmt.Errorf("log in: %w", err)
 	}
-	if k.private, err = k.find(pkcs11.CKO_PRIVATE_KEY, l.Object, l.ID); err != nil {
-		return err
+	k.private, err = k.find(pkcs11.CKO_PRIVATE_KEY, l.Object, l.ID)
+	return err
+}
+
+// lost tells errors that a new session mends: the token was away for a while, or another user of the library
+// ended it.
+func lost(err error) bool {
+	var code pkcs11.Error
+	if !errors.As(err, &code) {
+		return false
 	}
-	return k.readPublic()
+	switch uint(code) {
+	case pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID,
+		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT:
+		return true
+	}
+	return false
+}
+
+// reopen begins a new session in place of one that was lost. It has to lead to the same key.
+func (k *tokenKey) reopen() error {
+	_ = k.module.CloseSession(*k.session) // it is lost
+	err := k.open()
+	if err == nil {
+		var public crypto.PublicKey
+		if public, err = k.readPublic(); err == nil && !public.(interface{ Equal(x crypto.PublicKey) bool }).Equal(k.public) {
+			err = errors.New("the token has another key by now")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("token %q: the session was lost, and could not be begun again: %w", k.where.Token, err)
+	}
+	return nil
 }
 
 func (k *tokenKey) slot(label string) (uint, error) {
@@ -116,41 +157,44 @@ func (k *tokenKey) find(class uint, label string, id []byte) (pkcs11.ObjectHandl
 }
 
 // readPublic reads the public half, which belongs to the private one by its identifier.
-func (k *tokenKey) readPublic() error {
+func (k *tokenKey) readPublic() (crypto.PublicKey, error) {
 	private, err := k.module.GetAttributeValue(*k.session, k.private, []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_ID, nil), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, nil)})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	object, err := k.find(pkcs11.CKO_PUBLIC_KEY, "", private[0].Value)
 	if err != nil {
-		return fmt.Errorf("public half: %w", err)
+		return nil, fmt.Errorf("public half: %w", err)
 	}
 	values, err := k.module.GetAttributeValue(*k.session, object, []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, nil), pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, nil)})
 	if err != nil {
-		return fmt.Errorf("public half: %w", err)
+		return nil, fmt.Errorf("public half: %w", err)
 	}
 	var point cryptobyte.String
+	edwards := keyType(private[1].Value) == keyTypeEdwards
 	wrapped := cryptobyte.String(values[1].Value)
-	if !wrapped.ReadASN1(&point, asn1.OCTET_STRING) || !wrapped.Empty() {
-		return errors.New("public half: its point is no OCTET STRING")
+	if edwards && len(wrapped) == ed25519.PublicKeySize {
+		point = wrapped // keys that were imported, in some tokens
+	} else if !wrapped.ReadASN1(&point, asn1.OCTET_STRING) || !wrapped.Empty() {
+		return nil, errors.New("public half: its point is no OCTET STRING")
 	}
-	if keyType(private[1].Value) == keyTypeEdwards {
+	if edwards {
 		if len(point) != ed25519.PublicKeySize {
-			return fmt.Errorf("public half: %d bytes: of the Edwards curves Ed25519 is supported", len(point))
+			return nil, fmt.Errorf("public half: %d bytes: of the Edwards curves Ed25519 is supported", len(point))
 		}
-		k.public = ed25519.PublicKey(point)
-		return nil
+		return ed25519.PublicKey(point), nil
 	}
 	curve, err := namedCurve(values[0].Value)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if k.public, err = ecdsa.ParseUncompressedPublicKey(curve, point); err != nil {
-		return fmt.Errorf("public half: %w", err)
+	public, err := ecdsa.ParseUncompressedPublicKey(curve, point)
+	if err != nil {
+		return nil, fmt.Errorf("public half: %w", err)
 	}
-	return nil
+	return public, nil
 }
 
 // keyType reads a CK_ULONG, which has the size and byte order of the machine.
@@ -204,6 +248,17 @@ func (k *tokenKey) sign(mechanism uint, message []byte) ([]byte, error) {
 	if k.session == nil {
 		return nil, errors.New("the key was closed")
 	}
+	signature, err := k.signInSession(mechanism, message)
+	if lost(err) {
+		if err := k.reopen(); err != nil {
+			return nil, err
+		}
+		return k.signInSession(mechanism, message)
+	}
+	return signature, err
+}
+
+func (k *tokenKey) signInSession(mechanism uint, message []byte) ([]byte, error) {
 	if err := k.module.SignInit(*k.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, k.private); err != nil {
 		return nil, err
 	}
@@ -230,11 +285,15 @@ func (k *tokenKey) Close() error {
 	defer k.mu.Unlock()
 	var err error
 	if k.session != nil {
-		err = k.module.CloseSession(*k.session)
+		if err = k.module.CloseSession(*k.session); lost(err) {
+			err = nil // there is nothing left to close
+		}
 		k.session = nil
 	}
 	if k.initialized {
-		err = errors.Join(err, k.module.Finalize())
+		if e := k.module.Finalize(); !lost(e) {
+			err = errors.Join(err, e)
+		}
 		k.initialized = false
 	}
 	return err

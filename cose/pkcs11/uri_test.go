@@ -31,7 +31,12 @@ func TestParseURI(t *testing.T) {
 	if !pkcs11.IsURI("pkcs11:token=x") || pkcs11.IsURI("dev.pem") {
 		t.Error("IsURI cannot tell a URI from a file")
 	}
+	exposed := pinFile(t)
+	if err := os.Chmod(exposed, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for uri, want := range map[string]string{
+		"pkcs11:token=t;object=o?module-path=m&pin-source=" + exposed: "chmod 600",
 		"dev.pem":                 "no URI of the scheme",
 		"pkcs11:":                 "module-path",
 		"pkcs11:token=t;object=o": "module-path",

@@ -32,6 +32,11 @@ const (
 	ActionDeviceUpdate    Action = "device.update"
 	ActionPublisherKeys   Action = "publisher.keys"
 	ActionKeyWithdraw     Action = "publisher.key-withdraw"
+	// The keys of the TAM itself.
+	ActionKeysNext    Action = "keys.next"
+	ActionKeysRotate  Action = "keys.rotate"
+	ActionKeysRetire  Action = "keys.retire"
+	ActionKeysEncrypt Action = "keys.encrypt"
 	// Further actions are those on records of policy: group.set, group.delete, domain.set,
 	// domain.delete, removal.set, removal.delete, admission.set, admission.delete, rollout.create,
 	// rollout.approve, rollout.pause, rollout.resume, rollout.advance, rollout.abort, rollout.archive, rollout.delete and, by the TAM

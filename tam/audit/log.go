@@ -15,6 +15,13 @@ type Log interface {
 	AuditHead(ctx context.Context) (Head, error)
 }
 
+// Recorder takes entries of changes that are not made in the store, such as those of key files. Whoever makes one
+// records it first: a change without an entry is worse than an entry without a change.
+type Recorder interface {
+	// AddAuditEntry appends an entry on behalf of the context's actor.
+	AddAuditEntry(ctx context.Context, action Action, target, detail string) error
+}
+
 const exportPage = 500
 
 // Export writes the entries after `after` up to the present end of the chain, one JSON object a line.

@@ -19,6 +19,7 @@ var (
 	_ tam.Overview    = (*Store)(nil)
 	_ tam.Idempotency = (*Store)(nil)
 	_ audit.Log       = (*Store)(nil)
+	_ audit.Recorder  = (*Store)(nil)
 )
 
 // record appends an entry to the audit log, in the transaction of the change that it describes. It is
@@ -55,6 +56,11 @@ func scanHead(row pgx.Row) (audit.Head, error) {
 		return h, fmt.Errorf("postgres: the audit log's head has a hash of %d bytes: the database was damaged", len(hash))
 	}
 	return h, nil
+}
+
+// AddAuditEntry implements [audit.Recorder].
+func (s *Store) AddAuditEntry(ctx context.Context, action audit.Action, target, detail string) error {
+	return s.write(ctx, func(tx pgx.Tx) error { return s.record(ctx, tx, action, target, detail) })
 }
 
 // AuditEntries implements [audit.Log].

@@ -9,7 +9,10 @@ import (
 	"github.com/go-teep/teep/tam/audit"
 )
 
-var _ audit.Log = (*Store)(nil)
+var (
+	_ audit.Log      = (*Store)(nil)
+	_ audit.Recorder = (*Store)(nil)
+)
 
 // transaction is a [sql.Tx], or a [sql.Conn] that is in a transaction.
 type transaction interface {
@@ -50,6 +53,11 @@ func scanHead(row scanner) (audit.Head, error) {
 		return h, fmt.Errorf("sqlite: the audit log's head has a hash of %d bytes: the database was damaged", len(hash))
 	}
 	return h, nil
+}
+
+// AddAuditEntry implements [audit.Recorder].
+func (s *Store) AddAuditEntry(ctx context.Context, action audit.Action, target, detail string) error {
+	return s.write(ctx, func(tx *sql.Tx) error { return s.record(ctx, tx, action, target, detail) })
 }
 
 // AuditEntries implements [audit.Log].

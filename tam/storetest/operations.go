@@ -84,6 +84,7 @@ func testAuditOfEveryChange(t *testing.T, open func() Operations) {
 		{audit.ActionPublisherRevoke, "acme", func() error { return s.RevokePublisher(ctx, "acme", start) }},
 		{audit.ActionTokenCreate, "one", func() error { return s.AddAPIToken(ctx, token) }},
 		{audit.ActionTokenRevoke, "one", func() error { return s.RevokeAPIToken(ctx, "one", start) }},
+		{audit.ActionKeysRotate, "keys/new.pem", func() error { return s.AddAuditEntry(ctx, audit.ActionKeysRotate, "keys/new.pem", "detail") }},
 		{audit.ActionDeviceUpdate, d.ID, func() error { return s.UpdateDevice(ctx, d) }},
 		{audit.ActionDeviceStatus, d.ID, func() error {
 			return s.CommitExchange(ctx, tam.Exchange{Device: d, Event: &tam.Event{DeviceID: d.ID, At: start, Kind: tam.EventStatus, Detail: "pending → accepted"}})
@@ -112,7 +113,7 @@ func testAuditOfEveryChange(t *testing.T, open func() Operations) {
 	after, err := s.AuditHead(ctx)
 	must(t, err)
 	equal(t, after, before)
-	verifyChain(t, s, 12)
+	verifyChain(t, s, 13)
 }
 
 func verifyChain(t *testing.T, s audit.Log, entries int) {
