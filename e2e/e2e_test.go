@@ -50,11 +50,13 @@ func run(m *testing.M) int {
 }
 
 func TestScripts(t *testing.T) {
+	services := startServices(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", programs+string(os.PathListSeparator)+os.Getenv("PATH"))
 			env.Setenv("PROGRAMS", programs)
+			services.setenv(env)
 			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, "tmp"))
 			return os.MkdirAll(filepath.Join(env.WorkDir, "tmp"), 0o700)
 		},
@@ -77,19 +79,21 @@ func TestScripts(t *testing.T) {
 			"http-version":   httpVersion,
 			"http-status":    httpStatus,
 
-			"collect":       collect,
-			"receive-hooks": receiveHooks,
-			"token-keys":    tokenKeys,
-			"conceals":      conceals,
-			"get":           get,
-			"get-range":     getRange,
-			"setenv-from":   setenvFrom,
-			"cdn":           cdn,
-			"resumed":       resumed,
-			"flood":         flood,
-			"busy":          busy,
-			"obeyed":        obeyed,
-			"older-agent":   olderAgent,
+			"collect":        collect,
+			"receive-hooks":  receiveHooks,
+			"receive-traces": receiveTraces,
+			"log-in":         logIn,
+			"token-keys":     tokenKeys,
+			"conceals":       conceals,
+			"get":            get,
+			"get-range":      getRange,
+			"setenv-from":    setenvFrom,
+			"cdn":            cdn,
+			"resumed":        resumed,
+			"flood":          flood,
+			"busy":           busy,
+			"obeyed":         obeyed,
+			"older-agent":    olderAgent,
 		},
 	})
 }

@@ -295,7 +295,13 @@ func secretsIn(ts *testscript.TestScript, path string, data []byte) (all [][]byt
 		if !strings.Contains(block.Type, "PRIVATE") {
 			return nil
 		}
-		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		var key any
+		var err error
+		if block.Type == "EC PRIVATE KEY" {
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		} else {
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		}
 		ts.Check(err)
 		switch k := key.(type) {
 		case interface{ Seed() []byte }:

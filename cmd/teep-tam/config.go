@@ -87,6 +87,8 @@ type configuration struct {
 	protocolOptions `yaml:",inline"`
 
 	path string
+	// read is which version of the file this is.
+	read fileStamp
 	// announced are the signing keys that new devices are to know.
 	announced []string
 	// opener is there once the first key was opened.
@@ -134,6 +136,7 @@ func defaults() configuration {
 
 func load(path string) (*configuration, error) {
 	c := defaults()
+	c.read = stampOf(path)
 	if err := config.Load(path, &c); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-teep/teep/tam"
@@ -26,9 +28,15 @@ type instance struct {
 	keys     *liveKeys
 	// agents answers TEEP, operators the API and the console, both without the tenant's prefix.
 	agents, operators http.Handler
-	// tasks run until the service ends.
+	// ctx lasts until stop is called: until the instance, or the service, ends. tasks run for as long.
+	ctx     context.Context
+	stop    context.CancelFunc
 	tasks   []func(context.Context) error
 	closers []io.Closer
+	running sync.WaitGroup
+	// busy is held by requests under way, and ended once there are to be no more.
+	busy  sync.RWMutex
+	ended atomic.Bool
 	// payloads answers downloads, by the name of a payload; nil: there are none.
 	payloads http.Handler
 }
@@ -56,13 +64,51 @@ func openInstances(ctx context.Context, c *configuration, main store, log *slog.
 
 func closeInstances(all []*instance) {
 	for _, i := range all {
-		for _, c := range i.closers {
-			c.Close() //nolint:errcheck // the process ends
-		}
+		i.close()
 	}
 }
 
-func openInstance(ctx context.Context, c *configuration, store store, measured *metrics.Metrics, log *slog.Logger) (*instance, error) {
+func (i *instance) close() {
+	for _, c := range i.closers {
+		c.Close() //nolint:errcheck // what was acknowledged is stored already
+	}
+}
+
+// drain ends the instance: nobody is routed to it any more, its tasks end, and requests under way have a while to do so.
+func (i *instance) drain() {
+	i.ended.Store(true)
+	i.stop()
+	i.running.Wait()
+	for end := time.Now().Add(drainTimeout); !i.busy.TryLock() && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	i.close()
+}
+
+// drainTimeout is how long requests of a tenant that is taken out of service may take.
+const drainTimeout = time.Minute
+
+// counted lets a handler's requests finish before the instance is closed.
+func (i *instance) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i.busy.RLock()
+		defer i.busy.RUnlock()
+		if i.ended.Load() { // it was routed here just before
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "this tenant is taken out of service or into it anew", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func openInstance(ctx context.Context, c *configuration, store store, measured *metrics.Metrics, log *slog.Logger) (_ *instance, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
 	log = c.traces.Log(log)
 	if c.Policy.AcceptWarning {
 		log.Warn("insecure: devices whose appraisal ended in a warning are served")
@@ -92,7 +138,7 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	}
 	hooks := webhook.NewSender(webhook.Config{Store: store, InsecurePrivateAddresses: c.Webhooks.InsecurePrivate, Logger: log,
 		Wrap: func(base http.RoundTripper) http.RoundTripper { return c.traces.Transport("webhook", base) }})
-	i := &instance{config: c, tam: t, measured: measured, closers: append(slices.Clone(blobs.closers), c.opener)}
+	i := &instance{ctx: ctx, stop: stop, config: c, tam: t, measured: measured, closers: append(slices.Clone(blobs.closers), c.opener)}
 	if c.Payloads.Path != "" {
 		i.payloads = c.traces.Public("payloads", measured.Handler("payloads", download.NewHandler(download.Config{
 			Payloads: blobs.payloads, Concurrent: c.Payloads.Concurrent, Logger: log})))
@@ -130,11 +176,11 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 
 // route gives the instance its paths.
 func (i *instance) route(agents, operators *http.ServeMux) {
-	agents.Handle(i.config.TEEP.Path, i.agents)
+	agents.Handle(i.config.TEEP.Path, i.counted(i.agents))
 	if i.payloads != nil {
 		path := i.config.Payloads.Path + "/"
-		agents.Handle(path, http.StripPrefix(path, i.payloads))
+		agents.Handle(path, i.counted(http.StripPrefix(path, i.payloads)))
 	}
 	prefix := i.config.prefix()
-	operators.Handle(prefix+"/", http.StripPrefix(prefix, i.operators))
+	operators.Handle(prefix+"/", i.counted(http.StripPrefix(prefix, i.operators)))
 }

@@ -98,7 +98,7 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 		log.Warn("insecure: the operator API accepts tokens over plain HTTP")
 	}
 	all, err := openInstances(ctx, c, store, log)
-	s := &service{config: c, store: store, log: log, agents: http.NewServeMux(), operators: http.NewServeMux()}
+	s := newService(c, store, log)
 	defer func() { closeInstances(s.instances()) }()
 	if err != nil {
 		closeInstances(all)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +19,7 @@ import (
 	"github.com/go-teep/teep/tam/metrics"
 )
 
-// tenantInterval is how often a service looks for new tenants.
+// tenantInterval is how often a service looks for new, changed and removed tenants.
 const tenantInterval = time.Second
 
 // service is what runs: the service's own TAM, and the tenants that it began with or that came later.
@@ -26,26 +27,68 @@ type service struct {
 	config *configuration
 	store  store
 	log    *slog.Logger
-	// agents and operators route by path; instances are added while they serve.
-	agents, operators *http.ServeMux
-	// run runs an instance's tasks.
+	// agents and operators route by path; instances come and go while they serve.
+	agents, operators *routes
+	// run runs the instances' tasks.
 	run *errgroup.Group
 
 	mu  sync.Mutex
 	all []*instance
 	// refused is what was wrong with folders that are no tenants yet, by path, so that it is said once.
 	refused map[string]string
+	// missed are tenants whose configuration was not there at the last look.
+	missed map[string]bool
+}
+
+func newService(c *configuration, store store, log *slog.Logger) *service {
+	s := &service{config: c, store: store, log: log, agents: &routes{}, operators: &routes{}, refused: map[string]string{}, missed: map[string]bool{}}
+	s.route()
+	return s
+}
+
+// routes are a multiplexer whose paths can be replaced while it serves.
+type routes struct{ current atomic.Pointer[http.ServeMux] }
+
+// ServeHTTP implements http.Handler.
+func (r *routes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.current.Load().ServeHTTP(w, req)
+}
+
+// route gives the instances that there are their paths. It is called with mu held, or before anybody else can.
+func (s *service) route() {
+	agents, operators := http.NewServeMux(), http.NewServeMux()
+	for _, i := range s.all {
+		i.route(agents, operators)
+	}
+	s.agents.current.Store(agents)
+	s.operators.current.Store(operators)
 }
 
 // add routes and runs an instance.
-func (s *service) add(ctx context.Context, i *instance) {
-	i.route(s.agents, s.operators)
-	for _, task := range i.tasks {
-		s.run.Go(func() error { return task(ctx) })
+func (s *service) add(ctx context.Context, i *instance) { s.replace(ctx, nil, i) }
+
+// replace routes and runs an instance in place of another, which then ends; either may be nil.
+func (s *service) replace(ctx context.Context, old, new *instance) {
+	if new != nil {
+		context.AfterFunc(ctx, new.stop)
+		for _, task := range new.tasks {
+			new.running.Add(1)
+			s.run.Go(func() error {
+				defer new.running.Done()
+				return task(new.ctx)
+			})
+		}
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = append(s.all, i)
+	s.all = slices.DeleteFunc(slices.Clone(s.all), func(i *instance) bool { return i == old })
+	if new != nil {
+		s.all = append(s.all, new)
+	}
+	s.route()
+	s.mu.Unlock()
+	if old != nil {
+		s.run.Go(func() error { old.drain(); return nil })
+	}
 }
 
 // instances are those that are served now.
@@ -75,8 +118,8 @@ func (s *service) tenantMetrics() (all []*metrics.Metrics) {
 	return all
 }
 
-// followTenants serves new tenants soon after their folders are there, until ctx ends. One that is wrong keeps
-// nobody else from being served.
+// followTenants serves new tenants soon after their folders are there, those with a changed configuration with the new one, and
+// those that were removed no longer, until ctx ends. One that is wrong keeps nobody else from being served.
 func (s *service) followTenants(ctx context.Context) error {
 	if s.config.Tenants == "" {
 		return nil
@@ -94,35 +137,53 @@ func (s *service) followTenants(ctx context.Context) error {
 }
 
 func (s *service) lookForTenants(ctx context.Context) {
-	served := map[string]bool{}
-	var configurations []*configuration
-	for _, i := range s.instances() {
-		served[i.config.tenant] = true
-		if i.config.tenant != "" {
-			configurations = append(configurations, i.config)
-		}
-	}
 	paths, err := s.config.tenantFiles()
 	if err != nil {
-		s.refuse(s.config.Tenants, err)
+		s.refuse(s.config.Tenants, err) // and nobody is taken out of service: the folder may come back
 		return
 	}
+	served := map[string]*instance{}
+	for _, i := range s.instances() {
+		if i.config.tenant != "" {
+			served[i.config.path] = i
+		}
+	}
+	for path, i := range served {
+		switch {
+		case slices.Contains(paths, path):
+			delete(s.missed, path)
+		case s.missed[path]: // some programs replace files by removing them first
+			delete(s.missed, path)
+			s.replace(ctx, i, nil)
+			s.log.Info("tenant is not served any more: its configuration is gone", "tenant", i.config.tenant)
+		default:
+			s.missed[path] = true
+		}
+	}
 	for _, path := range paths {
-		if served[filepath.Base(filepath.Dir(path))] {
+		old := served[path]
+		if old != nil && stampOf(path) == old.config.read {
 			continue
 		}
-		i, err := s.openTenant(ctx, path, configurations)
+		i, err := s.openTenant(ctx, path, old)
 		if err != nil {
 			s.refuse(path, err)
 			continue
 		}
-		configurations = append(configurations, i.config)
-		s.add(ctx, i)
-		s.log.Info("tenant is served", "tenant", i.config.tenant, "tam", i.config.uri())
+		delete(s.refused, path)
+		s.replace(ctx, old, i)
+		s.log.Info("tenant is served", "tenant", i.config.tenant, "tam", i.config.uri(), "anew", old != nil)
 	}
 }
 
-func (s *service) openTenant(ctx context.Context, path string, others []*configuration) (*instance, error) {
+// openTenant opens a tenant beside all but the instance of its that there is already, if any.
+func (s *service) openTenant(ctx context.Context, path string, old *instance) (*instance, error) {
+	var others []*configuration
+	for _, i := range s.instances() {
+		if i != old && i.config.tenant != "" {
+			others = append(others, i.config)
+		}
+	}
 	t, err := s.config.loadTenant(path, others)
 	if err != nil {
 		return nil, err
@@ -135,11 +196,8 @@ func (s *service) refuse(path string, err error) {
 	if s.refused[path] == err.Error() {
 		return
 	}
-	if s.refused == nil {
-		s.refused = map[string]string{}
-	}
 	s.refused[path] = err.Error()
-	s.log.Error("tenant is not served", "file", path, "err", err)
+	s.log.Error("tenant is not served so, what was read before stays in force", "file", path, "err", err)
 }
 
 // openTenantInstance opens a tenant over the connections of the service's store.
@@ -188,4 +246,19 @@ func (c *configuration) switchable() *console.Tenants {
 		}
 		return names, err
 	}}
+}
+
+// fileStamp tells versions of a file apart.
+type fileStamp struct {
+	modified time.Time
+	size     int64
+}
+
+// stampOf is the stamp of a file, and the zero value where there is none.
+func stampOf(path string) fileStamp {
+	st, err := os.Stat(path)
+	if err != nil {
+		return fileStamp{}
+	}
+	return fileStamp{st.ModTime(), st.Size()}
 }
