@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,8 +23,6 @@ import (
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
-
-	"github.com/go-teep/teep/internal/program"
 )
 
 // acmeServer is Pebble, the ACME server that those of Let's Encrypt test clients with. It looks up all names at a
@@ -36,44 +32,6 @@ type acmeServer struct {
 	roots             *x509.CertPool
 	log               *textBuffer
 }
-
-// textBuffer is what several write to.
-type textBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *textBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *textBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// wait waits until the text is there.
-func (b *textBuffer) wait(t *testing.T, text string) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(b.String(), text); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("nothing says %q:\n%s", text, b)
-		}
-	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
-func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // acmeOptions say what an ACME server is like: at which ports it takes hosts to be 80 and 443, how many seconds its
 // certificates are good for (0: a long time), and the MAC keys of external accounts, which it then requires.
@@ -112,58 +70,16 @@ func newACMEServer(t *testing.T, o acmeOptions) *acmeServer {
 // issued is how many certificates the server made.
 func (s *acmeServer) issued() int { return strings.Count(s.log.String(), "Issued certificate serial") }
 
-// servedACME is a whole service with certificates by ACME.
-type servedACME struct {
-	t       *testing.T
-	address string
-	log     *textBuffer
-	stop    func()
-}
-
 // lines are those of a configuration for the server.
 func (s *acmeServer) lines(host, cache string, more ...string) string {
 	return fmt.Sprintf("acme:\n  directory: %s\n  ca: %s\n  hosts: [%s]\n  cache: %s\n  accept-terms: true\n", s.directory, s.caFile, host, cache) +
 		strings.Join(more, "")
 }
 
-// serveACME runs the service until the test ends, or stop is called.
-func serveACME(t *testing.T, port int, lines string) *servedACME {
+// serveACME runs a service whose agents come by TLS.
+func serveACME(t *testing.T, port int, lines string) *servedTAM {
 	t.Helper()
-	path := made(t, `  path: /tam
-`, "  path: /tam\n  tls: {acme: true}\n")
-	text, err := os.ReadFile(path)
-	must(t, err)
-	changed := strings.NewReplacer("127.0.0.1:8080", local(port), "127.0.0.1:8081", local(freePort(t))).Replace(string(text))
-	must(t, os.WriteFile(path, []byte(changed+lines), 0o600))
-	s := &servedACME{t: t, address: local(port), log: &textBuffer{}}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, path, false, &program.LogFlags{Level: "debug", Format: "text"}, s.log) }()
-	s.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the service ended with %v", err)
-		}
-	})
-	t.Cleanup(s.stop)
-	for end := time.Now().Add(time.Minute); !strings.Contains(s.log.String(), "msg=ready"); time.Sleep(20 * time.Millisecond) {
-		if len(ended) > 0 || time.Now().After(end) {
-			t.Fatalf("the service is not ready:\n%s", s.log)
-		}
-	}
-	return s
-}
-
-// certificate is what a client is shown that verifies it.
-func (s *servedACME) certificate(host string, roots *x509.CertPool) (*x509.Certificate, error) {
-	s.t.Helper()
-	c := &tls.Config{ServerName: host, RootCAs: roots, InsecureSkipVerify: roots == nil} //nolint:gosec // to look at it
-	conn, err := tls.Dial("tcp", s.address, c)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	return conn.ConnectionState().PeerCertificates[0], nil
+	return serveTAM(t, port, "  tls: {acme: true}\n", lines)
 }
 
 // TestACMEByTLS: a certificate is got by TLS-ALPN-01 at the listener itself, kept in files for nobody else, found there by the
