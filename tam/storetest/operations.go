@@ -23,6 +23,7 @@ type Operations interface {
 	tam.Feed
 	tam.Webhooks
 	audit.Log
+	audit.Recorder
 }
 
 // RunOperations runs the suite for [Operations]. fresh is called once per subtest, and the stores that
