@@ -1,15 +1,11 @@
 package e2e
 
 import (
-	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // beforeAuthoring is what docs/authoring.md takes as given: a TAM that knows a developer, and a device that trusts both.
@@ -81,22 +77,5 @@ func TestAuthoringByHand(t *testing.T) {
 		b = strings.Replace(b, "teep devices report 4ba31c\n", "for i in $(seq 100); do teep devices report 4ba31c | grep -q keys && break; sleep 0.1; done\nteep devices report 4ba31c\n", 1)
 		script += strings.ReplaceAll(b, "4ba31c", "$DEVICE")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", script)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+programs+string(os.PathListSeparator)+os.Getenv("PATH"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s\n%s", err, out, stderr.String())
-	}
-	for _, want := range []string{"accepted", "[0]install@", "succeeded"} {
-		if !strings.Contains(string(out), want) {
-			t.Errorf("%q was not printed:\n%s\n%s", want, out, stderr.String())
-		}
-	}
+	runByHand(t, dir, script, "accepted", "[0]install@", "succeeded")
 }

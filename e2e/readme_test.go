@@ -114,7 +114,13 @@ for i in $(seq 200); do
 done`, 1)
 	script = "set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\ncp " + filepath.Join(programs, "hello-1.wasm") + " .\n" + script
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	runByHand(t, dir, script, "is installed", "Hello, Ada!", "affirming", "#1")
+}
+
+// runByHand runs a script in a folder, with the programs at hand, and looks for what it has to print.
+func runByHand(t *testing.T, dir, script string, wants ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = dir
@@ -127,7 +133,7 @@ done`, 1)
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, out, stderr.String())
 	}
-	for _, want := range []string{"is installed", "Hello, Ada!", "affirming", "#1"} {
+	for _, want := range wants {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%q was not printed:\n%s\n%s", want, out, stderr.String())
 		}

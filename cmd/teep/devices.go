@@ -70,11 +70,7 @@ func deviceStatus(verb string, status tam.DeviceStatus, short string) *cobra.Com
 			if err != nil {
 				return err
 			}
-			all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(cmd.Context(), after) })
-			if err != nil {
-				return err
-			}
-			d, err := oneDevice(all, args[0])
+			d, err := findDevice(cmd, client, args[0])
 			if err != nil {
 				return err
 			}

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-teep/teep/internal/program"
-	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam/api"
 )
 
@@ -31,23 +30,15 @@ Of the TAM's own manifests the developer's envelope inside may be missing: give 
   teep suit explain --insecure-unverified --dependency hello.suit report.cbor keys.suit`,
 		Args: program.ExactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			want := ""
-			if manifest != "" {
-				id, err := suit.ParseComponentID(manifest)
-				if err != nil {
-					return &program.Usage{Err: fmt.Errorf("--manifest: %w", err)}
-				}
-				want = id.String()
+			want, err := manifestFlag(manifest)
+			if err != nil {
+				return err
 			}
 			client, err := at.client()
 			if err != nil {
 				return err
 			}
-			all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(cmd.Context(), after) })
-			if err != nil {
-				return err
-			}
-			d, err := oneDevice(all, args[0])
+			d, err := findDevice(cmd, client, args[0])
 			if err != nil {
 				return err
 			}

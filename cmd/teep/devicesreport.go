@@ -30,23 +30,15 @@ why 'teep suit explain' wants --insecure-unverified for it.`,
   teep suit explain --insecure-unverified report.cbor hello.suit`,
 		Args: program.ExactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			want := ""
-			if manifest != "" {
-				id, err := suit.ParseComponentID(manifest)
-				if err != nil {
-					return &program.Usage{Err: fmt.Errorf("--manifest: %w", err)}
-				}
-				want = id.String()
+			want, err := manifestFlag(manifest)
+			if err != nil {
+				return err
 			}
 			client, err := at.client()
 			if err != nil {
 				return err
 			}
-			all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(cmd.Context(), after) })
-			if err != nil {
-				return err
-			}
-			d, err := oneDevice(all, args[0])
+			d, err := findDevice(cmd, client, args[0])
 			if err != nil {
 				return err
 			}
@@ -70,6 +62,18 @@ why 'teep suit explain' wants --insecure-unverified for it.`,
 	c.Flags().StringVar(&manifest, "manifest", "", "only reports of this manifest, by its component identifier")
 	c.Flags().Int64Var(&message, "message", 0, "only reports that came in this message")
 	return at.registerOutput(c)
+}
+
+// manifestFlag is the flag --manifest as the TAM writes identifiers; empty: any manifest.
+func manifestFlag(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	id, err := suit.ParseComponentID(text)
+	if err != nil {
+		return "", &program.Usage{Err: fmt.Errorf("--manifest: %w", err)}
+	}
+	return id.String(), nil
 }
 
 func reportTable(w *tabwriter.Writer, list []api.Report) {

@@ -28,11 +28,7 @@ notation, and what was encrypted in it, as far as the TAM has the key.`,
 			if err != nil {
 				return err
 			}
-			all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(cmd.Context(), after) })
-			if err != nil {
-				return err
-			}
-			d, err := oneDevice(all, args[0])
+			d, err := findDevice(cmd, client, args[0])
 			if err != nil {
 				return err
 			}

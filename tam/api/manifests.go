@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/base64"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/go-teep/teep"
@@ -34,43 +33,23 @@ type SentManifest struct {
 
 // sentManifests finds what was sent to a device, in its record and in its recorded messages.
 func (h *handler) sentManifests(w http.ResponseWriter, r *http.Request) error {
-	before, limit, err := descending(r)
-	if err != nil {
-		return err
-	}
-	d, err := h.Store.Device(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	list, err := h.Store.RecordedMessages(r.Context(), d.ID, before, limit+1)
-	if err != nil {
-		return err
-	}
-	page := Page[SentManifest]{Items: []SentManifest{}}
-	for i := len(d.Deliveries) - 1; i >= 0 && before == 0; i-- {
-		if kept := d.Deliveries[i].Envelope; kept != nil {
-			page.Items = append(page.Items, viewSentManifest(kept))
+	return recorded(h, w, r, tam.DirectionSent, func(d *tam.Device) []SentManifest {
+		var kept []SentManifest
+		for i := len(d.Deliveries) - 1; i >= 0; i-- {
+			if envelope := d.Deliveries[i].Envelope; envelope != nil {
+				kept = append(kept, viewSentManifest(envelope))
+			}
 		}
-	}
-	for i := range list {
-		if i == limit {
-			page.Next = strconv.FormatInt(list[i-1].ID, 10)
-			break
-		}
-		if list[i].Direction != tam.DirectionSent || list[i].Size > tam.MaxRecorded {
-			continue
-		}
-		m, err := h.Store.RecordedMessage(r.Context(), d.ID, list[i].ID)
-		if err != nil {
-			return err
-		}
+		return kept
+	}, func(m *tam.Recorded) []SentManifest {
+		var sent []SentManifest
 		for _, envelope := range manifestsIn(m.Data) {
 			view, at := viewSentManifest(envelope), m.At.UTC()
 			view.Message, view.At = m.ID, &at
-			page.Items = append(page.Items, view)
+			sent = append(sent, view)
 		}
-	}
-	return writeJSON(w, http.StatusOK, page)
+		return sent
+	})
 }
 
 // manifestsIn finds the envelopes of an Update. The TAM made the message itself.

@@ -37,6 +37,18 @@ type Report struct {
 // reports opens what devices report about the manifests that they run. Messages that were recorded had a
 // signature that held.
 func (h *handler) reports(w http.ResponseWriter, r *http.Request) error {
+	return recorded(h, w, r, tam.DirectionReceived, nil, func(m *tam.Recorded) []Report {
+		var all []Report
+		for n, data := range reportsIn(m.Data) {
+			all = append(all, h.viewReport(m, n, data))
+		}
+		return all
+	})
+}
+
+// recorded answers with what is in the recorded messages of one direction, newest first. The pages are those of the
+// messages. What stands in the device's record goes first; nil: nothing does.
+func recorded[T any](h *handler, w http.ResponseWriter, r *http.Request, direction tam.Direction, inRecord func(*tam.Device) []T, in func(*tam.Recorded) []T) error {
 	before, limit, err := descending(r)
 	if err != nil {
 		return err
@@ -49,22 +61,23 @@ func (h *handler) reports(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := Page[Report]{Items: []Report{}}
+	page := Page[T]{Items: []T{}}
+	if inRecord != nil && before == 0 {
+		page.Items = append(page.Items, inRecord(d)...)
+	}
 	for i := range list {
 		if i == limit {
 			page.Next = strconv.FormatInt(list[i-1].ID, 10)
 			break
 		}
-		if list[i].Direction != tam.DirectionReceived || list[i].Size > tam.MaxRecorded {
+		if list[i].Direction != direction || list[i].Size > tam.MaxRecorded {
 			continue
 		}
 		m, err := h.Store.RecordedMessage(r.Context(), d.ID, list[i].ID)
 		if err != nil {
 			return err
 		}
-		for n, data := range reportsIn(m.Data) {
-			page.Items = append(page.Items, h.viewReport(m, n, data))
-		}
+		page.Items = append(page.Items, in(m)...)
 	}
 	return writeJSON(w, http.StatusOK, page)
 }
