@@ -203,8 +203,8 @@ func (p *planner) wantOne(m *manifest, haveBinary bool) {
 		p.note("%v sequence number %d is needed here by digest and waits: keys and data are for sequence number %d", m.id, v.Sequence, delivery.offered)
 		return
 	}
-	if has, ok := p.device.installed(m.id); ok && has.Sequence >= v.Sequence && !delivery.owes() {
-		return
+	if has, ok := p.device.installed(m.id); ok && (has.Sequence > v.Sequence || has.Sequence == v.Sequence && !delivery.owes()) {
+		return // what it owes comes with what is there, never with something older
 	}
 	if delivery != nil && delivery.withheld != "" {
 		p.note("%v sequence number %d waits: %s", m.id, v.Sequence, delivery.withheld)

@@ -29,7 +29,7 @@ const maxPinDepth = 8
 
 // choose is the version of a manifest that the device is to have: the offered one, unless something that it
 // has, or is to get, needs another one by digest. Of a version that is not offered to anybody any longer,
-// there is none. chain is what led here.
+// or that rollouts keep from the device, there is none. chain is what led here.
 func (p *planner) choose(m *manifest, chain ...*manifest) (*Version, *rollout) {
 	v, r := p.offered(m)
 	if len(p.catalogue.pinners[m.id.Key()]) == 0 || len(chain) > maxPinDepth {
@@ -40,8 +40,12 @@ func (p *planner) choose(m *manifest, chain ...*manifest) (*Version, *rollout) {
 		return v, r
 	}
 	for _, c := range m.candidates {
-		if bytes.Equal(c.Digest, digest) && p.removed(m, max(c.Sequence, 1)) == nil {
-			return c, nil
+		if !bytes.Equal(c.Digest, digest) || p.removed(m, max(c.Sequence, 1)) != nil {
+			continue
+		}
+		has, _ := p.device.installed(m.id)
+		if may, r := p.may(m, c); may || has.Sequence == c.Sequence {
+			return c, r
 		}
 	}
 	return nil, nil
@@ -116,13 +120,30 @@ func (p *planner) dropConflicts() {
 	}
 }
 
+// missing tells whether what v depends on, and this TAM has for other devices, is neither here nor on its way:
+// rollouts, a removal or earlier failures keep it away. What is offered to nobody the agent may find elsewhere.
+func (p *planner) missing(v *Version, id suit.ComponentID, dropped map[string]bool) bool {
+	has, installed := p.device.installed(id)
+	digest := v.pin(id)
+	needed := func(c *Version) bool { return digest == nil || bytes.Equal(c.Digest, digest) }
+	if installed && digest == nil {
+		return false
+	}
+	m := p.catalogue.manifests[id.Key()]
+	if m == nil || !slices.ContainsFunc(m.candidates, needed) {
+		return !installed && dropped[id.Key()]
+	}
+	return !slices.ContainsFunc(m.candidates, func(c *Version) bool { return installed && needed(c) && c.Sequence == has.Sequence }) &&
+		!slices.ContainsFunc(p.install, func(s step) bool { return s.version.Manifest.Equal(id) && needed(s.version) })
+}
+
 func (p *planner) conflict(v *Version, dropped map[string]bool) bool {
 	if d := p.catalogue.manifests[v.Manifest.Key()].domain; d != nil &&
 		slices.ContainsFunc(d.members, func(m *manifest) bool { return dropped[m.id.Key()] }) {
 		return true // a domain comes whole or not at all
 	}
 	for _, id := range v.Dependencies {
-		if _, has := p.device.installed(id); !has && dropped[id.Key()] {
+		if p.missing(v, id, dropped) {
 			return true
 		}
 		digest := v.pin(id)

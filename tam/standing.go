@@ -252,15 +252,24 @@ func (s *standing) says(m *manifest) word {
 		}
 	}
 	if w.mode == ModeAvailable {
-		for _, list := range m.rollouts {
-			for _, r := range list {
-				if _, in := s.stage(r); in && r.Require && s.admits(r) {
-					w.mode, w.source = ModeRequired, "rollout "+r.Name
-				}
-			}
+		if r := s.requiring(m, w.sequence); r != nil {
+			w.mode, w.source = ModeRequired, "rollout "+r.Name
 		}
 	}
 	return w
+}
+
+// requiring is the rollout that has the device install its version of m without asking, or nil. While that version is
+// not published, or no longer offered, it requires nothing: an older one is not what it is about.
+func (s *standing) requiring(m *manifest, hold uint64) *rollout {
+	for _, v := range slices.Backward(m.candidates) {
+		for _, r := range m.rollouts[v.Sequence] {
+			if r.Require && (hold == 0 || hold == v.Sequence) && s.admits(r) && s.removed(m, max(v.Sequence, 1)) == nil {
+				return r
+			}
+		}
+	}
+	return nil
 }
 
 // mode is what the device should have of the manifest.
@@ -304,26 +313,41 @@ func (s *standing) admits(r *rollout) bool {
 }
 
 // offered is the version of a manifest that the device may have, or nil, and the rollout that brings it,
-// if one does.
+// if one does. What it has already stays on offer, whatever became of the rollout that brought it: devices do
+// not go back to older versions, and keys and data are for the version that they have.
 func (s *standing) offered(m *manifest) (*Version, *rollout) {
 	if m.uniform {
 		return m.offered, nil
 	}
+	has, _ := s.device.installed(m.id)
 	hold := s.says(m).sequence
 	for _, v := range slices.Backward(m.candidates) {
-		if hold != 0 && v.Sequence != hold || s.removed(m, max(v.Sequence, 1)) != nil {
+		if s.removed(m, max(v.Sequence, 1)) != nil {
 			continue
 		}
-		if m.released(v) {
-			return v, nil
-		}
-		for _, r := range m.rollouts[v.Sequence] {
-			if s.admits(r) {
+		if hold == 0 || v.Sequence == hold {
+			if may, r := s.may(m, v); may {
 				return v, r
 			}
 		}
+		if v.Sequence == has.Sequence {
+			return v, nil
+		}
 	}
 	return nil, nil
+}
+
+// may tells whether rollouts let the device have a version, and which one does.
+func (s *standing) may(m *manifest, v *Version) (bool, *rollout) {
+	if m.released(v) {
+		return true, nil
+	}
+	for _, r := range m.rollouts[v.Sequence] {
+		if s.admits(r) {
+			return true, r
+		}
+	}
+	return false, nil
 }
 
 // mustLeave tells why something that is installed has to go, whatever else wants it; empty if nothing
