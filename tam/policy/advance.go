@@ -145,14 +145,19 @@ func (r Rollout) Advance(counts []Counts, now time.Time) (Rollout, bool) {
 	// Also while it is paused: what is bad does not become good by waiting.
 	for i := 0; i <= r.Stage; i++ {
 		if why := r.Stages[i].fault(counts[i]); why != "" {
-			r.State, r.Reason = StateStopped, fmt.Sprintf("stage %d: %s", i+1, why)
-			return r.note(now, automatic, "stopped: "+r.Reason), true
+			return r.Stop(fmt.Sprintf("stage %d: %s", i+1, why), now), true
 		}
 	}
 	if r.State != StateRunning || !r.ready(counts[r.Stage], now) {
 		return r, false
 	}
 	return r.next(now, automatic, ""), true
+}
+
+// Stop ends a rollout whose version is not to be given to any device.
+func (r Rollout) Stop(why string, now time.Time) Rollout {
+	r.State, r.Reason = StateStopped, why
+	return r.note(now, automatic, "stopped: "+why)
 }
 
 // Gates returns the stage with its defaults filled in.
@@ -240,7 +245,8 @@ func (r *Rollout) Estimate(counts []Counts, now time.Time) (time.Time, bool) {
 	if wait > float64(10*366*24*time.Hour) {
 		return time.Time{}, false
 	}
-	return later(now.Add(time.Duration(wait)), soaked), true
+	// Nights and days are in the pace already; devices get nothing between the windows.
+	return later(r.nextInWindow(now.Add(time.Duration(wait))), soaked), true
 }
 
 func later(a, b time.Time) time.Time {

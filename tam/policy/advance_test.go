@@ -224,4 +224,22 @@ func TestEstimate(t *testing.T) {
 	if !known || !at.Equal(noon.Add(time.Hour)) {
 		t.Errorf("with the soak: %v, %v", at, known)
 	}
+	night := r
+	night.Windows = []policy.Window{{From: "22:00", To: "04:00"}}
+	at, known = night.Estimate([]policy.Counts{{Succeeded: 3}, {}}, noon.Add(time.Hour))
+	if want := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC); !known || !at.Equal(want) {
+		t.Errorf("with windows at night: %v, %v", at, known)
+	}
+}
+
+// TestWindowsHoldWhenDone: a rollout that has enough devices changes the rest of them, and those that join, in its
+// windows too.
+func TestWindowsHoldWhenDone(t *testing.T) {
+	for _, state := range []policy.State{policy.StateRunning, policy.StateDone} {
+		r := rollout(func(r *policy.Rollout) { r.Windows = []policy.Window{{From: "22:00", To: "04:00"}} })
+		r.State, r.Stage = state, 1
+		if r.Admits(1, noon) || !r.Admits(1, noon.Add(10*time.Hour)) {
+			t.Errorf("%s: at noon %v, at ten %v", state, r.Admits(1, noon), r.Admits(1, noon.Add(10*time.Hour)))
+		}
+	}
 }

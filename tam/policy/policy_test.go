@@ -185,6 +185,49 @@ func TestWindows(t *testing.T) {
 	}
 }
 
+// TestWindowsWhenClocksChange: a window is one span also where the clocks show an hour twice, or leave one out.
+func TestWindowsWhenClocksChange(t *testing.T) {
+	const layout = "2006-01-02T15:04Z07:00"
+	for _, test := range []struct {
+		name, from, to, zone string
+		days                 []string
+		day                  string   // looked at from its beginning, for two days
+		want                 []string // open from, closed from
+	}{
+		{"twice", "02:00", "03:00", "Europe/Berlin", nil, "2026-10-25T00:00+02:00", []string{"2026-10-25T02:00+02:00", "2026-10-25T03:00+01:00", "2026-10-26T02:00+01:00", "2026-10-26T03:00+01:00"}},
+		{"ends in the hour that comes twice", "23:00", "02:30", "Europe/Berlin", []string{"sat"}, "2026-10-24T12:00+02:00", []string{"2026-10-24T23:00+02:00", "2026-10-25T02:30+02:00"}},
+		{"begins in it", "02:30", "05:00", "Europe/Berlin", []string{"sun"}, "2026-10-25T00:00+02:00", []string{"2026-10-25T02:30+02:00", "2026-10-25T05:00+01:00"}},
+		{"left out", "02:00", "03:00", "Europe/Berlin", nil, "2026-03-29T00:00+01:00", []string{"2026-03-30T02:00+02:00", "2026-03-30T03:00+02:00"}},
+		{"begins in the hour that is left out", "02:30", "04:00", "Europe/Berlin", []string{"sun"}, "2026-03-29T00:00+01:00", []string{"2026-03-29T03:00+02:00", "2026-03-29T04:00+02:00"}},
+		{"ends in it", "22:00", "02:30", "Europe/Berlin", []string{"sat"}, "2026-03-28T12:00+01:00", []string{"2026-03-28T22:00+01:00", "2026-03-29T03:00+02:00"}},
+		{"half an hour", "01:00", "02:15", "Australia/Lord_Howe", []string{"sun"}, "2026-10-04T00:00+10:30", []string{"2026-10-04T01:00+10:30", "2026-10-04T02:30+11:00"}},
+		{"a day that there was not", "10:00", "11:00", "Pacific/Apia", nil, "2011-12-29T00:00-10:00", []string{"2011-12-29T10:00-10:00", "2011-12-29T11:00-10:00", "2011-12-31T10:00+14:00", "2011-12-31T11:00+14:00"}},
+		{"the whole day", "00:00", "00:00", "", []string{"wed"}, "2026-03-03T12:00Z", []string{"2026-03-04T00:00Z", "2026-03-05T00:00Z"}},
+	} {
+		w := policy.Window{Days: test.days, From: test.from, To: test.to, Zone: test.zone}
+		if err := w.Check(); err != nil {
+			t.Skipf("no time zones on this machine (Debian: tzdata): %v", err)
+		}
+		begin, err := time.Parse(layout, test.day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		was := w.Open(begin.Add(-time.Minute))
+		for m := range 48 * 60 {
+			at := begin.Add(time.Duration(m) * time.Minute)
+			if is := w.Open(at); is != was {
+				was = is
+				zone, _ := time.LoadLocation(test.zone)
+				got = append(got, at.In(zone).Format(layout))
+			}
+		}
+		if strings.Join(got, " ") != strings.Join(test.want, " ") {
+			t.Errorf("%s: open and closed %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 func TestAllowList(t *testing.T) {
 	key := strings.Repeat("ab", 32)
 	l, err := policy.ParseAllowList([]byte("# devices\nkey " + key + " # first\n\nueid 01020304050607\n"))

@@ -20,7 +20,7 @@ const (
 	StateRunning State = "running"
 	// StatePaused: no further device gets the version until it is resumed.
 	StatePaused State = "paused"
-	// StateDone: all stages are open, and devices that join get the version.
+	// StateDone: all stages are open, and devices that join get the version, in the windows.
 	StateDone State = "done"
 	// StateStopped: its thresholds ended it. No further device gets the version.
 	StateStopped State = "stopped"
@@ -223,7 +223,7 @@ func (r *Rollout) StageOf(device string, inGroup func(string) bool) int {
 func (r *Rollout) Admits(stage int, now time.Time) bool {
 	switch r.State {
 	case StateDone:
-		return true
+		return r.InWindow(now)
 	case StateRunning:
 		return stage <= r.Stage && r.InWindow(now)
 	}
@@ -238,6 +238,24 @@ func (r *Rollout) InWindow(now time.Time) bool {
 		}
 	}
 	return len(r.Windows) == 0
+}
+
+// nextInWindow is the first time from now on at which the rollout may change devices.
+func (r *Rollout) nextInWindow(now time.Time) time.Time {
+	next := time.Time{}
+	for i := range r.Windows {
+		start, _, ok := r.Windows[i].spanAround(now)
+		if ok && !start.After(now) {
+			return now
+		}
+		if ok && (next.IsZero() || start.Before(next)) {
+			next = start
+		}
+	}
+	if next.IsZero() {
+		return now
+	}
+	return next
 }
 
 // Duration is a time.Duration that is written as in 30m.

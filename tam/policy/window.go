@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Window is a span of the day in which a rollout may change devices.
+// Window is a span of the day in which a rollout may change devices, also those that join when it is done.
 type Window struct {
 	// Days are those on which it opens: mon tue wed thu fri sat sun; none means every day.
 	Days []string `json:"days,omitempty"`
@@ -40,19 +40,59 @@ func (w *Window) Check() error {
 	return nil
 }
 
-// Open tells whether now lies in the window, from From on and before To.
+// Open tells whether now lies in the window, from From on and before To, as the clocks of its zone show them. When these
+// are changed, a window is one span all the same: a time that they show twice is the first of both, and one that they
+// leave out is when they are put forward.
 func (w *Window) Open(now time.Time) bool {
+	start, end, ok := w.spanAround(now)
+	return ok && !now.Before(start) && now.Before(end)
+}
+
+// spanAround returns the span that now lies in, or else the next one.
+func (w *Window) spanAround(now time.Time) (start, end time.Time, ok bool) {
 	zone, err := time.LoadLocation(w.Zone)
 	if err != nil {
-		return false // it was there when the window was saved: rather late than at a wrong time
+		return start, end, false // it was there when the window was saved: rather late than at a wrong time
 	}
-	local := now.In(zone)
-	from, to, at := minuteOfDay(w.From), minuteOfDay(w.To), local.Hour()*60+local.Minute()
-	if from < to {
-		return at >= from && at < to && w.on(local.Weekday())
+	// It may have opened yesterday and reach over midnight; a week and a day later all days came. One day more, because a
+	// window may lie in the hour that is left out.
+	year, month, day := now.In(zone).Date()
+	for d := day - 1; d <= day+8; d++ {
+		if !w.on(time.Date(year, month, d, 12, 0, 0, 0, time.UTC).Weekday()) {
+			continue
+		}
+		until := d
+		if from, to := minuteOfDay(w.From), minuteOfDay(w.To); to <= from {
+			until++
+		}
+		start, end = instant(year, month, d, w.From, zone), instant(year, month, until, w.To, zone)
+		if now.Before(end) && start.Before(end) {
+			return start, end, true
+		}
 	}
-	// It opened today, or yesterday and reaches over midnight.
-	return at >= from && w.on(local.Weekday()) || at < to && w.on(local.AddDate(0, 0, -1).Weekday())
+	return start, end, false
+}
+
+// instant is the first time at which the clocks of zone show a day and time, or have just jumped over it.
+func instant(year int, month time.Month, day int, clock string, zone *time.Location) time.Time {
+	shown := time.Date(year, month, day, 0, minuteOfDay(clock), 0, 0, time.UTC)
+	// What the clocks were a day before, and are a day later, is all that they can be at that time.
+	_, before := shown.AddDate(0, 0, -1).In(zone).Zone()
+	_, after := shown.AddDate(0, 0, 1).In(zone).Zone()
+	earlier := shown.Add(-time.Duration(max(before, after)) * time.Second).In(zone)
+	later := shown.Add(-time.Duration(min(before, after)) * time.Second).In(zone)
+	shows := func(t time.Time) bool {
+		_, offset := t.Zone()
+		return t.Add(time.Duration(offset) * time.Second).Equal(shown)
+	}
+	switch {
+	case shows(earlier):
+		return earlier
+	case shows(later):
+		return later
+	}
+	_, jump := earlier.ZoneBounds()
+	return jump
 }
 
 func (w *Window) on(day time.Weekday) bool {
