@@ -19,7 +19,7 @@ type Proposal struct {
 	Removal     *policy.Removal
 	// LiftRemoval is the name of a removal.
 	LiftRemoval string
-	// Rollout is looked at as if all of its stages were open.
+	// Rollout is looked at as if all of its stages were open, and one of its windows.
 	Rollout    *policy.Rollout
 	Assignment *Assignment
 }
@@ -139,7 +139,7 @@ func (t *TAM) propose(o *offer, p *Proposal) (match *policy.Condition, err error
 			err = o.mayRollOut(p.Rollout)
 		}
 		open := *p.Rollout
-		open.State = policy.StateDone
+		open.State, open.Windows = policy.StateDone, nil
 		o.rollouts = append(slices.DeleteFunc(slices.Clone(o.rollouts), func(r policy.Rollout) bool { return r.Name == open.Name }), open)
 	case p.Assignment != nil:
 		o.setAssignment(p.Assignment.Manifest, p.Assignment)
@@ -167,8 +167,9 @@ func (v *previewer) look(d *Device) {
 		return
 	}
 	now := v.tam.clock()
-	was := &standing{catalogue: v.before, device: d, now: now}
-	is := &standing{catalogue: v.after, device: d, now: now, facts: was.facts}
+	facts := factsOf(d)
+	was := &standing{catalogue: v.before, device: d, now: now, facts: facts}
+	is := &standing{catalogue: v.after, device: d, now: now, facts: facts}
 	in, err := is.holds(v.match)
 	switch {
 	case err != nil:

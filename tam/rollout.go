@@ -193,8 +193,8 @@ func (o *offer) mayForget(r *policy.Rollout) error {
 		staged := slices.ContainsFunc(o.assignments, func(a Assignment) bool {
 			return a.Staged && a.Manifest.Equal(id) && r.Sequence > a.StagedFrom
 		})
-		if r.State != policy.StateDone || r.Match != "" || r.Require || staged {
-			return fmt.Errorf("%w: without rollout %s its version would reach other devices than now: withdraw the version first, or archive the rollout", policy.ErrState, r.Name)
+		if r.State != policy.StateDone || r.Match != "" || r.Require || staged || len(r.Windows) > 0 {
+			return fmt.Errorf("%w: without rollout %s its version would reach other devices than now, or at other times: withdraw the version first, or archive the rollout", policy.ErrState, r.Name)
 		}
 	}
 	return nil
@@ -252,102 +252,6 @@ func (t *TAM) rolloutStatus(ctx context.Context, record *PolicyRecord) (*Rollout
 		s.Estimate = at
 	}
 	return s, nil
-}
-
-// countingPause is how long a replica that counts the devices of a rollout is trusted to be alive.
-const countingPause = 10 * time.Minute
-
-// AdvanceRollouts opens the stages that are due and stops rollouts that go wrong. It is meant to be called
-// every few seconds, by every replica: whoever is second finds the work done.
-func (t *TAM) AdvanceRollouts(ctx context.Context) error {
-	c, err := t.currentCatalogue(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, r := range c.rollouts {
-		if !r.State.Active() {
-			continue
-		}
-		if err := t.advanceRollout(ctx, r.Name); err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) {
-			errs = append(errs, fmt.Errorf("tam: rollout %s: %w", r.Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (t *TAM) advanceRollout(ctx context.Context, name string) error {
-	s, err := t.Rollout(ctx, name)
-	if err != nil {
-		return err
-	}
-	now := t.clock().UTC()
-	next, changed := s.Advance(s.Counts, now)
-	if changed {
-		if err := t.putRollout(ctx, s, next, "rollout.progress"); err != nil {
-			return err
-		}
-		t.log.InfoContext(ctx, "rollout", "rollout", name, "state", string(next.State), "what", next.History[len(next.History)-1].What)
-		return nil
-	}
-	if s.State == policy.StateRunning && len(s.Totals) == 0 && now.Sub(s.Counting) > countingPause {
-		return t.countRollout(ctx, s, now)
-	}
-	return nil
-}
-
-// countRollout finds out how many devices each stage has.
-func (t *TAM) countRollout(ctx context.Context, s *RolloutStatus, now time.Time) error {
-	claimed := s.Rollout
-	claimed.Counting = now
-	if err := t.putRollout(ctx, s, claimed, "rollout.progress"); err != nil {
-		return err // somebody else counts, or it was changed
-	}
-	c, err := t.currentCatalogue(ctx)
-	if err != nil {
-		return err
-	}
-	n := slices.IndexFunc(c.rollouts, func(r *rollout) bool { return r.Name == s.Name })
-	if n < 0 {
-		return ErrNotFound
-	}
-	totals := make([]int64, len(s.Stages))
-	_, err = t.eachDevice(ctx, 0, func(d *Device) {
-		at := standing{catalogue: c, device: d, now: now}
-		if stage, in := at.stage(c.rollouts[n]); in && d.Status == DeviceAccepted && at.concerns(c.rollouts[n]) {
-			totals[stage]++
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for range 10 {
-		current, err := t.Rollout(ctx, s.Name)
-		if err != nil {
-			return err
-		}
-		if len(current.Totals) > 0 || !current.State.Active() {
-			return nil
-		}
-		counted := current.Rollout
-		counted.Totals = totals
-		if err := t.putRollout(ctx, current, counted, "rollout.progress"); !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	return ErrConflict
-}
-
-// concerns tells whether the device is to get the version of a rollout that chose it.
-func (s *standing) concerns(r *rollout) bool {
-	if s.device.reached(r) {
-		return true
-	}
-	has, installed := s.device.installed(r.manifest.id)
-	if installed {
-		return has.Sequence < r.Sequence
-	}
-	return r.Require || s.mode(r.manifest) == ModeRequired
 }
 
 // reached tells whether a rollout offered the device its version already.
