@@ -320,7 +320,7 @@ func (t *TAM) commit(ctx context.Context, s *sender, a answered, d *Device, kind
 }
 
 // attestationFailed answers a device that could not prove to be healthy: with the updates that may
-// heal it, or with ERR_ATTESTATION_REQUIRED (TEEP §7.1.1.1, case 1). A known device's record tells
+// heal it and what emergency removals take, or with ERR_ATTESTATION_REQUIRED (TEEP §7.1.1.1, case 1). A known device's record tells
 // of it. A stranger leaves no trace in the store: anybody can be one.
 func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text string, cause error) ([]byte, error) {
 	d := s.device
@@ -346,6 +346,7 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 		return nil, err
 	}
 	if d != nil {
+		t.wrapUpdate(u, d)
 		if !heal.empty() {
 			if err := t.promise(ctx, u, s, d, heal, signer); err != nil {
 				return nil, err
@@ -367,47 +368,8 @@ func (t *TAM) attestationFailed(ctx context.Context, s *sender, a answered, text
 		}
 	}
 	t.log.LogAttrs(ctx, slog.LevelWarn, "attestation failed", slog.String("agent", DeviceID(s.key.Thumbprint())),
-		slog.String("reason", text), slog.Any("err", cause), slog.Int("healing", len(heal.install)))
+		slog.String("reason", text), slog.Any("err", cause), slog.Int("healing", len(heal.install)), slog.Int("removing", len(heal.unlink)))
 	return t.signWith(u, signer)
-}
-
-// healing collects the updates that policy gives to devices that failed attestation. What such a
-// device says about itself is not looked at; its agent refuses what it has already. Keys are encrypted to
-// the key that was attested while all was well: a stranger, or a device whose Evidence is stale, which
-// comes as nil, gets what needs none.
-func (t *TAM) healing(ctx context.Context, device *Device) (decision, error) {
-	var d decision
-	if len(t.policy.Healing) == 0 {
-		return d, nil
-	}
-	c, err := t.currentCatalogue(ctx)
-	if err != nil {
-		return d, err
-	}
-	if device == nil {
-		device = &Device{}
-	}
-	deliveries, err := t.deliveries(ctx, c, device)
-	if err != nil {
-		return d, err
-	}
-	for _, id := range t.policy.Healing {
-		m := c.manifests[id.Key()]
-		if m == nil || m.offered == nil {
-			continue
-		}
-		delivery := deliveries[id.Key()].healing()
-		switch {
-		case delivery != nil && delivery.withheld != "":
-			d.note("healing by %v sequence number %d waits: %s", id, m.offered.Sequence, delivery.withheld)
-			continue
-		case delivery != nil && delivery.offered != m.offered.Sequence:
-			d.note("healing by %v sequence number %d waits: keys are for sequence number %d", id, m.offered.Sequence, delivery.offered)
-			continue
-		}
-		d.install = append(d.install, step{version: m.offered, delivery: delivery})
-	}
-	return d, nil
 }
 
 // useUp uses up the token or challenge of a QueryResponse that changes no record: the first answer is
