@@ -98,3 +98,45 @@ func TestCallerOfTheProcessExpires(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherSitesChangeNothing: a browser sends the client certificate of who looks at a page with whatever that page has
+// it send. No route that changes anything takes that, with or without a body, and reading stays possible.
+func TestOtherSitesChangeNothing(t *testing.T) {
+	s := newService(t)
+	s.config.Authenticators = []Authenticator{&badge{expires: s.now.Add(time.Hour)}}
+	h, err := NewHandler(s.config)
+	must(t, err)
+	s.server.Config.Handler = h
+	s.addAuthor("acme", s.author)
+	s.device(t.Context())
+	head, err := s.config.Store.AuditHead(t.Context())
+	must(t, err)
+	for _, r := range s.config.routes() {
+		method, path := concrete(r.pattern)
+		for name, header := range map[string]http.Header{
+			"another site":     {"Sec-Fetch-Site": {"cross-site"}},
+			"a neighbour":      {"Sec-Fetch-Site": {"same-site"}},
+			"an older browser": {"Origin": {"https://evil.example"}},
+			"no origin at all": {"Origin": {"null"}},
+		} {
+			header.Set("Badge", "ada")
+			header.Set("Role", string(ScopeAdministrator))
+			status, p := s.request(method, path, "", header, "")
+			if refused := status == http.StatusForbidden && p.Code == "cross-origin"; refused == (method == http.MethodGet) {
+				t.Errorf("%s from %s: %d %+v", r.pattern, name, status, p)
+			}
+		}
+	}
+	if now, err := s.config.Store.AuditHead(t.Context()); err != nil || now != head {
+		t.Errorf("something was changed: %+v after %+v, %v", now, head, err)
+	}
+	for name, header := range map[string]http.Header{
+		"a program": {}, "a page of the TAM": {"Sec-Fetch-Site": {"same-origin"}}, "its older browser": {"Origin": {s.server.URL}},
+	} {
+		header.Set("Badge", "ada")
+		header.Set("Role", string(ScopeAdministrator))
+		if status, p := s.request("POST", "/v1/publishers/nobody/revoke", "", header, ""); status != http.StatusNotFound {
+			t.Errorf("%s: %d %+v", name, status, p)
+		}
+	}
+}

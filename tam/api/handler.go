@@ -102,7 +102,18 @@ func NewHandler(c Config) (http.Handler, error) {
 	for _, r := range c.routes() {
 		mux.Handle(r.pattern, h.serve(r))
 	}
-	return withHeaders(unrouted(mux)), nil
+	return withHeaders(sameOrigin(unrouted(mux))), nil
+}
+
+// sameOrigin refuses what the page of another site has a browser send, which would go with the client
+// certificate of whoever looks at that page. Programs say nothing of origins, and are not concerned.
+func sameOrigin(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		(&Problem{Status: http.StatusForbidden, Code: "cross-origin", Detail: "Another site's page sent this request.",
+			Next: "Changes are made by programs, or in the console."}).write(w)
+	}))
+	return protection.Handler(next)
 }
 
 // withHeaders keeps browsers and caches from making anything of the answers.
