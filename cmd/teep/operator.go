@@ -63,17 +63,30 @@ func (f *tamFlags) print(w io.Writer, v any, table func(*tabwriter.Writer)) erro
 
 // allPages fetches a list to its end.
 func allPages[T any](page func(after string) (*api.Page[T], error)) ([]T, error) {
+	return someItems(0, "", page)
+}
+
+// someItems fetches a list from a place on, to its end or until there are limit items (0: all).
+func someItems[T any](limit int, after string, page func(after string) (*api.Page[T], error)) ([]T, error) {
 	all := []T{}
-	for after := ""; ; {
+	for {
 		p, err := page(after)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, p.Items...)
+		if limit > 0 && len(all) >= limit {
+			return all[:limit], nil
+		}
 		if after = p.Next; after == "" {
 			return all, nil
 		}
 	}
+}
+
+// limitFlag adds --limit, for lists that may be longer than anybody reads.
+func limitFlag(c *cobra.Command, limit *int) {
+	c.Flags().IntVar(limit, "limit", 0, "list at most this many; 0 lists all")
 }
 
 // when writes a time for people.

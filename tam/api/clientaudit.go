@@ -33,7 +33,13 @@ func (c *Client) AuditHead(ctx context.Context) (*audit.Head, error) {
 // ExportAudit writes the whole audit log to w, one entry a line. A log that broke off is an error, and
 // what was written then is not all.
 func (c *Client) ExportAudit(ctx context.Context, w io.Writer) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.BaseURL, "/")+"/v1/audit/export", nil)
+	return c.ExportAuditFrom(ctx, 0, w)
+}
+
+// ExportAuditFrom is ExportAudit for what follows the entry `after`.
+func (c *Client) ExportAuditFrom(ctx context.Context, after int64, w io.Writer) error {
+	path := "/v1/audit/export?" + url.Values{queryAfter: {strconv.FormatInt(after, 10)}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.BaseURL, "/")+path, nil)
 	if err != nil {
 		return fmt.Errorf("api: %w", err)
 	}

@@ -9,11 +9,11 @@
 //
 // An export is one JSON object a line, oldest first; [Verify] checks it without the TAM:
 //
-//	report, err := audit.Verify(file)
+//	report, err := audit.Verify(file, noted)
 //
 // # What the chain shows, and what not
 //
 // Each entry's hash covers all of its fields and the hash before it. Whoever can write to the database
 // can compute a new chain from any point on, or cut off its end. Both show when the hash of a known
-// entry is kept elsewhere: [Report.Head] is what to keep, and [Report.Has] is what to compare with.
+// entry is kept elsewhere: [Report.Head] is what to keep, and [Report.Missing] says that it is not there any more.
 package audit

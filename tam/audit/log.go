@@ -24,7 +24,9 @@ type Recorder interface {
 
 const exportPage = 500
 
-// Export writes the entries after `after` up to the present end of the chain, one JSON object a line.
+// Export writes the entries after `after` up to the present end of the chain, one JSON object a line. It holds
+// one page of them in memory. What was done to the log is for [Verify] to find, with the head of the store as noted
+// entry: an export of a log that was tampered with is what an investigation needs.
 func Export(ctx context.Context, log Log, after int64, w io.Writer) error {
 	end, err := log.AuditHead(ctx)
 	if err != nil {
