@@ -58,6 +58,8 @@ type VersionComponent struct {
 type VersionCursor struct {
 	Manifest suit.ComponentID
 	Sequence uint64
+	// First is the position before the first version of Manifest, whatever its number.
+	First bool
 }
 
 // Mode says what devices should have of a manifest.

@@ -39,8 +39,8 @@ type Overview interface {
 	// do it at the same moment may both count.
 	AddField(ctx context.Context, hour time.Time, counts []InstalledCount) error
 	// FieldSince lists the counts of the hours from since on, by hour, manifest and sequence number,
-	// ascending.
-	FieldSince(ctx context.Context, since time.Time) ([]FieldCount, error)
+	// ascending, beginning in the first of these hours after the given cursor.
+	FieldSince(ctx context.Context, since time.Time, after VersionCursor, limit int) ([]FieldCount, error)
 }
 
 // FieldKept is how long it is known which versions were in the field.

@@ -82,8 +82,9 @@ type Identities interface {
 	// DevicesWith lists the devices that have a version installed by ID, ascending, beginning after
 	// the ID `after`. Sequence number 0 is a version that is not known here.
 	DevicesWith(ctx context.Context, manifest suit.ComponentID, sequence uint64, after string, limit int) ([]Device, error)
-	// CountInstalled counts the devices that have each version, by manifest and sequence number.
-	CountInstalled(ctx context.Context) ([]InstalledCount, error)
+	// CountInstalled counts the devices that have each version, by manifest and sequence number, ascending,
+	// beginning after the given cursor.
+	CountInstalled(ctx context.Context, after VersionCursor, limit int) ([]InstalledCount, error)
 }
 
 // InstalledCount is how many devices have a version.

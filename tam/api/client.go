@@ -44,6 +44,11 @@ func (c *Client) Versions(ctx context.Context, after string) (*Page[Version], er
 	return list[Version](ctx, c, "/v1/components", after)
 }
 
+// VersionsOf lists the published versions of a manifest, by sequence number.
+func (c *Client) VersionsOf(ctx context.Context, manifest, after string) (*Page[Version], error) {
+	return listOf[Version](ctx, c, "/v1/components", manifest, after)
+}
+
 // Withdraw withdraws a version, for good.
 func (c *Client) Withdraw(ctx context.Context, manifest string, sequence uint64, reason string) error {
 	path := "/v1/components/" + url.PathEscape(manifest) + "/" + strconv.FormatUint(sequence, 10) + "/withdraw"
@@ -143,11 +148,45 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 }
 
 func list[T any](ctx context.Context, c *Client, path, after string) (*Page[T], error) {
+	return listWhere[T](ctx, c, path, url.Values{}, after)
+}
+
+func listWhere[T any](ctx context.Context, c *Client, path string, q url.Values, after string) (*Page[T], error) {
 	if after != "" {
-		path += "?" + url.Values{"after": {after}}.Encode()
+		q.Set(queryAfter, after)
+	}
+	if len(q) > 0 {
+		path += "?" + q.Encode()
 	}
 	var p Page[T]
 	return &p, c.call(ctx, http.MethodGet, path, nil, &p)
+}
+
+// listOf is list of what belongs to a manifest; "" is all.
+func listOf[T any](ctx context.Context, c *Client, path, manifest, after string) (*Page[T], error) {
+	q := url.Values{}
+	if manifest != "" {
+		q.Set(queryManifest, manifest)
+	}
+	return listWhere[T](ctx, c, path, q, after)
+}
+
+// Collect fetches a list page by page, from `after` on, to its end or until there are limit items (0: all).
+func Collect[T any](limit int, after string, page func(after string) (*Page[T], error)) ([]T, error) {
+	all := []T{}
+	for {
+		p, err := page(after)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.Items...)
+		if limit > 0 && len(all) >= limit {
+			return all[:limit], nil
+		}
+		if after = p.Next; after == "" {
+			return all, nil
+		}
+	}
 }
 
 // call sends in as JSON, if it is not nil, and decodes the answer into out, if that is not nil.

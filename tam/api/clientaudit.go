@@ -67,6 +67,8 @@ func (c *Client) ExportAuditFrom(ctx context.Context, after int64, w io.Writer) 
 // DeviceQuery chooses devices. Empty fields choose all.
 type DeviceQuery struct {
 	Status, Attestation string
+	// UEID lists the TEEs of one device; it is hexadecimal, and goes with none of the others.
+	UEID string
 	// Match is a condition in CEL; pages may then be short, or empty, and still have a Next.
 	Match string
 	// After is Next of the page before; Limit is 1 to 1000, or 0 for as many as the API thinks right.
@@ -78,7 +80,7 @@ type DeviceQuery struct {
 func (c *Client) ListDevices(ctx context.Context, query DeviceQuery) (*Page[Device], error) {
 	q := url.Values{}
 	for name, value := range map[string]string{
-		queryStatus: query.Status, queryAttestation: query.Attestation, queryMatch: query.Match, queryAfter: query.After,
+		queryStatus: query.Status, queryAttestation: query.Attestation, queryMatch: query.Match, queryUEID: query.UEID, queryAfter: query.After,
 	} {
 		if value != "" {
 			q.Set(name, value)

@@ -38,14 +38,14 @@ func (c *Client) DevicesWith(ctx context.Context, manifest string, sequence uint
 	return list[Device](ctx, c, "/v1/components/"+url.PathEscape(manifest)+"/"+strconv.FormatUint(sequence, 10)+"/devices", after)
 }
 
-// Installed counts the devices that have each version.
-func (c *Client) Installed(ctx context.Context) (*Page[InstalledCount], error) {
-	return list[InstalledCount](ctx, c, "/v1/installed", "")
+// Installed counts the devices that have each version, of one manifest or, with "", of all.
+func (c *Client) Installed(ctx context.Context, manifest, after string) (*Page[InstalledCount], error) {
+	return listOf[InstalledCount](ctx, c, "/v1/installed", manifest, after)
 }
 
 // Field counts the devices that had each version in the last seven days, by the hour.
-func (c *Client) Field(ctx context.Context) (*Page[FieldCount], error) {
-	return list[FieldCount](ctx, c, "/v1/installed/history", "")
+func (c *Client) Field(ctx context.Context, after string) (*Page[FieldCount], error) {
+	return listWhere[FieldCount](ctx, c, "/v1/installed/history", url.Values{queryLimit: {strconv.Itoa(maxPage)}}, after)
 }
 
 // AddKeys adds keys and certificates, in PEM, to a publisher.
@@ -55,11 +55,11 @@ func (c *Client) AddKeys(ctx context.Context, publisher string, k NewKeys) (*Pub
 }
 
 // SignedBy lists what a key, named by its thumbprint in hexadecimal, signed.
-func (c *Client) SignedBy(ctx context.Context, publisher, key string) (*Page[SignedVersion], error) {
-	return list[SignedVersion](ctx, c, "/v1/publishers/"+url.PathEscape(publisher)+"/keys/"+url.PathEscape(key)+"/versions", "")
+func (c *Client) SignedBy(ctx context.Context, publisher, key, after string) (*Page[SignedVersion], error) {
+	return list[SignedVersion](ctx, c, "/v1/publishers/"+url.PathEscape(publisher)+"/keys/"+url.PathEscape(key)+"/versions", after)
 }
 
-// WithdrawKey trusts a key no longer, and lists what it signed.
+// WithdrawKey trusts a key no longer, and lists what it signed; [Client.SignedBy] leads on from its Next.
 func (c *Client) WithdrawKey(ctx context.Context, publisher, key string, w KeyWithdrawal) (*Page[SignedVersion], error) {
 	var p Page[SignedVersion]
 	return &p, c.call(ctx, http.MethodPost, "/v1/publishers/"+url.PathEscape(publisher)+"/keys/"+url.PathEscape(key)+"/withdraw", w, &p)

@@ -49,19 +49,50 @@ func (h *handler) listVersions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var cursor tam.VersionCursor
-	if after != "" {
-		if cursor, err = parseVersionCursor(after); err != nil {
-			return err
-		}
+	cursor, only, err := versionRange(r, after)
+	if err != nil {
+		return err
 	}
 	list, err := h.Store.ListVersions(r.Context(), cursor, limit+1)
 	if err != nil {
 		return err
 	}
+	list = within(only, list, func(v *tam.Version) suit.ComponentID { return v.Manifest })
 	return writeJSON(w, http.StatusOK, newPage(list, limit, viewVersion, func(v *tam.Version) string {
-		return strconv.FormatUint(v.Sequence, 10) + "@" + v.Manifest.String()
+		return versionCursor(v.Manifest, v.Sequence)
 	}))
+}
+
+// versionRange reads where a page of a list by manifest and sequence number begins, and which manifest it is limited
+// to; nil for none.
+func versionRange(r *http.Request, after string) (cursor tam.VersionCursor, only suit.ComponentID, err error) {
+	if text := r.URL.Query().Get(queryManifest); text != "" {
+		if only, err = parseID(text); err != nil {
+			return cursor, nil, err
+		}
+		cursor = tam.VersionCursor{Manifest: only, First: true}
+	}
+	if after != "" {
+		cursor, err = parseVersionCursor(after)
+	}
+	return cursor, only, err
+}
+
+// within cuts a list by manifest off where the one that it is limited to ends.
+func within[T any](only suit.ComponentID, list []T, manifest func(*T) suit.ComponentID) []T {
+	if only == nil {
+		return list
+	}
+	for i := range list {
+		if !manifest(&list[i]).Equal(only) {
+			return list[:i]
+		}
+	}
+	return list
+}
+
+func versionCursor(manifest suit.ComponentID, sequence uint64) string {
+	return strconv.FormatUint(sequence, 10) + "@" + manifest.String()
 }
 
 func parseVersionCursor(s string) (tam.VersionCursor, error) {

@@ -232,6 +232,8 @@ func TestDeviceFilters(t *testing.T) {
 	for query, want := range map[string]int{
 		"": 1, "?status=pending": 1, "?status=blocked": 0, "?attestation=affirming": 1, "?attestation=warning": 0,
 		"?status=pending&attestation=affirming": 1, "?status=": 1, "?status=x": -1, "?attestation=x": -1,
+		"?ueid=0102": 1, "?ueid=0102&limit=1": 1, "?ueid=0102&after=0123": 0, "?ueid=0102&after=0122": 1, "?ueid=03": 0, "?ueid=x": -1,
+		"?ueid=0102&status=blocked": -1, "?ueid=0102&attestation=warning": -1, "?ueid=0102&match=false": -1,
 	} {
 		r := s.do("GET", "/v1/devices"+query, token, nil, "")
 		if want < 0 {

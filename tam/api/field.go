@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-teep/teep/tam"
@@ -19,11 +20,33 @@ type FieldCount struct {
 const fieldHistory = 7 * 24 * time.Hour
 
 func (h *handler) field(w http.ResponseWriter, r *http.Request) error {
-	list, err := h.Store.FieldSince(r.Context(), h.Clock().Add(-fieldHistory))
+	after, limit, err := page(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, newPage(list, len(list), func(c *tam.FieldCount) FieldCount {
+	since, cursor := h.Clock().Add(-fieldHistory), tam.VersionCursor{}
+	if after != "" {
+		if since, cursor, err = parseFieldCursor(after); err != nil {
+			return err
+		}
+	}
+	list, err := h.Store.FieldSince(r.Context(), since, cursor, limit+1)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, newPage(list, limit, func(c *tam.FieldCount) FieldCount {
 		return FieldCount{c.Hour.UTC(), c.Manifest.String(), c.Sequence, c.Devices}
-	}, nil))
+	}, func(c *tam.FieldCount) string {
+		return c.Hour.UTC().Format(time.RFC3339) + "@" + versionCursor(c.Manifest, c.Sequence)
+	}))
+}
+
+func parseFieldCursor(s string) (time.Time, tam.VersionCursor, error) {
+	text, version, _ := strings.Cut(s, "@")
+	hour, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		version = "" // which is no cursor either
+	}
+	cursor, err := parseVersionCursor(version)
+	return hour, cursor, err
 }

@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/policy"
 )
@@ -25,7 +28,10 @@ func (h *handler) listDevices(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if text := r.URL.Query().Get(queryUEID); text != "" {
-		return h.listTEEs(w, r, text)
+		if filter != (tam.DeviceFilter{}) || r.URL.Query().Get(queryMatch) != "" {
+			return badRequest("ueid", "ueid goes with no other filter.", "Leave the others out: a device has few TEEs.")
+		}
+		return h.listTEEs(w, r, text, after, limit)
 	}
 	if source := r.URL.Query().Get(queryMatch); source != "" {
 		return h.listMatching(w, r, source, filter, after, limit)
@@ -38,7 +44,7 @@ func (h *handler) listDevices(w http.ResponseWriter, r *http.Request) error {
 }
 
 // listTEEs lists the records of one device.
-func (h *handler) listTEEs(w http.ResponseWriter, r *http.Request, text string) error {
+func (h *handler) listTEEs(w http.ResponseWriter, r *http.Request, text, after string, limit int) error {
 	ueid, err := hex.DecodeString(text)
 	if err != nil {
 		return badRequest("ueid", "ueid is not hexadecimal.", "Use the UEID as devices show it.")
@@ -47,7 +53,8 @@ func (h *handler) listTEEs(w http.ResponseWriter, r *http.Request, text string) 
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, newPage(list, len(list), viewDevice, nil))
+	list = slices.DeleteFunc(list, func(d tam.Device) bool { return d.ID <= after })
+	return writeJSON(w, http.StatusOK, newPage(list, limit, viewDevice, func(d *tam.Device) string { return d.ID }))
 }
 
 // maxLookedAt bounds how many devices one page of a filtered list looks at. A page may have few devices, or
@@ -263,13 +270,22 @@ type InstalledCount struct {
 }
 
 func (h *handler) installed(w http.ResponseWriter, r *http.Request) error {
-	list, err := h.Store.CountInstalled(r.Context())
+	after, limit, err := page(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, newPage(list, len(list), func(c *tam.InstalledCount) InstalledCount {
+	cursor, only, err := versionRange(r, after)
+	if err != nil {
+		return err
+	}
+	list, err := h.Store.CountInstalled(r.Context(), cursor, limit+1)
+	if err != nil {
+		return err
+	}
+	list = within(only, list, func(c *tam.InstalledCount) suit.ComponentID { return c.Manifest })
+	return writeJSON(w, http.StatusOK, newPage(list, limit, func(c *tam.InstalledCount) InstalledCount {
 		return InstalledCount{c.Manifest.String(), c.Sequence, c.Devices}
-	}, nil))
+	}, func(c *tam.InstalledCount) string { return versionCursor(c.Manifest, c.Sequence) }))
 }
 
 // NewKeys are further keys of a publisher.
@@ -375,41 +391,87 @@ func (h *handler) signedBy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	signed, err := h.versionsSignedBy(r.Context(), r.PathValue("name"), string(key))
+	after, limit, err := page(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, Page[SignedVersion]{Items: signed})
+	cursor, _, err := versionRange(r, after)
+	if err != nil {
+		return err
+	}
+	if _, err := h.Store.Publisher(r.Context(), r.PathValue("name")); err != nil {
+		return err
+	}
+	signed, next, err := h.versionsSignedBy(r.Context(), r.PathValue("name"), string(key), cursor, limit)
+	if err != nil {
+		return err
+	}
+	p := Page[SignedVersion]{Items: []SignedVersion{}, Next: next}
+	devices, err := h.devicesHaving(r.Context(), signed)
+	if err != nil {
+		return err
+	}
+	for i, v := range signed {
+		p.Items = append(p.Items, SignedVersion{v.Manifest.String(), v.Sequence, devices[i]})
+	}
+	return writeJSON(w, http.StatusOK, p)
 }
 
-// versionsSignedBy lists what a key, or a signer below a certificate, signed for a publisher.
-func (h *handler) versionsSignedBy(ctx context.Context, publisher, key string) ([]SignedVersion, error) {
-	if _, err := h.Store.Publisher(ctx, publisher); err != nil {
-		return nil, err
-	}
-	counts, err := h.Store.CountInstalled(ctx)
-	if err != nil {
-		return nil, err
-	}
-	devices := make(map[string]int64)
-	for _, c := range counts {
-		devices[fmt.Sprintf("%s %d", c.Manifest.Key(), c.Sequence)] = c.Devices
-	}
-	signed := []SignedVersion{}
-	for after := (tam.VersionCursor{}); ; {
+// versionsSignedBy lists what a key, or a signer below a certificate, signed for a publisher, and where to go on.
+func (h *handler) versionsSignedBy(ctx context.Context, publisher, key string, after tam.VersionCursor, limit int) (signed []tam.Version, next string, err error) {
+	for seen := 0; ; {
 		list, err := h.Store.ListVersions(ctx, after, maxPage)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, v := range list {
+			if len(signed) == limit || seen == maxLookedAt {
+				return signed, versionCursor(after.Manifest, after.Sequence), nil
+			}
+			seen++
+			after = tam.VersionCursor{Manifest: v.Manifest, Sequence: v.Sequence}
+			// Of a version of an older release nobody knows which key signed it.
+			if v.Publisher == publisher && (string(v.Signer) == key || string(v.Anchor) == key || v.Signer == nil) {
+				signed = append(signed, v)
+			}
+		}
+		if len(list) < maxPage {
+			return signed, "", nil
+		}
+	}
+}
+
+// devicesHaving counts the devices that have each of the versions, which are in order.
+func (h *handler) devicesHaving(ctx context.Context, versions []tam.Version) ([]int64, error) {
+	devices := make([]int64, len(versions))
+	if len(versions) == 0 {
+		return devices, nil
+	}
+	for i, after := 0, (tam.VersionCursor{Manifest: versions[0].Manifest, First: true}); i < len(versions); {
+		counts, err := h.Store.CountInstalled(ctx, after, maxPage)
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range list {
-			// Of a version of an older release nobody knows which key signed it.
-			if v.Publisher == publisher && (string(v.Signer) == key || string(v.Anchor) == key || v.Signer == nil) {
-				signed = append(signed, SignedVersion{v.Manifest.String(), v.Sequence, devices[fmt.Sprintf("%s %d", v.Manifest.Key(), v.Sequence)]})
+		for _, c := range counts {
+			after = tam.VersionCursor{Manifest: c.Manifest, Sequence: c.Sequence}
+			for i < len(versions) && before(&versions[i], after) {
+				i++
 			}
-			after = tam.VersionCursor{Manifest: v.Manifest, Sequence: v.Sequence}
+			if i < len(versions) && versions[i].Manifest.Equal(c.Manifest) && versions[i].Sequence == c.Sequence {
+				devices[i] = c.Devices
+			}
 		}
-		if len(list) < maxPage {
-			return signed, nil
+		if len(counts) < maxPage {
+			break
 		}
 	}
+	return devices, nil
+}
+
+// before tells whether a version comes before a position in lists by manifest and sequence number.
+func before(v *tam.Version, c tam.VersionCursor) bool {
+	if order := strings.Compare(v.Manifest.Key(), c.Manifest.Key()); order != 0 {
+		return order < 0
+	}
+	return v.Sequence < c.Sequence
 }

@@ -91,7 +91,7 @@ var parameterTexts = map[string]string{
 	queryArchived:    "true for those that are archived; the others where it is left out",
 	queryStatus:      "pending, accepted, blocked or retired",
 	queryMatch:       "condition in CEL over what is known of a device; pages may be short, and next leads on",
-	queryUEID:        "attested UEID, hexadecimal: the TEEs of one device",
+	queryUEID:        "attested UEID, hexadecimal: the TEEs of one device; goes with no other filter",
 	queryOrder:       "oldest or newest, for what comes first; oldest where it is left out",
 	"key":            "thumbprint of a key, or SHA-256 of a certificate, hexadecimal",
 	queryAttestation: "none, affirming, warning or contraindicated",

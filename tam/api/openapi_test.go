@@ -7,6 +7,8 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -170,6 +172,42 @@ func (v validator) text(where string, m map[string]any, value any) {
 	}
 }
 
+// onePerPage: every list has pages, which together are the whole, and takes no cursor that it did not give.
+func (s *service) onePerPage(r route, auth, path string, whole []any) {
+	s.t.Helper()
+	var seen []any
+	for after := ""; ; {
+		query := url.Values{queryLimit: {"1"}}
+		if after != "" {
+			query.Set(queryAfter, after)
+		}
+		answer := s.do(http.MethodGet, path+choose(strings.Contains(path, "?"), "&", "?")+query.Encode(), strings.TrimPrefix(auth, "Bearer "), nil, "")
+		var p Page[any]
+		must(s.t, json.Unmarshal([]byte(answer.body), &p))
+		if answer.status != http.StatusOK || len(p.Items) > 1 {
+			s.t.Errorf("%s with one item a page: %d, %d items", r.pattern, answer.status, len(p.Items))
+			return
+		}
+		seen = append(seen, p.Items...)
+		if after = p.Next; after == "" || len(seen) > len(whole) {
+			break
+		}
+	}
+	if !reflect.DeepEqual(seen, whole) {
+		s.t.Errorf("%s: page by page %v, at once %v", r.pattern, seen, whole)
+	}
+	if !slices.Contains(r.query, queryAfter) || !slices.Contains(r.query, queryLimit) {
+		s.t.Errorf("%s is a list, and its pages are not described", r.pattern)
+	}
+}
+
+func choose(b bool, yes, no string) string {
+	if b {
+		return yes
+	}
+	return no
+}
+
 // TestAnswersAreAsDescribed makes one request to every route and holds what goes in and comes out
 // against the document.
 func TestAnswersAreAsDescribed(t *testing.T) {
@@ -178,7 +216,10 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	auth := "Bearer " + s.token(ScopeAdministrator)
 	s.device(t.Context())
 	s.recorded(t.Context())
-	must(t, s.config.Store.AddField(t.Context(), s.now, []tam.InstalledCount{{Manifest: suit.NewComponentID("acme"), Sequence: 1, Devices: 2}}))
+	installed := []tam.InstalledCount{{Manifest: suit.NewComponentID("acme"), Sequence: 1, Devices: 2}, {Manifest: suit.NewComponentID("acme"), Sequence: 2, Devices: 7}}
+	for hours := range 2 {
+		must(t, s.config.Store.AddField(t.Context(), s.now.Add(time.Duration(hours-1)*time.Hour), installed))
+	}
 	pem, err := s.author.Public().MarshalPEM()
 	must(t, err)
 	text := func(v any) string { data, err := json.Marshal(v); must(t, err); return string(data) }
@@ -289,8 +330,13 @@ func (v validator) answer(s *service, r route, op any, auth, path string, header
 		var out any
 		must(v.t, json.Unmarshal(data, &out))
 		v.check(r.pattern, schema, out)
-		if items, ok := out.(map[string]any)["items"].([]any); ok && len(items) == 0 {
-			v.t.Errorf("%s lists nothing: the test proves nothing about it", r.pattern)
+		if items, ok := out.(map[string]any)["items"].([]any); ok {
+			if len(items) == 0 {
+				v.t.Errorf("%s lists nothing: the test proves nothing about it", r.pattern)
+			}
+			if method == http.MethodGet {
+				s.onePerPage(r, auth, path, items)
+			}
 		}
 	}
 }

@@ -46,6 +46,7 @@ const (
 	queryMatch       = "match"
 	queryUEID        = "ueid"
 	queryOrder       = "order"
+	queryManifest    = "manifest"
 )
 
 // routes is the whole API. The tests go through it, so that none can be forgotten.
@@ -54,7 +55,7 @@ func (c Config) routes() []route {
 	readers := []Scope{ScopeOperator, ScopeAuditor}
 	everyone := []Scope{ScopeOperator, ScopeAuditor, ScopePublisher}
 	auditors := []Scope{ScopeAuditor}
-	pages := []string{queryAfter, queryLimit}
+	pages, byManifest := []string{queryAfter, queryLimit}, []string{queryAfter, queryLimit, queryManifest}
 	return append([]route{
 		{pattern: "GET /v1/livez", summary: "Whether the process runs", public: true, out: Health{}, handle: (*handler).live},
 		{pattern: "GET /v1/readyz", summary: "Whether requests can be served: the store answers", public: true, out: Health{}, handle: (*handler).health},
@@ -67,7 +68,7 @@ func (c Config) routes() []route {
 			inMedia: payloadMediaType, streamed: true, long: true, out: StoredPayload{}, status: http.StatusCreated, handle: (*handler).uploadPayload},
 		{pattern: "GET /v1/payloads", summary: "Payloads that lie beside their envelopes, the space that they take, and whether a version needs them", scopes: everyone,
 			query: pages, out: PayloadList{}, handle: (*handler).listPayloads},
-		{pattern: "GET /v1/components", summary: "Published versions", scopes: everyone, query: pages, out: Page[Version]{}, handle: (*handler).listVersions},
+		{pattern: "GET /v1/components", summary: "Published versions", scopes: everyone, query: byManifest, out: Page[Version]{}, handle: (*handler).listVersions},
 		{pattern: "POST /v1/components/{manifest}/{sequence}/withdraw", summary: "Withdraw a version, for good", scopes: operators, maxBody: maxJSON,
 			in: Withdrawal{}, status: http.StatusNoContent, handle: (*handler).withdraw},
 

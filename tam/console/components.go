@@ -35,32 +35,29 @@ type heldVersion struct {
 
 func (s *console) component(v *visit) error {
 	data := componentData{Manifest: v.r.PathValue("manifest"), MayWithdraw: v.may(api.ScopeOperator)}
-	for after := ""; ; {
-		page, err := v.api.Versions(v.r.Context(), after)
-		if err != nil {
-			return err
-		}
-		for _, version := range page.Items {
-			if version.Manifest == data.Manifest {
-				data.Versions = append(data.Versions, heldVersion{Version: version})
-			}
-		}
-		if after = page.Next; after == "" {
-			break
-		}
+	versions, err := api.Collect(0, "", func(after string) (*api.Page[api.Version], error) {
+		return v.api.VersionsOf(v.r.Context(), data.Manifest, after)
+	})
+	if err != nil {
+		return err
+	}
+	for _, version := range versions {
+		data.Versions = append(data.Versions, heldVersion{Version: version})
 	}
 	slices.Reverse(data.Versions)
 	if len(data.Versions) == 0 {
 		return &api.Problem{Status: http.StatusNotFound, Detail: "Nothing was published under this identifier.", Next: "See the list of components."}
 	}
 	if v.may(api.ScopeOperator, api.ScopeAuditor) {
-		installed, err := v.api.Installed(v.r.Context())
+		installed, err := api.Collect(0, "", func(after string) (*api.Page[api.InstalledCount], error) {
+			return v.api.Installed(v.r.Context(), data.Manifest, after)
+		})
 		if err != nil {
 			return err
 		}
-		for _, count := range installed.Items {
+		for _, count := range installed {
 			for i := range data.Versions {
-				if held := &data.Versions[i]; count.Manifest == data.Manifest && count.Sequence == held.Sequence {
+				if held := &data.Versions[i]; count.Sequence == held.Sequence {
 					held.Devices = count.Devices
 				}
 			}

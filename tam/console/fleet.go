@@ -17,7 +17,9 @@ type fleetPage struct {
 	// Rollouts are those that are under way; Installed is what the fleet has.
 	Rollouts  []rolloutData
 	Installed []api.InstalledCount
-	Field     []fieldPlot
+	// MoreInstalled says that these are not all.
+	MoreInstalled bool
+	Field         []fieldPlot
 }
 
 // News is what a screen reader is told when it changed.
@@ -81,16 +83,16 @@ func (s *console) fleet(v *visit) error {
 			p.Rollouts = append(p.Rollouts, viewRollout(r, false))
 		}
 	}
-	installed, err := v.api.Installed(v.r.Context())
+	installed, err := v.api.Installed(v.r.Context(), "", "")
 	if err != nil {
 		return err
 	}
-	p.Installed = installed.Items
-	field, err := v.api.Field(v.r.Context())
+	p.Installed, p.MoreInstalled = installed.Items, installed.Next != ""
+	field, err := api.Collect(0, "", func(after string) (*api.Page[api.FieldCount], error) { return v.api.Field(v.r.Context(), after) })
 	if err != nil {
 		return err
 	}
-	p.Field = newFieldPlots(now, field.Items)
+	p.Field = newFieldPlots(now, field)
 	s.render(v, http.StatusOK, "fleet", "Fleet", p)
 	return nil
 }

@@ -212,12 +212,10 @@ func (v *visit) keyOfPublisher() (*publisherKeyData, error) {
 	if data.Withdrawn == nil && !slices.Contains(append(slices.Clone(p.Keys), p.Anchors...), data.Key) {
 		return nil, &api.Problem{Status: http.StatusNotFound, Detail: "The publisher has no such key.", Next: "Choose one on the page of the publisher."}
 	}
-	signed, err := v.api.SignedBy(v.r.Context(), data.Publisher, data.Key)
-	if err != nil {
-		return nil, err
-	}
-	data.Signed = signed.Items
-	return data, nil
+	data.Signed, err = api.Collect(0, "", func(after string) (*api.Page[api.SignedVersion], error) {
+		return v.api.SignedBy(v.r.Context(), data.Publisher, data.Key, after)
+	})
+	return data, err
 }
 
 func (s *console) withdrawKey(v *visit) error {

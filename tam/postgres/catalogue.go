@@ -65,12 +65,20 @@ func (s *Store) AddVersion(ctx context.Context, v tam.Version) error {
 	})
 }
 
+// cursorKey is a cursor as the columns manifest and sequence have it; its beginning is before all of them.
+func cursorKey(c tam.VersionCursor) (manifest []byte, sequence string) {
+	switch {
+	case c.Manifest == nil:
+		return []byte{}, ""
+	case c.First:
+		return []byte(c.Manifest.Key()), ""
+	}
+	return []byte(c.Manifest.Key()), sequenceKey(c.Sequence)
+}
+
 // ListVersions implements [tam.Catalogue].
 func (s *Store) ListVersions(ctx context.Context, after tam.VersionCursor, limit int) ([]tam.Version, error) {
-	key, sequence := []byte{}, ""
-	if after.Manifest != nil {
-		key, sequence = []byte(after.Manifest.Key()), sequenceKey(after.Sequence)
-	}
+	key, sequence := cursorKey(after)
 	rows, err := s.pool.Query(ctx, `SELECT data FROM versions WHERE (manifest, sequence) > ($1, $2)
 		ORDER BY manifest, sequence LIMIT $3`, key, sequence, limit)
 	return collect(rows, err, scanJSON[tam.Version])

@@ -183,9 +183,10 @@ func (s *Store) DevicesWith(ctx context.Context, manifest suit.ComponentID, sequ
 }
 
 // CountInstalled implements [tam.Identities].
-func (s *Store) CountInstalled(ctx context.Context) ([]tam.InstalledCount, error) {
-	rows, err := s.pool.Query(ctx, `SELECT manifest, sequence, count(*) FROM installed
-		GROUP BY manifest, sequence ORDER BY manifest, sequence`)
+func (s *Store) CountInstalled(ctx context.Context, after tam.VersionCursor, limit int) ([]tam.InstalledCount, error) {
+	key, sequence := cursorKey(after)
+	rows, err := s.pool.Query(ctx, `SELECT manifest, sequence, count(*) FROM installed WHERE (manifest, sequence) > ($1, $2)
+		GROUP BY manifest, sequence ORDER BY manifest, sequence LIMIT $3`, key, sequence, limit)
 	return collect(rows, err, func(row pgx.Row) (*tam.InstalledCount, error) {
 		c := &tam.InstalledCount{}
 		var manifest []byte

@@ -35,9 +35,11 @@ func (s *Store) AddField(ctx context.Context, hour time.Time, counts []tam.Insta
 }
 
 // FieldSince implements [tam.Overview].
-func (s *Store) FieldSince(ctx context.Context, since time.Time) ([]tam.FieldCount, error) {
-	rows, err := s.reader.QueryContext(ctx, `SELECT hour, manifest, sequence, devices FROM field WHERE hour >= $1
-		ORDER BY hour, manifest, sequence`, millis(since.Truncate(time.Hour)))
+func (s *Store) FieldSince(ctx context.Context, since time.Time, after tam.VersionCursor, limit int) ([]tam.FieldCount, error) {
+	key, sequence := cursorKey(after)
+	rows, err := s.reader.QueryContext(ctx, `SELECT hour, manifest, sequence, devices FROM field
+		WHERE hour >= $1 AND (hour > $1 OR (manifest, sequence) > ($2, $3))
+		ORDER BY hour, manifest, sequence LIMIT $4`, millis(since.Truncate(time.Hour)), key, sequence, limit)
 	return collectRows(rows, err, func(c *tam.FieldCount) error {
 		var hour int64
 		var manifest []byte

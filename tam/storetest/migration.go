@@ -150,7 +150,7 @@ func CheckOldRows(t *testing.T, s Operations, had map[string]bool) {
 	with, err := s.DevicesWith(ctx, app, 3, "", 9)
 	must(t, err)
 	equal(t, idsOf(with), []string{"affirming", "warning"})
-	counts, err := s.CountInstalled(ctx)
+	counts, err := s.CountInstalled(ctx, tam.VersionCursor{}, 9)
 	must(t, err)
 	wanted := []tam.InstalledCount{{Manifest: suit.NewComponentID("a"), Sequence: 1<<64 - 1, Devices: 1}, {Manifest: app, Sequence: 3, Devices: 2}}
 	if had["installed"] {
@@ -282,7 +282,7 @@ func oldRecordings(t *testing.T, s Operations) {
 }
 
 func oldField(t *testing.T, s Operations) {
-	list, err := s.FieldSince(t.Context(), time.Now().Add(-2*time.Hour))
+	list, err := s.FieldSince(t.Context(), time.Now().Add(-2*time.Hour), tam.VersionCursor{}, 9)
 	must(t, err)
 	if len(list) != 1 || list[0].Devices != 9 {
 		t.Errorf("field: %+v", list)

@@ -180,12 +180,23 @@ func testInstalled(t *testing.T, b Backend) {
 		t.Fatalf("version 1 is on %v, and 2 on %v", one, two)
 	}
 	equal(t, len(ids(3)), 0)
-	counts, err := s.CountInstalled(ctx)
-	must(t, err)
-	equal(t, counts, []tam.InstalledCount{
+	counts := []tam.InstalledCount{
 		{Manifest: manifest("a"), Sequence: 1, Devices: 4}, {Manifest: manifest("a"), Sequence: 2, Devices: 1},
 		{Manifest: manifest("b"), Sequence: 1<<64 - 1, Devices: 5},
-	})
+	}
+	cursor := tam.VersionCursor{}
+	for i := range len(counts) + 1 {
+		all, err := s.CountInstalled(ctx, cursor, 9)
+		must(t, err)
+		equal(t, append([]tam.InstalledCount{}, all...), counts[i:])
+		if i == len(counts) {
+			break
+		}
+		one, err := s.CountInstalled(ctx, cursor, 1)
+		must(t, err)
+		equal(t, one, counts[i:i+1])
+		cursor = tam.VersionCursor{Manifest: one[0].Manifest, Sequence: one[0].Sequence}
+	}
 	devices[1].Status = tam.DeviceRetired
 	must(t, s.CommitExchange(ctx, tam.Exchange{Device: devices[1], Reindex: true}))
 	equal(t, len(ids(1)), 3) // who left the fleet has nothing

@@ -202,8 +202,10 @@ func (s *store) CountDevices(ctx context.Context) ([]tam.DeviceCount, error) {
 	return get(ctx, s, "CountDevices", func(ctx context.Context) ([]tam.DeviceCount, error) { return s.Store.CountDevices(ctx) })
 }
 
-func (s *store) CountInstalled(ctx context.Context) ([]tam.InstalledCount, error) {
-	return get(ctx, s, "CountInstalled", func(ctx context.Context) ([]tam.InstalledCount, error) { return s.Store.CountInstalled(ctx) })
+func (s *store) CountInstalled(ctx context.Context, after tam.VersionCursor, limit int) ([]tam.InstalledCount, error) {
+	return get(ctx, s, "CountInstalled", func(ctx context.Context) ([]tam.InstalledCount, error) {
+		return s.Store.CountInstalled(ctx, after, limit)
+	})
 }
 
 func (s *store) ReserveRequest(ctx context.Context, r tam.RequestRecord, now time.Time) (*tam.RequestRecord, error) {
