@@ -298,7 +298,7 @@ is what counts; nothing is changed there.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s can be used there: %d classes, %d rules\n", p.ID, p.Classes, p.Rules)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s can be used there: %d classes, %d rules\n", plain(p.ID), p.Classes, p.Rules)
 			return err
 		},
 	})

@@ -42,7 +42,7 @@ goes to its file as it arrives.`,
 			if err != nil {
 				return err
 			}
-			all, err := someItems(limit, fmt.Sprint(after), func(after string) (*api.Page[audit.Entry], error) { return client.Audit(cmd.Context(), after) })
+			all, err := api.Collect(limit, fmt.Sprint(after), func(after string) (*api.Page[audit.Entry], error) { return client.Audit(cmd.Context(), after) })
 			if err != nil {
 				return err
 			}

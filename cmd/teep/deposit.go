@@ -171,15 +171,8 @@ replaces it.`,
 
 // wholeIDs completes the IDs of devices in place, where only the beginning was given.
 func wholeIDs(ctx context.Context, client *api.Client, ids []string) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(ctx, after) })
-	if err != nil {
-		return err
-	}
 	for i, id := range ids {
-		d, err := oneDevice(all, id)
+		d, err := findDevice(ctx, client, id)
 		if err != nil {
 			return fmt.Errorf("--device %s: %w", id, err)
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -21,12 +20,16 @@ type deviceHistory struct {
 
 func devicesCommand() *cobra.Command {
 	var at tamFlags
+	var query api.DeviceQuery
+	var limit int
 	c := &cobra.Command{
 		Use:   "devices [ID]",
 		Short: "Devices that a TAM knows: attestation, inventory, history",
-		Long: `Without an ID, lists the devices. With one, shows its attestation claim by claim, what it has installed, and
-its newest events. The beginning of an ID is enough where only one device has it.`,
+		Long: `Without an ID, lists the devices, or those that the flags choose. With one, shows its attestation claim by claim,
+what it has installed, and its newest events. The beginning of an ID is enough where only one device has it.`,
 		Example: `  teep devices
+  teep devices --status pending --attestation affirming --limit 20
+  teep devices --match 'labels[?"site"].orValue("") == "lab"'
   teep devices 4ba31c
   teep devices accept 4ba31c`,
 		Args: cobra.MaximumNArgs(1),
@@ -35,14 +38,17 @@ its newest events. The beginning of an ID is enough where only one device has it
 			if err != nil {
 				return err
 			}
-			all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(cmd.Context(), after) })
-			if err != nil {
-				return err
-			}
 			if len(args) == 0 {
+				all, err := api.Collect(limit, "", func(after string) (*api.Page[api.Device], error) {
+					query.After = after
+					return client.ListDevices(cmd.Context(), query)
+				})
+				if err != nil {
+					return err
+				}
 				return at.print(cmd.OutOrStdout(), all, func(w *tabwriter.Writer) { deviceTable(w, all) })
 			}
-			d, err := oneDevice(all, args[0])
+			d, err := findDevice(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
 			}
@@ -54,6 +60,14 @@ its newest events. The beginning of an ID is enough where only one device has it
 			return at.print(cmd.OutOrStdout(), history, func(w *tabwriter.Writer) { history.write(w) })
 		},
 	}
+	c.Flags().StringVar(&query.Status, "status", "", "only devices that are pending, accepted, blocked or retired")
+	c.Flags().StringVar(&query.Attestation, "attestation", "", "only devices whose attestation is none, affirming, warning or contraindicated")
+	c.Flags().StringVar(&query.Match, "match", "", "only devices for which this condition in CEL holds, as in groups")
+	c.Flags().StringVar(&query.UEID, "ueid", "", "only the TEEs of the device with this attested UEID, hexadecimal")
+	for _, other := range []string{"status", "attestation", "match"} {
+		c.MarkFlagsMutuallyExclusive("ueid", other)
+	}
+	limitFlag(c, &limit)
 	c.AddCommand(deviceStatus("accept", tam.DeviceAccepted, "Serve a device"),
 		deviceStatus("block", tam.DeviceBlocked, "Answer a device no longer"),
 		deviceStatus("retire", tam.DeviceRetired, "Take a device out of the fleet"),
@@ -70,7 +84,7 @@ func deviceStatus(verb string, status tam.DeviceStatus, short string) *cobra.Com
 			if err != nil {
 				return err
 			}
-			d, err := findDevice(cmd, client, args[0])
+			d, err := findDevice(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
 			}
@@ -79,23 +93,6 @@ func deviceStatus(verb string, status tam.DeviceStatus, short string) *cobra.Com
 		},
 	}
 	return at.register(c)
-}
-
-func oneDevice(all []api.Device, prefix string) (*api.Device, error) {
-	var found *api.Device
-	for i := range all {
-		if !strings.HasPrefix(all[i].ID, prefix) {
-			continue
-		}
-		if found != nil {
-			return nil, fmt.Errorf("several devices begin with %q: write more of the ID", prefix)
-		}
-		found = &all[i]
-	}
-	if found == nil {
-		return nil, errors.New("no device has that ID: 'teep devices' lists them")
-	}
-	return found, nil
 }
 
 func deviceTable(w *tabwriter.Writer, all []api.Device) {

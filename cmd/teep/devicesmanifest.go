@@ -38,7 +38,7 @@ Of the TAM's own manifests the developer's envelope inside may be missing: give 
 			if err != nil {
 				return err
 			}
-			d, err := findDevice(cmd, client, args[0])
+			d, err := findDevice(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
 			}

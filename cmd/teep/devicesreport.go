@@ -38,7 +38,7 @@ why 'teep suit explain' wants --insecure-unverified for it.`,
 			if err != nil {
 				return err
 			}
-			d, err := findDevice(cmd, client, args[0])
+			d, err := findDevice(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
 			}

@@ -85,9 +85,13 @@ func about(e api.FeedEvent) string {
 
 func printEvent(w io.Writer, e api.FeedEvent, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(e)
+		data, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, string(data)+"\n")
 	}
-	_, err := fmt.Fprintf(w, "%d  %s  %s  %s  %s\n", e.Position, when(e.At), about(e), e.Kind, plain(e.Detail))
+	_, err := fmt.Fprintf(w, "%d  %s  %s  %s  %s\n", e.Position, when(e.At), about(e), plain(string(e.Kind)), plain(e.Detail))
 	return err
 }
 

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -23,7 +26,7 @@ func withDevice(use, short, example string, args cobra.PositionalArgs, do func(*
 			if err != nil {
 				return err
 			}
-			d, err := findDevice(cmd, client, args[0])
+			d, err := findDevice(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
 			}
@@ -33,15 +36,25 @@ func withDevice(use, short, example string, args cobra.PositionalArgs, do func(*
 	return at.registerOutput(c)
 }
 
-func findDevice(cmd *cobra.Command, client *api.Client, prefix string) (*api.Device, error) {
-	if d, err := client.Device(cmd.Context(), prefix); err == nil {
-		return d, nil
+// findDevice finds a device by its ID or the beginning of it, with two requests however many devices there are.
+func findDevice(ctx context.Context, client *api.Client, prefix string) (*api.Device, error) {
+	d, err := client.Device(ctx, prefix)
+	if p := (*api.Problem)(nil); err == nil || !errors.As(err, &p) || p.Status != http.StatusNotFound {
+		return d, err
 	}
-	all, err := allPages(func(after string) (*api.Page[api.Device], error) { return client.Devices(cmd.Context(), after) })
+	// Lists are in the order of IDs: those that begin with the prefix follow it.
+	next, err := client.ListDevices(ctx, api.DeviceQuery{After: prefix, Limit: 2})
 	if err != nil {
 		return nil, err
 	}
-	return oneDevice(all, prefix)
+	switch found := next.Items; {
+	case len(found) == 0 || !strings.HasPrefix(found[0].ID, prefix):
+		return nil, errors.New("no device has that ID: 'teep devices' lists them")
+	case len(found) > 1 && strings.HasPrefix(found[1].ID, prefix):
+		return nil, fmt.Errorf("several devices begin with %q: write more of the ID", prefix)
+	default:
+		return &found[0], nil
+	}
 }
 
 func deviceLabel() *cobra.Command {
@@ -63,7 +76,7 @@ func deviceLabel() *cobra.Command {
 func deviceReplace() *cobra.Command {
 	return withDevice("replace ID OLD", "Let a device take the place of its record under an older agent key", "  teep devices replace 4ba31c 9d02f7", program.ExactArgs("ID", "OLD"),
 		func(cmd *cobra.Command, client *api.Client, _ *tamFlags, d *api.Device, args []string) error {
-			old, err := findDevice(cmd, client, args[0])
+			old, err := findDevice(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
 			}
@@ -163,11 +176,21 @@ func withdrawKey() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			signed, err := client.WithdrawKey(cmd.Context(), args[0], args[1], w)
+			first, err := client.WithdrawKey(cmd.Context(), args[0], args[1], w)
 			if err != nil {
 				return err
 			}
-			return at.print(cmd.OutOrStdout(), signed.Items, func(t *tabwriter.Writer) { signedTable(t, signed.Items) })
+			signed := first.Items
+			if first.Next != "" {
+				more, err := api.Collect(0, first.Next, func(after string) (*api.Page[api.SignedVersion], error) {
+					return client.SignedBy(cmd.Context(), args[0], args[1], after)
+				})
+				if err != nil {
+					return fmt.Errorf("the key is withdrawn; what it signed beyond the first %d versions could not be listed: %w", len(signed), err)
+				}
+				signed = append(signed, more...)
+			}
+			return at.print(cmd.OutOrStdout(), signed, func(t *tabwriter.Writer) { signedTable(t, signed) })
 		},
 	}
 	c.Flags().StringVar(&w.Reason, "reason", "", "why, for the record")

@@ -5,6 +5,7 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,10 @@ func main() {
 	os.Exit(program.Main(root(), os.Args[1:], os.Stderr))
 }
 
-func root() *cobra.Command {
+func root() *cobra.Command { return rootWith(completionTime) }
+
+// rootWith makes the command; patience is how long somebody waits for a TAM to complete a name.
+func rootWith(patience time.Duration) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "teep",
 		Short: "Trusted Execution Environment Provisioning",
@@ -32,5 +36,6 @@ Author a component, publish it at a TAM, and have an app on a device ask for it:
 See it all work: teep demo`,
 	}
 	c.AddCommand(keyCommand(), suitCommand(), publishCommand(), payloadCommand(), depositCommand(), componentCommand(), publisherCommand(), devicesCommand(), groupCommand(), domainCommand(), rolloutCommand(), removalCommand(), admissionCommand(), appCommand(), demoCommand(), imageCommand(), auditCommand(), eventsCommand(), webhookCommand(), tokenCommand(), fleetCommand(), apiCommand(), inspectCommand(), conformCommand(), attestCommand(), trustCommand())
+	completeFromTAM(c, patience)
 	return c
 }

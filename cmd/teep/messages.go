@@ -28,7 +28,7 @@ notation, and what was encrypted in it, as far as the TAM has the key.`,
 			if err != nil {
 				return err
 			}
-			d, err := findDevice(cmd, client, args[0])
+			d, err := findDevice(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -49,39 +50,35 @@ func (f *tamFlags) client() (*api.Client, error) {
 	return &api.Client{BaseURL: strings.TrimRight(f.url, "/"), Token: strings.TrimSpace(string(token))}, nil
 }
 
-// print writes v as JSON, or what table writes.
+// print writes v as JSON, or what table writes. What a TAM says cannot command the terminal.
 func (f *tamFlags) print(w io.Writer, v any, table func(*tabwriter.Writer)) error {
+	var out bytes.Buffer
 	if f.json {
-		enc := json.NewEncoder(w)
+		enc := json.NewEncoder(&out)
 		enc.SetIndent("", "  ")
-		return enc.Encode(v)
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+		return writeJSON(w, out.String())
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	table(t)
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, program.Visible(out.String()))
+	return err
+}
+
+// writeJSON writes JSON, in whose texts it escapes what a terminal would obey.
+func writeJSON(w io.Writer, text string) error {
+	_, err := io.WriteString(w, program.Replace(text, func(r rune) string { return fmt.Sprintf(`\u%04x`, r) }))
+	return err
 }
 
 // allPages fetches a list to its end.
 func allPages[T any](page func(after string) (*api.Page[T], error)) ([]T, error) {
-	return someItems(0, "", page)
-}
-
-// someItems fetches a list from a place on, to its end or until there are limit items (0: all).
-func someItems[T any](limit int, after string, page func(after string) (*api.Page[T], error)) ([]T, error) {
-	all := []T{}
-	for {
-		p, err := page(after)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, p.Items...)
-		if limit > 0 && len(all) >= limit {
-			return all[:limit], nil
-		}
-		if after = p.Next; after == "" {
-			return all, nil
-		}
-	}
+	return api.Collect(0, "", page)
 }
 
 // limitFlag adds --limit, for lists that may be longer than anybody reads.
@@ -97,12 +94,7 @@ func when(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
-// plain makes text from elsewhere fit for a terminal: control characters could do more than be read.
+// plain makes text from elsewhere fit for a line of a table: it has one line, and does nothing but to be read.
 func plain(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
+	return strings.NewReplacer("\n", "?", "\t", "?").Replace(program.Visible(text))
 }

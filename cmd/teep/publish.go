@@ -80,14 +80,17 @@ func componentCommand() *cobra.Command {
 
 func componentList() *cobra.Command {
 	var at tamFlags
+	var manifest string
 	c := &cobra.Command{
-		Use: "list", Short: "List published versions", Example: "  teep component list --json", Args: program.NoArgs,
+		Use: "list", Short: "List published versions", Example: "  teep component list --json\n  teep component list --manifest hello/manifest", Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := at.client()
 			if err != nil {
 				return err
 			}
-			all, err := allPages(func(after string) (*api.Page[api.Version], error) { return client.Versions(cmd.Context(), after) })
+			all, err := allPages(func(after string) (*api.Page[api.Version], error) {
+				return client.VersionsOf(cmd.Context(), manifest, after)
+			})
 			if err != nil {
 				return err
 			}
@@ -106,6 +109,7 @@ func componentList() *cobra.Command {
 			})
 		},
 	}
+	c.Flags().StringVar(&manifest, "manifest", "", "only versions of this manifest")
 	return at.registerOutput(c)
 }
 

@@ -53,8 +53,7 @@ with the JSON to send; - is standard input.`,
 			if err := json.Indent(&out, answer, "", "  "); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), out.String())
-			return err
+			return writeJSON(cmd.OutOrStdout(), out.String()+"\n")
 		},
 	}
 	c.Flags().StringVar(&data, "data", "", "file with the JSON to send; - for standard input")

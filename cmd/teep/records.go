@@ -108,40 +108,44 @@ withdrawn is removed after a while.`,
 
 func fleetInstalled() *cobra.Command {
 	var at tamFlags
-	history := false
+	history, manifest := false, ""
 	c := &cobra.Command{
 		Use: "installed", Short: "How many devices have each version",
-		Example: "  teep fleet installed\n  teep fleet installed --history --json", Args: program.NoArgs,
+		Example: "  teep fleet installed\n  teep fleet installed --manifest hello/manifest\n  teep fleet installed --history --json", Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := at.client()
 			if err != nil {
 				return err
 			}
 			if !history {
-				counts, err := client.Installed(cmd.Context())
+				counts, err := allPages(func(after string) (*api.Page[api.InstalledCount], error) {
+					return client.Installed(cmd.Context(), manifest, after)
+				})
 				if err != nil {
 					return err
 				}
-				return at.print(cmd.OutOrStdout(), counts.Items, func(w *tabwriter.Writer) {
+				return at.print(cmd.OutOrStdout(), counts, func(w *tabwriter.Writer) {
 					fmt.Fprintln(w, "MANIFEST\tSEQUENCE\tDEVICES")
-					for _, i := range counts.Items {
+					for _, i := range counts {
 						fmt.Fprintf(w, "%s\t%d\t%d\n", i.Manifest, i.Sequence, i.Devices)
 					}
 				})
 			}
-			counts, err := client.Field(cmd.Context())
+			counts, err := allPages(func(after string) (*api.Page[api.FieldCount], error) { return client.Field(cmd.Context(), after) })
 			if err != nil {
 				return err
 			}
-			return at.print(cmd.OutOrStdout(), counts.Items, func(w *tabwriter.Writer) {
+			return at.print(cmd.OutOrStdout(), counts, func(w *tabwriter.Writer) {
 				fmt.Fprintln(w, "HOUR\tMANIFEST\tSEQUENCE\tDEVICES")
-				for _, f := range counts.Items {
+				for _, f := range counts {
 					fmt.Fprintf(w, "%s\t%s\t%d\t%d\n", when(f.Hour), f.Manifest, f.Sequence, f.Devices)
 				}
 			})
 		},
 	}
 	c.Flags().BoolVar(&history, "history", false, "in the last seven days, by the hour")
+	c.Flags().StringVar(&manifest, "manifest", "", "only versions of this manifest, now")
+	c.MarkFlagsMutuallyExclusive("history", "manifest")
 	return at.registerOutput(c)
 }
 
@@ -155,11 +159,13 @@ func publisherSigned() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			signed, err := client.SignedBy(cmd.Context(), args[0], args[1])
+			signed, err := allPages(func(after string) (*api.Page[api.SignedVersion], error) {
+				return client.SignedBy(cmd.Context(), args[0], args[1], after)
+			})
 			if err != nil {
 				return err
 			}
-			return at.print(cmd.OutOrStdout(), signed.Items, func(w *tabwriter.Writer) { signedTable(w, signed.Items) })
+			return at.print(cmd.OutOrStdout(), signed, func(w *tabwriter.Writer) { signedTable(w, signed) })
 		},
 	}
 	return at.registerOutput(c)

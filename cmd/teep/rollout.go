@@ -104,7 +104,7 @@ func rolloutAct(a policy.Action, short string) *cobra.Command {
 	return byName(verb+" NAME", short, "  teep rollout "+verb+" hello-2", func(cmd *cobra.Command, client *api.Client, name string) error {
 		r, err := client.ActOnRollout(cmd.Context(), name, a, "")
 		if err == nil {
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s is %s\n", r.Name, r.State)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s is %s\n", plain(r.Name), plain(string(r.State)))
 		}
 		return err
 	})

@@ -53,7 +53,8 @@ func Main(root *cobra.Command, args []string, stderr io.Writer) int {
 	if !errors.As(err, &usage) && misused(err) {
 		err = &Usage{fmt.Errorf("%w; see '%s --help'", err, called.CommandPath())}
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
+	// Errors tell what others said, too.
+	fmt.Fprintln(stderr, Visible(fmt.Sprintf("%s: %v", root.Name(), err)))
 	if errors.As(err, &usage) {
 		return ExitUsage
 	}
