@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-teep/teep/link"
@@ -216,24 +217,28 @@ func (b *Broker) unrequest(ctx context.Context, t *managedTEE, app string, compo
 const maxPolicySessions = 64
 
 // PolicyCheck lets every agent talk to its TAMs, one after the other, until it has no more to ask
-// for (TEEP/HTTP §5.5). A TAM that fails does not keep the others from being asked.
-func (b *Broker) PolicyCheck(ctx context.Context) error {
+// for (TEEP/HTTP §5.5). A TAM that fails does not keep the others from being asked. It returns how many
+// sessions that were: with none, no agent found it time to ask a TAM (TEEP §7.2).
+func (b *Broker) PolicyCheck(ctx context.Context) (sessions int, err error) {
 	errs := make([]error, len(b.tees))
+	var asked atomic.Int64
 	var all sync.WaitGroup
 	for i, t := range b.tees {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			errs[i] = b.policyCheck(ctx, t)
+			var n int
+			n, errs[i] = b.policyCheck(ctx, t)
+			asked.Add(int64(n))
 		}()
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	return int(asked.Load()), errors.Join(errs...)
 }
 
-func (b *Broker) policyCheck(ctx context.Context, t *managedTEE) (err error) {
+func (b *Broker) policyCheck(ctx context.Context, t *managedTEE) (sessions int, err error) {
 	if err := t.take(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	defer t.give()
 	b.emit(Event{TEE: t.Name, Kind: EventPolicy})
@@ -246,22 +251,23 @@ func (b *Broker) policyCheck(ctx context.Context, t *managedTEE) (err error) {
 		}
 	}()
 	var errs []error
-	for range maxPolicySessions {
+	for sessions < maxPolicySessions {
 		ask, err := t.Agent.RequestPolicyCheck(ctx)
 		if err != nil {
-			return errors.Join(append(errs, b.agentFailed(t, 0, err))...)
+			return sessions, errors.Join(append(errs, b.agentFailed(t, 0, err))...)
 		}
 		if ask.None() {
-			return errors.Join(errs...)
+			return sessions, errors.Join(errs...)
 		}
+		sessions++
 		if err := b.session(ctx, t, ask, nil, nil); err != nil {
 			errs = append(errs, err)
 		}
 		if ctx.Err() != nil {
-			return errors.Join(errs...)
+			return sessions, errors.Join(errs...)
 		}
 	}
-	return errors.Join(append(errs, fmt.Errorf("%w: the agent of TEE %q asked for more than %d TAMs", ErrTooLong, t.Name, maxPolicySessions))...)
+	return sessions, errors.Join(append(errs, fmt.Errorf("%w: the agent of TEE %q asked for more than %d TAMs", ErrTooLong, t.Name, maxPolicySessions))...)
 }
 
 // Run makes policy checks until ctx ends: soon after the start, since something may have been left

@@ -308,14 +308,14 @@ func TestPolicyCheck(t *testing.T) {
 			return nil, nil
 		})
 	})
-	if err := b.PolicyCheck(context.Background()); !errors.Is(err, ErrTransport) || !slices.Equal(posted, tams) {
-		t.Errorf("%v, posted to %v: one TAM that is down keeps no other from being asked", err, posted)
+	if sessions, err := b.PolicyCheck(context.Background()); sessions != len(tams) || !errors.Is(err, ErrTransport) || !slices.Equal(posted, tams) {
+		t.Errorf("%d sessions, %v, posted to %v: one TAM that is down keeps no other from being asked", sessions, err, posted)
 	}
 	if s := b.Status(context.Background())[0]; s.PolicyError == "" || !s.PolicyCheck.Equal(time.Unix(1000, 0)) || s.Busy || !s.Reachable {
 		t.Errorf("%+v", s)
 	}
-	if err := b.PolicyCheck(context.Background()); err != nil {
-		t.Error(err)
+	if sessions, err := b.PolicyCheck(context.Background()); sessions != 0 || err != nil {
+		t.Error(sessions, err)
 	}
 	if s := b.Status(context.Background())[0]; s.PolicyError != "" {
 		t.Errorf("%+v", s)
@@ -324,14 +324,14 @@ func TestPolicyCheck(t *testing.T) {
 
 func TestPolicyCheckFailures(t *testing.T) {
 	a := &fakeAgent{policy: func() (link.Ask, error) { return link.Ask{}, link.ErrClosed }}
-	if err := newBroker(t, a, nil).PolicyCheck(context.Background()); !errors.Is(err, ErrAgent) || !errors.Is(err, link.ErrClosed) {
+	if _, err := newBroker(t, a, nil).PolicyCheck(context.Background()); !errors.Is(err, ErrAgent) || !errors.Is(err, link.ErrClosed) {
 		t.Error(err)
 	}
 	a.policy = func() (link.Ask, error) { return link.Ask{Session: 1, TAMURI: tamURI}, nil }
 	b := newBroker(t, a, func(o *Options) {
 		o.Poster = postFunc(func(context.Context, string, []byte) ([]byte, error) { return nil, nil })
 	})
-	if err := b.PolicyCheck(context.Background()); !errors.Is(err, ErrTooLong) {
+	if _, err := b.PolicyCheck(context.Background()); !errors.Is(err, ErrTooLong) {
 		t.Errorf("an agent without end: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

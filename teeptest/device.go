@@ -231,7 +231,10 @@ func (d *Device) Unrequest(ctx context.Context, name string) error {
 }
 
 // PolicyCheck lets the agent talk to its TAM, if it is time to.
-func (d *Device) PolicyCheck(ctx context.Context) error { return d.Broker.PolicyCheck(ctx) }
+func (d *Device) PolicyCheck(ctx context.Context) error {
+	_, err := d.Broker.PolicyCheck(ctx)
+	return err
+}
 
 // Invoke opens a component, gives it one command, and closes it.
 func (d *Device) Invoke(ctx context.Context, name, command string, input []byte) (output []byte, err error) {

@@ -71,7 +71,7 @@ func (b *fakeBackend) Invoke(_ context.Context, s uint64, command string, input 
 func (b *fakeBackend) Close(_ context.Context, s uint64) error {
 	return b.record(fmt.Sprintf("close %d", s))
 }
-func (b *fakeBackend) PolicyCheck(context.Context) error { return b.record("policy") }
+func (b *fakeBackend) PolicyCheck(context.Context) (int, error) { return 3, b.record("policy") }
 func (b *fakeBackend) ReplaceTrustAnchors(_ context.Context, signed []byte, r Requirements) error {
 	return b.record(fmt.Sprintf("trust %x %v", signed, r))
 }
@@ -138,8 +138,8 @@ func TestCalls(t *testing.T) {
 	if err := c.CloseSession(ctx, session); err != nil {
 		t.Error(err)
 	}
-	if err := c.PolicyCheck(ctx); err != nil {
-		t.Error(err)
+	if sessions, err := c.PolicyCheck(ctx); err != nil || sessions != 3 {
+		t.Error(sessions, err)
 	}
 	want := []any{[]any{"unrequest", "mail", component(), requirements}, []any{"open", component(), Requirements{}}, "invoke 1 greet you", "close 1", "policy"}
 	if calls := b.take(); !reflect.DeepEqual(calls, want) {
@@ -159,20 +159,20 @@ func TestErrorsCross(t *testing.T) {
 		link.ErrNotInstalled, link.ErrNoSession, link.ErrTrap, link.ErrQuota, link.ErrRefused, link.ErrUnavailable, link.ErrBusy, link.ErrClosed,
 	} {
 		b.err = fmt.Errorf("TEE one: %w", sentinel)
-		if err := c.PolicyCheck(context.Background()); !errors.Is(err, sentinel) || err.Error() != b.err.Error() {
+		if _, err := c.PolicyCheck(context.Background()); !errors.Is(err, sentinel) || err.Error() != b.err.Error() {
 			t.Errorf("%v became %v", b.err, err)
 		}
 	}
 	b.err = fmt.Errorf("x: %w", &link.ExitError{Code: 2, Stderr: "usage"})
 	var exit *link.ExitError
-	if err := c.PolicyCheck(context.Background()); !errors.As(err, &exit) || exit.Code != 2 || exit.Stderr != "usage" {
+	if _, err := c.PolicyCheck(context.Background()); !errors.As(err, &exit) || exit.Code != 2 || exit.Stderr != "usage" {
 		t.Error(err)
 	}
 	if len(logged) > 0 {
 		t.Errorf("logged %v", logged)
 	}
 	b.err = errors.New("open /etc/shadow")
-	if err := c.PolicyCheck(context.Background()); err == nil || strings.Contains(err.Error(), "shadow") || len(logged) != 1 {
+	if _, err := c.PolicyCheck(context.Background()); err == nil || strings.Contains(err.Error(), "shadow") || len(logged) != 1 {
 		t.Errorf("%v, logged %v", err, logged)
 	}
 }
@@ -288,7 +288,7 @@ func TestSocket(t *testing.T) {
 		t.Errorf("taken over from a living broker: %v", err)
 	}
 	// The question above takes the only place until its end is noticed.
-	for !dialed(t, path, func(c *Client) bool { return c.PolicyCheck(ctx) == nil }) {
+	for !dialed(t, path, func(c *Client) bool { _, err := c.PolicyCheck(ctx); return err == nil }) {
 	}
 	if len(peers) == 0 || peers[0].UID != uint32(os.Getuid()) || peers[0].PID != int32(os.Getpid()) {
 		t.Errorf("peers %+v", peers)
@@ -328,7 +328,7 @@ func TestSocketRefusesPeers(t *testing.T) {
 		})
 	}()
 	dialed(t, path, func(c *Client) bool {
-		if err := c.PolicyCheck(ctx); !errors.Is(err, ErrClosed) {
+		if _, err := c.PolicyCheck(ctx); !errors.Is(err, ErrClosed) {
 			t.Errorf("refused peer: %v", err)
 		}
 		return true

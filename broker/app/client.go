@@ -86,9 +86,12 @@ func (c *Client) CloseSession(ctx context.Context, session uint64) error {
 	return c.call(ctx, methodClose, sessionArgs{Session: session}, nil)
 }
 
-// PolicyCheck has every agent ask its TAMs for changes now, and returns when they were made.
-func (c *Client) PolicyCheck(ctx context.Context) error {
-	return c.call(ctx, methodPolicyCheck, noArgs{}, nil)
+// PolicyCheck has every agent ask its TAMs for changes now, and returns when they were made, with
+// the number of sessions with TAMs that were begun. With none, no agent found it time to ask one: each TAM was
+// asked a moment ago, or is waited for after a failure.
+func (c *Client) PolicyCheck(ctx context.Context) (sessions int, err error) {
+	err = c.call(ctx, methodPolicyCheck, noArgs{}, &sessions)
+	return sessions, err
 }
 
 // Status tells the state of every TEE.

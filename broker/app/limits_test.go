@@ -63,19 +63,19 @@ func TestConnectionsPerUser(t *testing.T) {
 	path := listening(t, b, ServeOptions{MaxConns: 8, MaxConnsPerUser: 2})
 	first, second := dial(t, path), dial(t, path)
 	for _, c := range []*Client{first, second} {
-		if err := c.PolicyCheck(t.Context()); err != nil {
+		if _, err := c.PolicyCheck(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	third := dial(t, path)
-	if err := third.PolicyCheck(t.Context()); !errors.Is(err, link.ErrBusy) {
+	if _, err := third.PolicyCheck(t.Context()); !errors.Is(err, link.ErrBusy) {
 		t.Fatalf("a third connection: %v", err)
 	}
 	third.Close()
 	first.Close()
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		c := dial(t, path)
-		err := c.PolicyCheck(t.Context())
+		_, err := c.PolicyCheck(t.Context())
 		if err == nil {
 			break
 		}
@@ -104,7 +104,7 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	if _, err := idle.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 		t.Fatalf("an idle connection stays: %v", err)
 	}
-	if err := used.PolicyCheck(t.Context()); err != nil {
+	if _, err := used.PolicyCheck(t.Context()); err != nil {
 		t.Errorf("the connection with a session: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ type Backend interface {
 	Open(ctx context.Context, component ComponentID, r Requirements) (uint64, error)
 	Invoke(ctx context.Context, session uint64, command string, input []byte) ([]byte, error)
 	Close(ctx context.Context, session uint64) error
-	PolicyCheck(ctx context.Context) error
+	PolicyCheck(ctx context.Context) (sessions int, err error)
 	Status(ctx context.Context) []Status
 	// ReplaceTrustAnchors and RenewRevocationLists bring what others signed: any app may.
 	ReplaceTrustAnchors(ctx context.Context, signed []byte, r Requirements) error
@@ -107,7 +107,7 @@ func (s *server) dispatch(ctx context.Context, method uint64, body cbor.RawMessa
 		if _, err := decode[noArgs](body); err != nil {
 			return nil, err
 		}
-		return nil, s.backend.PolicyCheck(ctx)
+		return s.backend.PolicyCheck(ctx)
 	case methodStatus:
 		return s.status(ctx, body)
 	case methodReplaceTrust:

@@ -214,8 +214,11 @@ func invocationInput(stdin io.Reader, args []string) ([]byte, error) {
 func appCheck() *cobra.Command {
 	var device deviceFlags
 	c := &cobra.Command{
-		Use:     "check",
-		Short:   "Have the agents ask their TAMs for changes now",
+		Use:   "check",
+		Short: "Have the agents ask their TAMs for changes now",
+		Long: `Has the agent of every TEE of this device ask its TAMs for changes, and returns when they were made. An agent
+decides itself whether it is time: it leaves out a TAM that it asked within policy.interval of its configuration, and
+one that failed until it tries that again.`,
 		Example: `  teep app check`,
 		Args:    program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -224,7 +227,11 @@ func appCheck() *cobra.Command {
 				return err
 			}
 			defer client.Close()
-			return client.PolicyCheck(cmd.Context())
+			sessions, err := client.PolicyCheck(cmd.Context())
+			if err == nil && sessions == 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), "No TAM was asked: each was asked a moment ago, or is tried again later after a failure; see teep app status.")
+			}
+			return err
 		},
 	}
 	return device.register(c)
