@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -17,8 +16,7 @@ func Dir(tb testing.TB) string {
 	tb.Helper()
 	dir := os.Getenv("TEEP_VECTORS")
 	if dir == "" {
-		_, here, _, _ := runtime.Caller(0)
-		dir = filepath.Join(filepath.Dir(here), "..", "..", "..", "shared", "vectors")
+		dir = filepath.Join(checkout(tb), "..", "shared", "vectors")
 	}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 		const msg = "test vectors not found: set TEEP_VECTORS, or put shared/vectors beside the checkout"
@@ -28,6 +26,26 @@ func Dir(tb testing.TB) string {
 		tb.Skip(msg)
 	}
 	return dir
+}
+
+// checkout is the folder of go.mod, above the folder of the package, in which tests run. What the compiler
+// says of where this file is would not do: it says nothing with -trimpath.
+func checkout(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		above := filepath.Dir(dir)
+		if above == dir {
+			tb.Fatal("the tests do not run in the checkout: there is no go.mod above the working directory")
+		}
+		dir = above
+	}
 }
 
 // Read returns the bytes of one vector, by its path below Dir.
