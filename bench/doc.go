@@ -24,22 +24,22 @@
 //	              what is stored is also sealed.
 //	VerifyManifest  1.07 × one bare verification (1.1 is the aim); 1.18 × on a busy machine
 //	Components    a further component costs 50 µs up to 10 of them, 21 µs up to 100, 16 µs up to 1,000: it grows linearly
-//	Session       SQLite 1.81 × the bare cryptography as the median of 30 rounds, 1.57 × in the best; PostgreSQL 1.82 and
-//	              1.40 × (1.6 is the aim; 2.3 to 2.5 × on a busy machine, which takes its caches from a session and leaves
-//	              a loop of signatures its own). Allocations: connect 108, QueryResponse 392, Success 128. Of what is not
-//	              cryptography, writing to SQLite is half.
+//	Session       SQLite 1.42 to 1.51 × the bare cryptography as the median of 60 rounds, in five quiet
+//	              runs; PostgreSQL 1.43 to 1.51 × (1.6 is the aim). Another machine of the kind, quiet as well, showed
+//	              1.81 and 1.82 ×, and busy ones up to 2.5 ×: what else runs on the processor takes its caches from a
+//	              session and leaves a loop of signatures its own. Allocations: connect 108,
+//	              QueryResponse 392, Success 128. Of what is not cryptography, writing to SQLite is half.
 //	WarmInvocation  1 KiB in and out of an application that is open: a reactor 27 µs, a small command, which starts anew
 //	              each time, 178 µs (1 ms is the aim), beside 2 µs for the copy; on a busy machine 0.15 to 0.35 and 0.6 to
 //	              1.4 ms
 //	Past          0.94 × the floor after 1,000,000 tokens used up and entries of history, against 1,000
 //	FleetSize     PostgreSQL, 1,000,000 devices against 1,000: p99 0.95 ×, median 1.09 × (at most 1.5 × is the aim)
-//	fleet         1,000,000 devices in PostgreSQL, a rollout in two stages: both stages were counted in a minute, and 569,062
-//	              devices brought to the version until the run was stopped for want of time; the comparison of
-//	              devices and database at its end did not run. 220 sessions per second, with 2.1 ms of processor time for each, of TAM, device and
-//	              database together. A preview of a group looked at all devices in 20 s of processor time.
-//	fleet -program  teep-tam itself, SQLite, 16 connections, 20,000 devices that are attested and updated, nothing else
-//	              running: 719 sessions per second beside the devices on the same two cores, p99 48 ms, at most 150 MiB
-//	              resident (40 before the first session; 200 at 1,000 per second is the aim, and more cores than two are
-//	              needed to see it); most of it is the room of the heap, which does not grow with the rate
+//	fleet         1,000,000 devices in PostgreSQL, a rollout in two stages, while compilers and tests wanted the same two
+//	              cores: counted in 8 s, 1,050,000 sessions and 1,000,000 Updates in 31 minutes, then every device in the
+//	              database with the version. 756 µs of processor time for a session, of TAM and device together; at
+//	              most 299 MiB resident, the devices' included. A preview of a group looked at all devices in 13 s.
+//	fleet -program  teep-tam itself, SQLite, 20,000 devices that are attested and updated, beside the devices on the same two
+//	              cores: 1,210 sessions per second over 16 connections at 151 MiB resident, 1,370 over 48 at 155 MiB, 1,595
+//	              over 96 at 159 MiB (200 MiB at 1,000 per second is the aim); 40 MiB before the first session
 //	replicas      not compared: two of them, devices and database need four cores at least
 package bench

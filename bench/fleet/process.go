@@ -257,7 +257,7 @@ func measureProcesses(ctx context.Context, o options, replicas int, store string
 	}
 	defer in.close()
 	before := in.usage()
-	pace := rate.NewLimiter(rate.Inf, 1)
+	pace := rate.NewLimiter(rate.Inf, o.workers) // a burst makes up for what was late
 	if o.rate > 0 {
 		pace.SetLimit(rate.Limit(o.rate))
 	}
