@@ -22,24 +22,36 @@ var migrations embed.FS
 // schemaInstalled is the schema from which on it is known of every device what it has installed.
 const schemaInstalled = 95
 
-// migrator knows the schemas.
-func (s *Store) migrator(db *sql.DB) (*goose.Provider, error) {
+// migrator knows the schemas. Each change of one is a transaction, or each of its statements is (see stepwise.go).
+func (s *Store) migrator(db *sql.DB, stepwise bool) (*goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	enter := func(ctx context.Context, _ *sql.DB) error { return s.enterInstalled(ctx) }
+	inGo := []*goose.Migration{goose.NewGoMigration(schemaInstalled, &goose.GoFunc{RunDB: enter}, nil)}
+	if stepwise {
+		steps, err := stepwiseMigrations(files)
+		if err != nil {
+			return nil, err
+		}
+		files, inGo = nil, append(inGo, steps...)
+	}
 	versions, err := newVersionTable()
 	if err != nil {
 		return nil, err
 	}
-	p, err := goose.NewProvider(goose.DialectCustom, db, files, goose.WithStore(versions),
-		goose.WithGoMigrations(goose.NewGoMigration(schemaInstalled, &goose.GoFunc{RunDB: enter}, nil)))
+	p, err := goose.NewProvider(goose.DialectCustom, db, files, goose.WithStore(versions), goose.WithGoMigrations(inGo...))
 	if err != nil {
 		return nil, fmt.Errorf("postgres: migrations: %w", err)
 	}
 	return p, nil
 }
+
+// lockTimeout bounds how long a change of the schema waits for a table. Everybody who comes after it to that table
+// waits behind it: without a bound, one long transaction of somebody else (pg_dump has one) would keep
+// all replicas from serving until it ends.
+const lockTimeout = time.Second
 
 // connectToMigrate opens the connections that a migrator uses. Whoever gets them closes them.
 func (s *Store) connectToMigrate() *sql.DB {
@@ -48,42 +60,73 @@ func (s *Store) connectToMigrate() *sql.DB {
 	if s.pool.schema != "" {
 		config.RuntimeParams["search_path"] = s.pool.searchPath()
 	}
-	return stdlib.OpenDB(*config)
+	return stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+		_, err := c.Exec(ctx, fmt.Sprintf(`SET lock_timeout = %d`, lockTimeout.Milliseconds()))
+		return err
+	}))
 }
+
+const (
+	// migrateAttempts is how often a migration may fail that no other replica gets on with, and lockAttempts how often it
+	// may find a table in use for longer than [lockTimeout]: that is minutes.
+	migrateAttempts, lockAttempts = 6, 120
+	migratePause                  = 50 * time.Millisecond
+)
 
 // migrate brings the schema to the newest version. Replicas may start at the same time: one that loses
 // the race finds the work done when it looks again. Replicas of the release before go on meanwhile.
 func (s *Store) migrate(ctx context.Context) error {
 	db := s.connectToMigrate()
 	defer db.Close()
-	reached := int64(-1)
-	for attempt := 0; ; attempt++ {
-		p, err := s.migrator(db)
+	var server string
+	if err := db.QueryRowContext(ctx, `SELECT version()`).Scan(&server); err != nil {
+		return fmt.Errorf("postgres: %w (is the server running?)", err)
+	}
+	return s.migrateOver(ctx, db, changesSchemasStepwise(server))
+}
+
+func (s *Store) migrateOver(ctx context.Context, db *sql.DB, stepwise bool) error {
+	reached, failed, waited := int64(-1), 0, 0
+	for {
+		p, err := s.migrator(db, stepwise)
 		if err != nil {
 			return err
 		}
-		if s.pool.schema != "" {
-			_, err = db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+s.pool.searchPath())
-		}
-		if err == nil {
-			err = recordOnce(ctx, db)
-		}
-		if err == nil {
-			if _, err = p.Up(ctx); err == nil {
-				return nil
-			}
+		if err = s.up(ctx, db, p); err == nil {
+			return nil
 		}
 		// As long as another replica gets on with it, this one is in no hurry.
 		if now, e := p.GetDBVersion(ctx); e == nil && now > reached {
-			reached, attempt = now, 0
+			reached, failed, waited = now, 0, 0
 		}
-		if attempt == 5 || ctx.Err() != nil || unreachable(err) {
+		if locked(err) {
+			waited++
+		} else {
+			failed++
+		}
+		switch {
+		case failed == migrateAttempts || ctx.Err() != nil || unreachable(err):
 			return fmt.Errorf("postgres: migrating the schema: %w (is the server running, and may this user create tables in the database?)", err)
+		case waited == lockAttempts:
+			return fmt.Errorf("postgres: migrating the schema: %w (a long transaction, such as that of pg_dump, has a table that is to be changed: start again when it is over)", err)
 		}
-		if err := pause(ctx, 50*time.Millisecond, attempt); err != nil {
+		if err := pause(ctx, migratePause, failed); err != nil {
 			return fmt.Errorf("postgres: migrating the schema: %w", err)
 		}
 	}
+}
+
+func (s *Store) up(ctx context.Context, db *sql.DB, p *goose.Provider) error {
+	if s.pool.schema != "" {
+		if _, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+s.pool.searchPath()); err != nil {
+			return err
+		}
+	}
+	if err := recordOnce(ctx, db); err != nil {
+		return err
+	}
+	_, err := p.Up(ctx)
+	return err
 }
 
 // versionTable is where the migrator notes which schemas a database has been brought through. Each is noted once: a
@@ -137,6 +180,12 @@ func recordOnce(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	return tx.Commit()
+}
+
+// locked tells that somebody else had for too long what was to be changed.
+func locked(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "55P03"
 }
 
 func unreachable(err error) bool {

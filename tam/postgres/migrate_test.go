@@ -32,7 +32,7 @@ func TestMigratesFromEverySchema(t *testing.T) {
 		db := old.connectToMigrate()
 		defer db.Close()
 		if n == 0 {
-			p, err := old.migrator(db)
+			p, err := old.migrator(db, false)
 			must(t, err)
 			for _, s := range p.ListSources() {
 				versions = append(versions, s.Version)
@@ -112,7 +112,7 @@ func TestMigrationsOnlyExpand(t *testing.T) { storetest.CheckExpanding(t, migrat
 func (s *Store) liveUntil(t *testing.T, db *sql.DB, schemas []int64) map[string]bool {
 	t.Helper()
 	ctx, had := t.Context(), map[string]bool{}
-	p, err := s.migrator(db)
+	p, err := s.migrator(db, false)
 	must(t, err)
 	for _, schema := range schemas {
 		_, err := p.UpTo(ctx, schema)

@@ -230,7 +230,7 @@ func (s *Server) Copy(t testing.TB, of string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.create(t, " TEMPLATE "+strings.TrimPrefix(u.Path, "/"))
+	return s.create(t, " TEMPLATE "+strings.TrimPrefix(u.Path, "/")+" STRATEGY FILE_COPY")
 }
 
 func (s *Server) create(t testing.TB, template string) string {
