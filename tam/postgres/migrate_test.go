@@ -19,10 +19,19 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestMigratesFromEverySchema: whatever schema a database has, all that is in it is there after opening it,
-// and what the releases since the first say to it is still understood.
-func TestMigratesFromEverySchema(t *testing.T) {
+// TestMigrations runs what is about them on one server.
+func TestMigrations(t *testing.T) {
 	server := pgtest.Start(t)
+	t.Run("from every schema", func(t *testing.T) { migratesFromEverySchema(t, server) })
+	t.Run("replicas start together", func(t *testing.T) { replicasStartTogether(t, server.Database(t)) })
+	t.Run("statement by statement", func(t *testing.T) { stepwiseMakesTheSame(t, server) })
+	t.Run("older replicas work on meanwhile", func(t *testing.T) { olderReplicasWorkOn(t, server.Database(t)) })
+	t.Run("an older release starts again", func(t *testing.T) { olderReleaseStartsAgain(t, server.Database(t)) })
+}
+
+// migratesFromEverySchema: whatever schema a database has, all that is in it is there after opening it,
+// and what the releases since the first say to it is still understood.
+func migratesFromEverySchema(t *testing.T, server *pgtest.Server) {
 	var versions []int64
 	for n := 0; n == 0 || n < len(versions); n++ {
 		url := server.Database(t)
@@ -52,11 +61,9 @@ func TestMigratesFromEverySchema(t *testing.T) {
 	}
 }
 
-// TestReplicasStartTogether: each schema is noted once, however many replicas migrate a database at a time, and what
+// replicasStartTogether: each schema is noted once, however many replicas migrate a database at a time, and what
 // was noted twice by releases of before is mended.
-func TestReplicasStartTogether(t *testing.T) {
-	server := pgtest.Start(t)
-	url := server.Database(t)
+func replicasStartTogether(t *testing.T, url string) {
 	var all sync.WaitGroup
 	for range 6 {
 		all.Go(func() {

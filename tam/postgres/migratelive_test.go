@@ -18,7 +18,6 @@ import (
 
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
-	"github.com/go-teep/teep/tam/postgres/pgtest"
 )
 
 // releasedSchema is the oldest that a replica may have which works on while this release migrates.
@@ -157,11 +156,10 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// TestOlderReplicasWorkOnMeanwhile: replicas of the release before serve devices while this one migrates, also
+// olderReplicasWorkOn: replicas of the release before serve devices while this one migrates, also
 // when a backup has the tables for so long that the migration has to wait, when the migration is cut off in the
 // middle, and afterwards. Nothing of what they were told is lost.
-func TestOlderReplicasWorkOnMeanwhile(t *testing.T) {
-	url := pgtest.Start(t).Database(t)
+func olderReplicasWorkOn(t *testing.T, url string) {
 	old, err := connect(t.Context(), url, Options{MaxConnections: 4}, nil)
 	must(t, err)
 	defer old.Close()
@@ -298,9 +296,8 @@ func compareWithOlder(t *testing.T, url string, replicas []*oldReplica, devices 
 	}
 }
 
-// TestOlderReleaseStartsAgain: a replica of the release before may be restarted after the newer one has migrated.
-func TestOlderReleaseStartsAgain(t *testing.T) {
-	url := pgtest.Start(t).Database(t)
+// olderReleaseStartsAgain: a replica of the release before may be restarted after the newer one has migrated.
+func olderReleaseStartsAgain(t *testing.T, url string) {
 	s, err := Open(t.Context(), url, Options{MaxConnections: 2})
 	must(t, err)
 	_, err = s.pool.Exec(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (90000, true)`)

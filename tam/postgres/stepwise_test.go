@@ -15,10 +15,9 @@ import (
 	"github.com/go-teep/teep/tam/storetest"
 )
 
-// TestStepwiseMigrations: where servers do not undo changes of a schema, a migration that was interrupted after any of
+// stepwiseMakesTheSame: where servers do not undo changes of a schema, a migration that was interrupted after any of
 // its statements goes on, and ends in the schema that the others make at once, with all that was in it.
-func TestStepwiseMigrations(t *testing.T) {
-	server := pgtest.Start(t)
+func stepwiseMakesTheSame(t *testing.T, server *pgtest.Server) {
 	atOnce, err := Open(t.Context(), server.Database(t), Options{MaxConnections: 2})
 	must(t, err)
 	defer atOnce.Close()

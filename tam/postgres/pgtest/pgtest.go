@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -220,21 +219,6 @@ func (s *Server) Stop(t testing.TB) {
 // Database makes an empty database and returns its URL.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
-	return s.create(t, "")
-}
-
-// Copy makes a copy of a database of this server to which nobody is connected, and returns its URL.
-func (s *Server) Copy(t testing.TB, of string) string {
-	t.Helper()
-	u, err := url.Parse(of)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.create(t, " TEMPLATE "+strings.TrimPrefix(u.Path, "/")+" STRATEGY FILE_COPY")
-}
-
-func (s *Server) create(t testing.TB, template string) string {
-	t.Helper()
 	ctx := context.Background()
 	c, err := pgx.Connect(ctx, s.url("postgres"))
 	if err != nil {
@@ -243,7 +227,7 @@ func (s *Server) create(t testing.TB, template string) string {
 	defer c.Close(ctx)
 	s.databases++
 	name := fmt.Sprintf("db%d", s.databases)
-	if _, err := c.Exec(ctx, "CREATE DATABASE "+name+template); err != nil {
+	if _, err := c.Exec(ctx, "CREATE DATABASE "+name); err != nil {
 		t.Fatal(err)
 	}
 	return s.url(name)
