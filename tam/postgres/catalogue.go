@@ -79,9 +79,9 @@ func cursorKey(c tam.VersionCursor) (manifest []byte, sequence string) {
 // ListVersions implements [tam.Catalogue].
 func (s *Store) ListVersions(ctx context.Context, after tam.VersionCursor, limit int) ([]tam.Version, error) {
 	key, sequence := cursorKey(after)
-	rows, err := s.pool.Query(ctx, `SELECT data FROM versions WHERE (manifest, sequence) > ($1, $2)
+	rows := s.pool.Query(ctx, `SELECT data FROM versions WHERE (manifest, sequence) > ($1, $2)
 		ORDER BY manifest, sequence LIMIT $3`, key, sequence, limit)
-	return collect(rows, err, scanJSON[tam.Version])
+	return collect(rows, scanJSON[tam.Version])
 }
 
 func toJSON(v any) (string, error) {
@@ -130,8 +130,8 @@ const selectAssignment = `SELECT data FROM assignments WHERE manifest = $1`
 
 // Assignments implements [tam.Catalogue].
 func (s *Store) Assignments(ctx context.Context) ([]tam.Assignment, error) {
-	rows, err := s.pool.Query(ctx, `SELECT data FROM assignments ORDER BY manifest`)
-	return collect(rows, err, scanJSON[tam.Assignment])
+	rows := s.pool.Query(ctx, `SELECT data FROM assignments ORDER BY manifest`)
+	return collect(rows, scanJSON[tam.Assignment])
 }
 
 // Assignment implements [tam.Assigning].
@@ -217,8 +217,8 @@ func (s *Store) Publisher(ctx context.Context, name string) (*tam.Publisher, err
 
 // ListPublishers implements [tam.Publishers].
 func (s *Store) ListPublishers(ctx context.Context, after string, limit int) ([]tam.Publisher, error) {
-	rows, err := s.pool.Query(ctx, `SELECT data FROM publishers WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
-	return collect(rows, err, scanJSON[tam.Publisher])
+	rows := s.pool.Query(ctx, `SELECT data FROM publishers WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
+	return collect(rows, scanJSON[tam.Publisher])
 }
 
 // RevokePublisher implements [tam.Publishers].

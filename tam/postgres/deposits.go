@@ -37,12 +37,12 @@ func (s *Store) RemoveDeposit(ctx context.Context, id string) error {
 
 // DepositsFor implements [tam.Deposits].
 func (s *Store) DepositsFor(ctx context.Context, device string) ([]tam.Deposit, error) {
-	rows, err := s.pool.Query(ctx, `SELECT data FROM deposits WHERE device = $1 ORDER BY id`, device)
-	return collect(rows, err, scanJSON[tam.Deposit])
+	rows := s.pool.Query(ctx, `SELECT data FROM deposits WHERE device = $1 ORDER BY id`, device)
+	return collect(rows, scanJSON[tam.Deposit])
 }
 
 // ListDeposits implements [tam.Deposits].
 func (s *Store) ListDeposits(ctx context.Context, after string, limit int) ([]tam.Deposit, error) {
-	rows, err := s.pool.Query(ctx, `SELECT data FROM deposits WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
-	return collect(rows, err, scanJSON[tam.Deposit])
+	rows := s.pool.Query(ctx, `SELECT data FROM deposits WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+	return collect(rows, scanJSON[tam.Deposit])
 }

@@ -32,26 +32,7 @@ func scanDevice(row pgx.Row) (*tam.Device, error) {
 	return &d, nil
 }
 
-func scanDevices(rows pgx.Rows, err error) ([]tam.Device, error) {
-	return collect(rows, err, func(row pgx.Row) (*tam.Device, error) { return scanDevice(row) })
-}
-
-// collect reads all rows.
-func collect[T any](rows pgx.Rows, err error, scan func(pgx.Row) (*T, error)) ([]T, error) {
-	if err != nil {
-		return nil, wrap(err)
-	}
-	defer rows.Close()
-	var list []T
-	for rows.Next() {
-		v, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, *v)
-	}
-	return list, wrap(rows.Err())
-}
+func scanDevices(q reading) ([]tam.Device, error) { return collect(q, scanDevice) }
 
 // DeviceByKey implements [tam.Devices].
 func (s *Store) DeviceByKey(ctx context.Context, thumbprint []byte) (*tam.Device, error) {
@@ -135,9 +116,9 @@ func (s *Store) Events(ctx context.Context, deviceID string, before int64, limit
 	if before == 0 {
 		before = math.MaxInt64
 	}
-	rows, err := s.pool.Query(ctx, `SELECT id, at, kind, detail FROM events
+	rows := s.pool.Query(ctx, `SELECT id, at, kind, detail FROM events
 		WHERE device_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`, deviceID, before, limit)
-	return collect(rows, err, func(row pgx.Row) (*tam.Event, error) {
+	return collect(rows, func(row pgx.Row) (*tam.Event, error) {
 		e := tam.Event{DeviceID: deviceID}
 		var at int64
 		var kind string

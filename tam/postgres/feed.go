@@ -69,8 +69,8 @@ func (s *Store) FeedBefore(ctx context.Context, before int64, limit int) ([]tam.
 }
 
 func (s *Store) feed(ctx context.Context, which string, position int64, limit int) ([]tam.FeedEvent, error) {
-	rows, err := s.pool.Query(ctx, `SELECT feed, id, device_id, at, kind, detail, rollout FROM events WHERE `+which+` LIMIT $2`, position, limit)
-	return collect(rows, err, func(row pgx.Row) (*tam.FeedEvent, error) {
+	rows := s.pool.Query(ctx, `SELECT feed, id, device_id, at, kind, detail, rollout FROM events WHERE `+which+` LIMIT $2`, position, limit)
+	return collect(rows, func(row pgx.Row) (*tam.FeedEvent, error) {
 		var e tam.FeedEvent
 		var at int64
 		var kind string
@@ -132,8 +132,8 @@ func (s *Store) AddWebhook(ctx context.Context, w tam.Webhook) error {
 
 // ListWebhooks implements [tam.Webhooks].
 func (s *Store) ListWebhooks(ctx context.Context, after string, limit int) ([]tam.Webhook, error) {
-	rows, err := s.pool.Query(ctx, `SELECT `+webhookColumns+` FROM webhooks WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
-	return collect(rows, err, scanWebhook)
+	rows := s.pool.Query(ctx, `SELECT `+webhookColumns+` FROM webhooks WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+	return collect(rows, scanWebhook)
 }
 
 // DeleteWebhook implements [tam.Webhooks].

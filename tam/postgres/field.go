@@ -36,10 +36,10 @@ func (s *Store) AddField(ctx context.Context, hour time.Time, counts []tam.Insta
 // FieldSince implements [tam.Overview].
 func (s *Store) FieldSince(ctx context.Context, since time.Time, after tam.VersionCursor, limit int) ([]tam.FieldCount, error) {
 	key, sequence := cursorKey(after)
-	rows, err := s.pool.Query(ctx, `SELECT hour, manifest, sequence, devices FROM field
+	rows := s.pool.Query(ctx, `SELECT hour, manifest, sequence, devices FROM field
 		WHERE hour >= $1 AND (hour > $1 OR (manifest, sequence) > ($2, $3))
 		ORDER BY hour, manifest, sequence LIMIT $4`, millis(since.Truncate(time.Hour)), key, sequence, limit)
-	return collect(rows, err, func(row pgx.Row) (*tam.FieldCount, error) {
+	return collect(rows, func(row pgx.Row) (*tam.FieldCount, error) {
 		c := &tam.FieldCount{}
 		var hour int64
 		var manifest []byte

@@ -204,7 +204,7 @@ func (s *Store) enterInstalled(ctx context.Context) error {
 		err := s.write(ctx, func(tx pgx.Tx) error {
 			rows, err := tx.Query(ctx, `SELECT `+deviceColumns+` FROM devices WHERE id > $1
 				AND state LIKE '%"inventory":%' AND state NOT LIKE '%"inventoryMark":%' ORDER BY id LIMIT $2 FOR UPDATE`, after, enterBatch)
-			list, err := scanDevices(rows, err)
+			list, err := readRows(rows, err, scanDevice)
 			if err != nil {
 				return err
 			}

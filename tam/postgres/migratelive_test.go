@@ -300,7 +300,9 @@ func compareWithOlder(t *testing.T, url string, replicas []*oldReplica, devices 
 func olderReleaseStartsAgain(t *testing.T, url string) {
 	s, err := Open(t.Context(), url, Options{MaxConnections: 2})
 	must(t, err)
-	_, err = s.pool.Exec(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (90000, true)`)
+	db := s.connectToMigrate()
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (90000, true)`)
 	must(t, err)
 	must(t, s.Close())
 	s, err = Open(t.Context(), url, Options{MaxConnections: 2})

@@ -65,8 +65,8 @@ func (s *Store) AddAuditEntry(ctx context.Context, action audit.Action, target, 
 
 // AuditEntries implements [audit.Log].
 func (s *Store) AuditEntries(ctx context.Context, after int64, limit int) ([]audit.Entry, error) {
-	rows, err := s.pool.Query(ctx, `SELECT data FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
-	return collect(rows, err, scanJSON[audit.Entry])
+	rows := s.pool.Query(ctx, `SELECT data FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+	return collect(rows, scanJSON[audit.Entry])
 }
 
 // AuditHead implements [audit.Log].
@@ -76,9 +76,9 @@ func (s *Store) AuditHead(ctx context.Context) (audit.Head, error) {
 
 // CountDevices implements [tam.Overview].
 func (s *Store) CountDevices(ctx context.Context) ([]tam.DeviceCount, error) {
-	rows, err := s.pool.Query(ctx, `SELECT status, attestation, count(*) FROM devices
+	rows := s.pool.Query(ctx, `SELECT status, attestation, count(*) FROM devices
 		GROUP BY status, attestation ORDER BY status, attestation`)
-	return collect(rows, err, func(row pgx.Row) (*tam.DeviceCount, error) {
+	return collect(rows, func(row pgx.Row) (*tam.DeviceCount, error) {
 		var c tam.DeviceCount
 		var status, attestation string
 		if err := row.Scan(&status, &attestation, &c.Devices); err != nil {
@@ -102,8 +102,8 @@ func (s *Store) FindDevices(ctx context.Context, f tam.DeviceFilter, after strin
 		args = append(args, f.Attestation)
 		text += ` AND attestation = $` + strconv.Itoa(len(args))
 	}
-	rows, err := s.pool.Query(ctx, text+` ORDER BY id LIMIT $2`, args...)
-	return scanDevices(rows, err)
+	rows := s.pool.Query(ctx, text+` ORDER BY id LIMIT $2`, args...)
+	return scanDevices(rows)
 }
 
 // AddActivity implements [tam.Overview].
@@ -122,9 +122,9 @@ func (s *Store) AddActivity(ctx context.Context, counts []tam.Activity) error {
 
 // ActivitySince implements [tam.Overview].
 func (s *Store) ActivitySince(ctx context.Context, since time.Time) ([]tam.Activity, error) {
-	rows, err := s.pool.Query(ctx, `SELECT hour, kind, count FROM activity WHERE hour >= $1 ORDER BY hour, kind`,
+	rows := s.pool.Query(ctx, `SELECT hour, kind, count FROM activity WHERE hour >= $1 ORDER BY hour, kind`,
 		millis(since.Truncate(time.Hour)))
-	return collect(rows, err, func(row pgx.Row) (*tam.Activity, error) {
+	return collect(rows, func(row pgx.Row) (*tam.Activity, error) {
 		var a tam.Activity
 		var hour int64
 		var kind string

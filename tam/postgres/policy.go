@@ -19,9 +19,9 @@ import (
 
 // PolicyRecords implements [tam.Policies].
 func (s *Store) PolicyRecords(ctx context.Context, kind tam.RecordKind, after string, limit int) ([]tam.PolicyRecord, error) {
-	rows, err := s.pool.Query(ctx, `SELECT name, revision, data FROM policy WHERE kind = $1 AND name > $2
+	rows := s.pool.Query(ctx, `SELECT name, revision, data FROM policy WHERE kind = $1 AND name > $2
 		ORDER BY name LIMIT $3`, string(kind), after, limit)
-	return collect(rows, err, func(row pgx.Row) (*tam.PolicyRecord, error) {
+	return collect(rows, func(row pgx.Row) (*tam.PolicyRecord, error) {
 		r := &tam.PolicyRecord{Kind: kind}
 		var data string
 		err := row.Scan(&r.Name, &r.Revision, &data)
@@ -87,9 +87,9 @@ const insertRolloutEvent = `INSERT INTO events (device_id, id, at, kind, detail,
 
 // RolloutCounts implements [tam.Policies].
 func (s *Store) RolloutCounts(ctx context.Context, rollout string) ([]tam.RolloutCount, error) {
-	rows, err := s.pool.Query(ctx, `SELECT stage, progress, sum(devices)::bigint FROM rollout_counts
+	rows := s.pool.Query(ctx, `SELECT stage, progress, sum(devices)::bigint FROM rollout_counts
 		WHERE rollout = $1 GROUP BY stage, progress ORDER BY stage, progress`, rollout)
-	return collect(rows, err, func(row pgx.Row) (*tam.RolloutCount, error) {
+	return collect(rows, func(row pgx.Row) (*tam.RolloutCount, error) {
 		c := &tam.RolloutCount{Rollout: rollout}
 		var progress string
 		err := row.Scan(&c.Stage, &progress, &c.Devices)
@@ -169,25 +169,25 @@ func shard(x *tam.Exchange) int64 {
 
 // DevicesByUEID implements [tam.Identities].
 func (s *Store) DevicesByUEID(ctx context.Context, ueid []byte) ([]tam.Device, error) {
-	rows, err := s.pool.Query(ctx, `SELECT `+deviceColumns+` FROM devices WHERE id IN
+	rows := s.pool.Query(ctx, `SELECT `+deviceColumns+` FROM devices WHERE id IN
 		(SELECT device_id FROM identities WHERE ueid = $1) ORDER BY id`, base64.StdEncoding.EncodeToString(ueid))
-	return scanDevices(rows, err)
+	return scanDevices(rows)
 }
 
 // DevicesWith implements [tam.Identities].
 func (s *Store) DevicesWith(ctx context.Context, manifest suit.ComponentID, sequence uint64, after string, limit int) ([]tam.Device, error) {
-	rows, err := s.pool.Query(ctx, `SELECT `+deviceColumns+` FROM devices WHERE id IN
+	rows := s.pool.Query(ctx, `SELECT `+deviceColumns+` FROM devices WHERE id IN
 		(SELECT device_id FROM installed WHERE manifest = $1 AND sequence = $2 AND device_id > $3 ORDER BY device_id LIMIT $4)
 		ORDER BY id`, []byte(manifest.Key()), sequenceKey(sequence), after, limit)
-	return scanDevices(rows, err)
+	return scanDevices(rows)
 }
 
 // CountInstalled implements [tam.Identities].
 func (s *Store) CountInstalled(ctx context.Context, after tam.VersionCursor, limit int) ([]tam.InstalledCount, error) {
 	key, sequence := cursorKey(after)
-	rows, err := s.pool.Query(ctx, `SELECT manifest, sequence, count(*) FROM installed WHERE (manifest, sequence) > ($1, $2)
+	rows := s.pool.Query(ctx, `SELECT manifest, sequence, count(*) FROM installed WHERE (manifest, sequence) > ($1, $2)
 		GROUP BY manifest, sequence ORDER BY manifest, sequence LIMIT $3`, key, sequence, limit)
-	return collect(rows, err, func(row pgx.Row) (*tam.InstalledCount, error) {
+	return collect(rows, func(row pgx.Row) (*tam.InstalledCount, error) {
 		c := &tam.InstalledCount{}
 		var manifest []byte
 		var sequence string

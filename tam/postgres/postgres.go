@@ -107,7 +107,7 @@ func connect(ctx context.Context, url string, o Options, tracer pgx.QueryTracer)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	s.pool = &schemaPool{pool, o.Schema}
+	s.pool = &schemaPool{pool, o.Schema, pool}
 	return s, nil
 }
 

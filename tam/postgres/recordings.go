@@ -42,9 +42,9 @@ func (s *Store) RecordedMessages(ctx context.Context, deviceID string, before in
 	if before == 0 {
 		before = math.MaxInt64
 	}
-	rows, err := s.pool.Query(ctx, `SELECT id, direction, asked, size FROM recordings
+	rows := s.pool.Query(ctx, `SELECT id, direction, asked, size FROM recordings
 		WHERE device_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`, deviceID, before, limit)
-	return collect(rows, err, func(row pgx.Row) (*tam.Recorded, error) {
+	return collect(rows, func(row pgx.Row) (*tam.Recorded, error) {
 		m := tam.Recorded{DeviceID: deviceID}
 		var asked, size int64
 		var direction string

@@ -7,7 +7,6 @@ import (
 	"regexp"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -20,6 +19,15 @@ import (
 type schemaPool struct {
 	pool   *pgxpool.Pool
 	schema string // "": that of the URL
+	// through is what statements go through: the pool, or a test that stands before it.
+	through statements
+}
+
+// statements is what a pool does for a store.
+type statements interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 type schemaKey struct{}
@@ -69,21 +77,8 @@ func prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) {
 }
 
 // Begin begins a transaction.
-func (p *schemaPool) Begin(ctx context.Context) (pgx.Tx, error) { return p.pool.Begin(p.context(ctx)) }
-
-// Query runs a query.
-func (p *schemaPool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return p.pool.Query(p.context(ctx), sql, args...)
-}
-
-// QueryRow runs a query for one row.
-func (p *schemaPool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return p.pool.QueryRow(p.context(ctx), sql, args...)
-}
-
-// Exec runs a statement.
-func (p *schemaPool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return p.pool.Exec(p.context(ctx), sql, args...)
+func (p *schemaPool) Begin(ctx context.Context) (pgx.Tx, error) {
+	return p.through.Begin(p.context(ctx))
 }
 
 // Tenant opens a further store in the same database: in a schema of its own, which it makes and migrates,
@@ -92,6 +87,6 @@ func (s *Store) Tenant(ctx context.Context, schema string) (*Store, error) {
 	if !schemaName.MatchString(schema) {
 		return nil, fmt.Errorf("postgres: %q cannot be the name of a schema: use lower-case letters, digits and underscores", schema)
 	}
-	t := &Store{pool: &schemaPool{s.pool.pool, schema}, clock: s.clock, borrowed: true}
+	t := &Store{pool: &schemaPool{s.pool.pool, schema, s.pool.through}, clock: s.clock, borrowed: true}
 	return t, t.migrate(ctx)
 }

@@ -32,8 +32,8 @@ func (s *Store) APITokenByHash(ctx context.Context, hash [32]byte) (*tam.APIToke
 
 // ListAPITokens implements [tam.APITokens].
 func (s *Store) ListAPITokens(ctx context.Context, after string, limit int) ([]tam.APIToken, error) {
-	rows, err := s.pool.Query(ctx, `SELECT data FROM api_tokens WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
-	return collect(rows, err, scanJSON[tam.APIToken])
+	rows := s.pool.Query(ctx, `SELECT data FROM api_tokens WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+	return collect(rows, scanJSON[tam.APIToken])
 }
 
 // RevokeAPIToken implements [tam.APITokens].
@@ -57,8 +57,8 @@ func (s *Store) RevokeAPIToken(ctx context.Context, id string, at time.Time) err
 
 // TokenKeys implements [tam.TokenKeys].
 func (s *Store) TokenKeys(ctx context.Context) ([]tam.TokenKey, error) {
-	rows, err := s.pool.Query(ctx, `SELECT generation, secret, created FROM token_keys ORDER BY generation`)
-	return collect(rows, err, func(row pgx.Row) (*tam.TokenKey, error) {
+	rows := s.pool.Query(ctx, `SELECT generation, secret, created FROM token_keys ORDER BY generation`)
+	return collect(rows, func(row pgx.Row) (*tam.TokenKey, error) {
 		var k tam.TokenKey
 		var created int64
 		if err := row.Scan(&k.Generation, &k.Secret, &created); err != nil {

@@ -34,11 +34,26 @@ type Statements struct {
 
 // OpenNoting is Open, and notes what the store says afterwards.
 func OpenNoting(ctx context.Context, url string, o Options, s *Statements) (*Store, error) {
+	return s.open(ctx, url, o, nil)
+}
+
+// OpenFailing is OpenNoting, and what the store says fails now and then, as f has it.
+func OpenFailing(ctx context.Context, url string, o Options, s *Statements, f *Failures) (*Store, error) {
+	return s.open(ctx, url, o, f)
+}
+
+func (s *Statements) open(ctx context.Context, url string, o Options, f *Failures) (*Store, error) {
 	store, err := connect(ctx, url, o, s)
 	if err != nil {
 		return nil, err
 	}
-	return store, store.migrate(ctx)
+	if err := store.migrate(ctx); err != nil {
+		return nil, err
+	}
+	if f != nil {
+		store.pool.through = &failing{store.pool.through, f}
+	}
+	return store, nil
 }
 
 func (s *Statements) note(text string) {
@@ -86,6 +101,16 @@ func (s *Statements) WriteDown(t *testing.T) {
 	}
 	name := filepath.Join(statementsFolder, fmt.Sprintf("%05d.txt", newestSchema(t)))
 	must(t, os.WriteFile(name, []byte(strings.Join(slices.Sorted(maps.Keys(s.said)), "\n")+"\n"), 0o644)) //nolint:gosec // it is part of the source
+}
+
+// Unfailed are the statements that never failed.
+func (s *Statements) Unfailed(f *Failures) (list []string) {
+	for _, text := range slices.Sorted(maps.Keys(s.said)) {
+		if f.met[text] < 2 {
+			list = append(list, text)
+		}
+	}
+	return list
 }
 
 func newestSchema(t *testing.T) (newest int64) {
