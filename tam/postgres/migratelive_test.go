@@ -287,7 +287,7 @@ func compareWithOlder(t *testing.T, url string, replicas []*oldReplica, devices 
 	if head != int64(total) || len(counts) != 1 || counts[0].Devices != int64(total) {
 		t.Errorf("%d exchanges, %d in the feed, and counted %+v", total, head, counts)
 	}
-	installed, err := s.CountInstalled(ctx)
+	installed, err := s.CountInstalled(ctx, tam.VersionCursor{}, 99)
 	must(t, err)
 	app := suit.NewComponentID("acme", "app")
 	want := []tam.InstalledCount{{Manifest: app, Sequence: 3, Devices: int64(devices - came)}, {Manifest: app, Sequence: 4, Devices: int64(came)}}

@@ -180,7 +180,7 @@ func compareWithOlder(t *testing.T, path string, old *oldProcess, devices int) {
 	if head, err := s.FeedHead(ctx); err != nil || head != int64(total) {
 		t.Errorf("%d exchanges, %d in the feed, %v", total, head, err)
 	}
-	installed, err := s.CountInstalled(ctx)
+	installed, err := s.CountInstalled(ctx, tam.VersionCursor{}, 99)
 	must(t, err)
 	app, came := suit.NewComponentID("acme", "app"), len(old.exchanges)
 	want := []tam.InstalledCount{{Manifest: app, Sequence: 3, Devices: int64(devices - came)}, {Manifest: app, Sequence: 4, Devices: int64(came)}}
