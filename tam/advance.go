@@ -122,7 +122,7 @@ func (t *TAM) countRollout(ctx context.Context, name string) error {
 		return ErrNotFound
 	}
 	totals, seen := make([]int64, len(s.Stages)), 0
-	_, err = t.eachDevice(ctx, 0, func(d *Device) {
+	_, err = t.eachDevice(ctx, "", func(d *Device) bool {
 		at := standing{catalogue: c, device: d, now: now}
 		if stage, in := at.stageOf(c.rollouts[n]); in && d.Status == DeviceAccepted && at.concerns(c.rollouts[n]) {
 			totals[stage]++
@@ -132,6 +132,7 @@ func (t *TAM) countRollout(ctx context.Context, name string) error {
 				t.log.ErrorContext(ctx, "rollouts, while one is counted", "err", err)
 			}
 		}
+		return true
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam/policy"
@@ -24,19 +25,24 @@ type Proposal struct {
 	Assignment *Assignment
 }
 
-// PreviewOptions bound a preview.
+// PreviewOptions bound a preview. What is not looked at, another one goes on with after [Preview.Next].
 type PreviewOptions struct {
+	// After is the ID of a device: those behind it are looked at; empty: from the first one on.
+	After string
 	// MaxDevices is how many devices are looked at; 0: all.
 	MaxDevices int64
+	// Until is when no further ones are looked at; zero: as long as it takes.
+	Until time.Time
 	// Examples is how many changed devices are described.
 	Examples int
 }
 
 // Preview is what a proposal would change, with the next message of each device and whatever that asks for.
 type Preview struct {
-	// Devices were looked at; Complete says that these are all.
+	// Devices were looked at; Complete says that behind them are no others. Next is the last one of them where there may be.
 	Devices  int64
 	Complete bool
+	Next     string
 	// Chosen is how many accepted devices are in the group, or chosen by the rollout or removal.
 	Chosen int64
 	// NotEvaluated is for how many the condition could not be evaluated, so that it does not hold.
@@ -58,6 +64,9 @@ type PreviewedDevice struct {
 	// Changes are sentences: "install 'acme'/'app' sequence number 3".
 	Changes []string
 }
+
+// previewStep is after how many devices it is asked whether there is time for more.
+const previewStep = 100
 
 // Preview finds out what a proposal would change. It looks at every device, page by page, and changes
 // nothing. The error is [policy.ErrInvalid] when the proposal could not be saved as it is.
@@ -92,14 +101,14 @@ func (t *TAM) Preview(ctx context.Context, p Proposal, o PreviewOptions) (*Previ
 		v.rollout = after.rollouts[n]
 		result.Stages = make([]int64, len(v.rollout.Stages))
 	}
-	result.Devices, err = t.eachDevice(ctx, o.MaxDevices, v.look)
-	if err != nil {
-		return nil, err
-	}
-	if o.MaxDevices > 0 && result.Devices == o.MaxDevices {
-		result.Complete = false // perhaps
-	}
-	return result, nil
+	result.Next, err = t.eachDevice(ctx, o.After, func(d *Device) bool {
+		v.look(d)
+		result.Devices++
+		return (o.MaxDevices == 0 || result.Devices < o.MaxDevices) &&
+			(o.Until.IsZero() || result.Devices%previewStep != 0 || t.clock().Before(o.Until))
+	})
+	result.Complete = result.Next == ""
+	return result, err
 }
 
 // propose makes the change to a copy of the offer, and returns the condition by which it chooses devices.

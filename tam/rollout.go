@@ -262,24 +262,22 @@ func (d *Device) reached(r *rollout) bool {
 // devicePage is how many devices are read at a time when all are looked at.
 const devicePage = 1000
 
-// eachDevice looks at every device, by ID, or at the first limit of them if that is not 0, and returns how
-// many that were. Memory does not depend on how many there are.
-func (t *TAM) eachDevice(ctx context.Context, limit int64, visit func(*Device)) (seen int64, err error) {
-	for after := ""; ; {
+// eachDevice looks at devices by ID, from the one behind `after` on, until visit returns false: then it returns the ID of the
+// last one. Memory does not depend on how many there are.
+func (t *TAM) eachDevice(ctx context.Context, after string, visit func(*Device) bool) (last string, err error) {
+	for {
 		page, err := t.store.ListDevices(ctx, after, devicePage)
 		if err != nil {
-			return seen, fmt.Errorf("tam: listing devices: %w", err)
+			return after, fmt.Errorf("tam: listing devices: %w", err)
 		}
 		for i := range page {
-			if limit > 0 && seen == limit {
-				return seen, nil
-			}
-			visit(&page[i])
-			seen++
 			after = page[i].ID
+			if !visit(&page[i]) {
+				return after, nil
+			}
 		}
 		if len(page) < devicePage {
-			return seen, nil
+			return "", nil
 		}
 	}
 }

@@ -71,7 +71,7 @@ func quoteSequences(v any) any {
 func described[T any](use, short, long, example string, propose func(*T) api.Proposal, save func(*cobra.Command, *api.Client, *T) (any, error), table func(*tabwriter.Writer, *T)) *cobra.Command {
 	var at tamFlags
 	var file string
-	var preview bool
+	var preview previewing
 	c := &cobra.Command{
 		Use: use, Short: short, Long: long, Example: example, Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -83,12 +83,8 @@ func described[T any](use, short, long, example string, propose func(*T) api.Pro
 			if err != nil {
 				return err
 			}
-			if preview {
-				found, err := client.Preview(cmd.Context(), propose(v))
-				if err != nil {
-					return err
-				}
-				return at.print(cmd.OutOrStdout(), found, func(w *tabwriter.Writer) { writePreview(w, found) })
+			if preview.wanted {
+				return preview.show(cmd, client, &at, propose(v))
 			}
 			saved, err := save(cmd, client, v)
 			if err != nil {
@@ -98,28 +94,8 @@ func described[T any](use, short, long, example string, propose func(*T) api.Pro
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "description in YAML or JSON")
-	c.Flags().BoolVar(&preview, "preview", false, "show what it would change on which devices, and change nothing")
+	preview.register(c)
 	return require(at.registerOutput(c), "file")
-}
-
-func writePreview(w *tabwriter.Writer, p *api.Preview) {
-	fmt.Fprintf(w, "Devices\t%d looked at, %d chosen, %d would change\n", p.Devices, p.Chosen, p.Changed)
-	fmt.Fprintf(w, "Changes\t%d installs, %d updates, %d removals\n", p.Installs, p.Updates, p.Removals)
-	if p.NotEvaluated > 0 {
-		fmt.Fprintf(w, "Condition\tcannot be evaluated for %d devices, which are left out\n", p.NotEvaluated)
-	}
-	for i, n := range p.Stages {
-		fmt.Fprintf(w, "Stage %d\t%d devices\n", i+1, n)
-	}
-	for _, c := range p.Conflicts {
-		fmt.Fprintf(w, "Conflict\t%s\n", plain(c.Text))
-	}
-	for _, d := range p.Examples {
-		fmt.Fprintf(w, "%s\t%s\n", d.ID, plain(strings.Join(d.Changes, ", ")))
-	}
-	if !p.Complete {
-		fmt.Fprintln(w, "Not all devices were looked at.")
-	}
 }
 
 // listed makes a command that lists records.
@@ -191,7 +167,7 @@ What contradicts another group is refused.`, "  teep group set -f lab.yaml --pre
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", g.Name, g.Priority, plain(g.Match), plain(components(g)))
 			}
 		}),
-		byName("delete NAME", "Remove a group", "  teep group delete lab", func(cmd *cobra.Command, client *api.Client, name string) error {
+		byNamePreviewed("delete NAME", "Remove a group", "  teep group delete lab --preview", func(name string) api.Proposal { return api.Proposal{DeleteGroup: name} }, func(cmd *cobra.Command, client *api.Client, name string) error {
 			return client.DeleteGroup(cmd.Context(), name)
 		}))
 	return c
@@ -242,9 +218,13 @@ func domainCommand() *cobra.Command {
 
 func domainRemove() *cobra.Command {
 	var reason, match string
-	c := byName("remove NAME", "Take everything in a security domain off devices, in one step", "  teep domain remove wallet --reason 'contract ended'",
+	removal := func(name string) policy.Removal {
+		return policy.Removal{Name: "domain-" + name, Domain: name, Match: match, Reason: reason}
+	}
+	c := byNamePreviewed("remove NAME", "Take everything in a security domain off devices, in one step", "  teep domain remove wallet --reason 'contract ended'",
+		func(name string) api.Proposal { r := removal(name); return api.Proposal{Removal: &r} },
 		func(cmd *cobra.Command, client *api.Client, name string) error {
-			_, err := client.SetRemoval(cmd.Context(), policy.Removal{Name: "domain-" + name, Domain: name, Match: match, Reason: reason})
+			_, err := client.SetRemoval(cmd.Context(), removal(name))
 			return err
 		})
 	c.Flags().StringVar(&reason, "reason", "", "why, for the record")
@@ -268,7 +248,7 @@ func removalCommand() *cobra.Command {
 					choose(r.Sequence == 0, "all", fmt.Sprintf("#%d", r.Sequence)), when(r.At), plain(r.By), plain(r.Reason))
 			}
 		}),
-		byName("lift NAME", "Lift an emergency removal: devices may have again what it took", "  teep removal lift hello-leak", func(cmd *cobra.Command, client *api.Client, name string) error {
+		byNamePreviewed("lift NAME", "Lift an emergency removal: devices may have again what it took", "  teep removal lift hello-leak --preview", func(name string) api.Proposal { return api.Proposal{LiftRemoval: name} }, func(cmd *cobra.Command, client *api.Client, name string) error {
 			return client.DeleteRemoval(cmd.Context(), name)
 		}))
 	return c
@@ -277,7 +257,7 @@ func removalCommand() *cobra.Command {
 func removalOrder() *cobra.Command {
 	var at tamFlags
 	var r policy.Removal
-	var preview bool
+	var preview previewing
 	c := &cobra.Command{
 		Use: "order NAME --manifest ID --reason TEXT", Short: "Take a component off devices at once",
 		Long:    `Counts from the next message of each device on. With --up-to, newer versions may take the place of what is removed.`,
@@ -289,12 +269,8 @@ func removalOrder() *cobra.Command {
 				return err
 			}
 			r.Name = args[0]
-			if preview {
-				found, err := client.Preview(cmd.Context(), api.Proposal{Removal: &r})
-				if err != nil {
-					return err
-				}
-				return at.print(cmd.OutOrStdout(), found, func(w *tabwriter.Writer) { writePreview(w, found) })
+			if preview.wanted {
+				return preview.show(cmd, client, &at, api.Proposal{Removal: &r})
 			}
 			saved, err := client.SetRemoval(cmd.Context(), r)
 			if err != nil {
@@ -307,7 +283,7 @@ func removalOrder() *cobra.Command {
 	c.Flags().Uint64Var(&r.Sequence, "up-to", 0, "only versions up to this sequence number")
 	c.Flags().StringVar(&r.Match, "match", "", "only devices for which this condition in CEL holds")
 	c.Flags().StringVar(&r.Reason, "reason", "", "why, for the record")
-	c.Flags().BoolVar(&preview, "preview", false, "show what it would change on which devices, and change nothing")
+	preview.register(c)
 	return require(at.registerOutput(c), "manifest", "reason")
 }
 

@@ -172,6 +172,7 @@ func componentMode(use string, mode tam.Mode, short string) *cobra.Command {
 	var at tamFlags
 	var devices []string
 	var staged bool
+	var preview previewing
 	verb, _, _ := strings.Cut(use, " ")
 	c := &cobra.Command{
 		Use: use, Short: short, Example: "  teep component " + verb + " hello/manifest",
@@ -181,15 +182,19 @@ func componentMode(use string, mode tam.Mode, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if preview.wanted {
+				return preview.show(cmd, client, &at, api.Proposal{Policy: &api.ProposedPolicy{Manifest: args[0], Mode: mode, Devices: devices, Staged: staged}})
+			}
 			_, err = client.SetPolicy(cmd.Context(), args[0], api.NewPolicy{Mode: mode, Devices: devices, Staged: staged})
 			return err
 		},
 	}
 	c.Flags().StringSliceVar(&devices, "device", nil, "only these devices, by ID")
+	preview.register(c)
 	if mode != tam.ModeForbidden {
 		c.Flags().BoolVar(&staged, "staged", false, "versions that are published from now on reach devices by a rollout only")
 	}
-	return at.register(c)
+	return at.registerOutput(c)
 }
 
 func publisherCommand() *cobra.Command {

@@ -17,9 +17,11 @@ type Proposal struct {
 	LiftRemoval string          `json:"liftRemoval,omitempty"` // name
 	Rollout     *NewRollout     `json:"rollout,omitempty"`
 	Policy      *ProposedPolicy `json:"policy,omitempty"`
-	// MaxDevices bounds how many devices are looked at, for an answer while one types; 0: all.
+	// After is the ID of a device, Preview.Next of the answer before: those behind it are looked at.
+	After string `json:"after,omitempty"`
+	// MaxDevices bounds how many devices are looked at, for an answer while one types; 0: as many as there is time for.
 	MaxDevices int64 `json:"maxDevices,omitempty"`
-	// Examples is how many changed devices are described, at most 100; 0 means 20.
+	// Examples is how many changed devices are described, at most 1000; 0 means 20.
 	Examples int `json:"examples,omitempty"`
 }
 
@@ -28,13 +30,17 @@ type ProposedPolicy struct {
 	Manifest string   `json:"manifest"`
 	Mode     tam.Mode `json:"mode"`
 	Devices  []string `json:"devices,omitempty"`
+	// Staged has versions that are published from now on reach devices by a rollout only.
+	Staged bool `json:"staged,omitempty"`
 }
 
 // Preview is what a proposal would change, with the next message of each device.
 type Preview struct {
-	// Devices were looked at; Complete says that these are all.
-	Devices  int64 `json:"devices"`
-	Complete bool  `json:"complete"`
+	// Devices were looked at; Complete says that behind them are no others. Where there may be, the same proposal with
+	// Next as its "after" looks at them.
+	Devices  int64  `json:"devices"`
+	Complete bool   `json:"complete"`
+	Next     string `json:"next,omitempty"`
 	// Chosen is how many accepted devices are in the group, or chosen by the rollout or removal.
 	Chosen int64 `json:"chosen"`
 	// NotEvaluated is for how many the condition could not be evaluated, so that it does not hold.
@@ -60,8 +66,20 @@ type PreviewedDevice struct {
 
 const (
 	defaultExamples = 20
-	maxExamples     = 100
+	maxExamples     = 1000
 )
+
+// Add adds what a preview of further devices found, and keeps at most that many examples.
+func (p *Preview) Add(o *Preview, examples int) {
+	p.Devices, p.Complete, p.Next = p.Devices+o.Devices, o.Complete, o.Next
+	p.Chosen, p.NotEvaluated, p.Changed = p.Chosen+o.Chosen, p.NotEvaluated+o.NotEvaluated, p.Changed+o.Changed
+	p.Installs, p.Updates, p.Removals = p.Installs+o.Installs, p.Updates+o.Updates, p.Removals+o.Removals
+	for i := range min(len(p.Stages), len(o.Stages)) {
+		p.Stages[i] += o.Stages[i]
+	}
+	p.Conflicts = o.Conflicts
+	p.Examples = append(p.Examples, o.Examples[:min(len(o.Examples), max(examples-len(p.Examples), 0))]...)
+}
 
 func (h *handler) preview(w http.ResponseWriter, r *http.Request) error {
 	var body Proposal
@@ -72,13 +90,20 @@ func (h *handler) preview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if body.Policy != nil && body.Policy.Staged {
+		if err := h.stage(r, p.Assignment); err != nil {
+			return err
+		}
+	}
 	if body.Examples == 0 {
 		body.Examples = defaultExamples
 	}
 	if body.Examples < 0 || body.Examples > maxExamples || body.MaxDevices < 0 {
-		return badRequest("limit", "examples is not a number up to 100, or maxDevices is negative.", "Leave them out for 20 examples of all devices.")
+		return badRequest("limit", "examples is not a number up to 1000, or maxDevices is negative.", "Leave them out for 20 examples of all devices.")
 	}
-	found, err := h.TAM.Preview(r.Context(), *p, tam.PreviewOptions{MaxDevices: body.MaxDevices, Examples: body.Examples})
+	found, err := h.TAM.Preview(r.Context(), *p, tam.PreviewOptions{
+		After: body.After, MaxDevices: body.MaxDevices, Until: h.Clock().Add(h.Timeout / 2), Examples: body.Examples,
+	})
 	if err != nil {
 		return err
 	}
@@ -115,7 +140,7 @@ func (b *Proposal) proposal() (*tam.Proposal, error) {
 
 func viewPreview(p *tam.Preview) Preview {
 	view := Preview{
-		Devices: p.Devices, Complete: p.Complete, Chosen: p.Chosen, NotEvaluated: p.NotEvaluated, Changed: p.Changed,
+		Devices: p.Devices, Complete: p.Complete, Next: p.Next, Chosen: p.Chosen, NotEvaluated: p.NotEvaluated, Changed: p.Changed,
 		Installs: p.Installs, Updates: p.Updates, Removals: p.Gone,
 		Stages: p.Stages, Conflicts: p.Conflicts, Examples: []PreviewedDevice{},
 	}

@@ -335,6 +335,35 @@ func TestPreviews(t *testing.T) {
 	}
 }
 
+// TestPreviewsGoOn: further devices are looked at on demand, as long as the proposal is the same.
+func TestPreviewsGoOn(t *testing.T) {
+	s := newService(t, func(c *Config) { c.PreviewDevices = 1 })
+	s.fill(t.Context())
+	c, csrf := s.login(api.ScopeOperator)
+	look := func(preview, seen, match string) (sentence, further string) {
+		t.Helper()
+		r := s.post(c, "groups", url.Values{"csrf": {csrf}, "preview": {preview}, "seen": {seen}, "match": {match}, "new": {"y"}})
+		inspect(t, "groups", r.body)
+		if m := regexp.MustCompile(`name="seen" form="previewform" value="([^"]*)"`).FindStringSubmatch(r.body); m != nil {
+			further = html.UnescapeString(m[1])
+		}
+		return regexp.MustCompile(`(?s)<section id="preview".*?</section>`).FindString(r.body), further
+	}
+	first, seen := look("yes", "", "true")
+	if !strings.Contains(first, "1 device is chosen") || !strings.Contains(first, "Only the first 1 device was looked at") || seen == "" {
+		t.Fatalf("%s", first)
+	}
+	all, more := look("further", seen, "true")
+	if !strings.Contains(all, "3 devices are chosen") || !strings.Contains(all, "All 3 devices were looked at") || more != "" {
+		t.Errorf("and further: %s", all)
+	}
+	for name, with := range map[string][2]string{"another proposal": {seen, "true || false"}, "nothing": {"", "true"}, "rubbish": {"x", "true"}, "not JSON": {"eA==", "true"}} {
+		if again, _ := look("further", with[0], with[1]); !strings.Contains(again, "1 device is chosen") {
+			t.Errorf("%s: %s", name, again)
+		}
+	}
+}
+
 // TestStoppingARollout: pause, resume and stop, with the reason kept.
 func TestStoppingARollout(t *testing.T) {
 	s := newService(t)

@@ -63,6 +63,8 @@ type Config struct {
 	Provider *identity.Provider
 	// Timeout bounds the work on a page, that of the API included; 0 means 20 seconds.
 	Timeout time.Duration
+	// PreviewDevices is how many devices a preview looks at before somebody asks for more; 0 means 20000.
+	PreviewDevices int64
 	// Clock defaults to time.Now, Rand to crypto/rand, Logger to slog.Default().
 	Clock  func() time.Time
 	Rand   io.Reader
@@ -100,6 +102,9 @@ func NewHandler(c Config) (http.Handler, error) {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
+	}
+	if c.PreviewDevices == 0 {
+		c.PreviewDevices = defaultPreviewDevices
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -165,6 +170,8 @@ type visit struct {
 	session *session
 	caller  *api.Caller
 	api     *api.Client
+	// previewDevices is how many devices a preview looks at first.
+	previewDevices int64
 }
 
 func (s *console) serve(r route) http.Handler {

@@ -75,7 +75,7 @@ func (s *console) setPolicy(v *visit) error {
 	devices := strings.Fields(strings.ReplaceAll(f.Devices, ",", " "))
 	if v.wantsPreview() {
 		var err error
-		p := api.ProposedPolicy{Manifest: f.Manifest, Mode: tam.Mode(f.Mode), Devices: devices}
+		p := api.ProposedPolicy{Manifest: f.Manifest, Mode: tam.Mode(f.Mode), Devices: devices, Staged: f.Staged}
 		if f.Previewed, err = v.preview(api.Proposal{Policy: &p}, nil); err != nil {
 			return err
 		}

@@ -160,7 +160,7 @@ func (s *console) visit(w http.ResponseWriter, r *http.Request) (*visit, error) 
 	} else {
 		ctx = api.WithCaller(ctx, caller)
 	}
-	return &visit{w: w, r: r.WithContext(ctx), session: v, caller: caller, api: s.client(v.Token)}, nil
+	return &visit{w: w, r: r.WithContext(ctx), session: v, caller: caller, api: s.client(v.Token), previewDevices: s.PreviewDevices}, nil
 }
 
 // csrfHolds tells whether a form was made for this session.
