@@ -10,8 +10,12 @@ import (
 	"github.com/go-teep/teep/tam/policy"
 )
 
-// countingPause is how long a replica that counts the devices of a rollout is trusted to be alive.
-const countingPause = 10 * time.Minute
+// countingPause is how long a replica that counts the devices of a rollout is trusted to be alive: no stage is over
+// before its devices are counted. It says that it is alive each countingRenewal.
+const (
+	countingPause   = 30 * time.Second
+	countingRenewal = 10 * time.Second
+)
 
 // countingLook is after how many devices whoever counts looks after all rollouts again: one that goes wrong is not to
 // wait until a large fleet is counted.
@@ -121,7 +125,7 @@ func (t *TAM) countRollout(ctx context.Context, name string) error {
 	if n < 0 {
 		return ErrNotFound
 	}
-	totals, seen := make([]int64, len(s.Stages)), 0
+	totals, seen, alive := make([]int64, len(s.Stages)), 0, now
 	_, err = t.eachDevice(ctx, "", func(d *Device) bool {
 		at := standing{catalogue: c, device: d, now: now}
 		if stage, in := at.stageOf(c.rollouts[n]); in && d.Status == DeviceAccepted && at.concerns(c.rollouts[n]) {
@@ -132,12 +136,29 @@ func (t *TAM) countRollout(ctx context.Context, name string) error {
 				t.log.ErrorContext(ctx, "rollouts, while one is counted", "err", err)
 			}
 		}
+		if clock := t.clock(); clock.Sub(alive) >= countingRenewal {
+			alive = clock
+			if err := ofRollout(name, t.stillCounting(ctx, name)); err != nil {
+				t.log.ErrorContext(ctx, "rollout is counted", "err", err)
+			}
+		}
 		return true
 	})
 	if err != nil {
 		return err
 	}
 	return t.counted(ctx, name, totals)
+}
+
+// stillCounting keeps other replicas from counting the devices of a rollout once more.
+func (t *TAM) stillCounting(ctx context.Context, name string) error {
+	s, err := t.Rollout(ctx, name)
+	if err != nil || len(s.Totals) > 0 || !s.State.Active() {
+		return err
+	}
+	claimed := s.Rollout
+	claimed.Counting = t.clock().UTC()
+	return t.putRollout(ctx, s, claimed, "rollout.progress")
 }
 
 // counted stores how many devices each stage has, whatever became of the rollout meanwhile.

@@ -82,7 +82,7 @@ func TestCountingAfterTheClockWasSetBack(t *testing.T) {
 		must(t, err)
 		must(t, w.store.ChangePolicy(ctx(), tam.PolicyChange{Kind: tam.KindRollout, Name: "two", Revision: current.Revision, Data: []byte(data)}))
 	}
-	for at, counted := range map[time.Duration]bool{time.Minute: false, -time.Minute: false, -time.Hour: true, 24 * time.Hour: true} {
+	for at, counted := range map[time.Duration]bool{20 * time.Second: false, -20 * time.Second: false, -time.Minute: true, 24 * time.Hour: true} {
 		claim(w.clock.read().Add(at))
 		must(t, w.tam.AdvanceRollouts(ctx()))
 		if got := len(w.rolloutNow("two").Totals) == 1; got != counted {
@@ -96,6 +96,7 @@ type manyDevices struct {
 	*sqlite.Store
 	pages int
 	each  func(page int)
+	err   func() error
 }
 
 func (s *manyDevices) ListDevices(_ context.Context, after string, limit int) ([]tam.Device, error) {
@@ -105,6 +106,9 @@ func (s *manyDevices) ListDevices(_ context.Context, after string, limit int) ([
 		page++
 	}
 	s.each(page)
+	if s.err != nil && s.err() != nil {
+		return nil, s.err()
+	}
 	if page >= s.pages {
 		limit = limit / 2
 	}
@@ -139,6 +143,48 @@ func TestRolloutsAreLookedAfterWhileOneIsCounted(t *testing.T) {
 	}
 	if s := w.rolloutNow("counted"); len(s.Totals) != 1 {
 		t.Error("it was not counted")
+	}
+}
+
+// TestCountingByOneReplica: as long as one replica says that it counts a rollout's devices, no other does, and when it
+// died, another one does within a minute.
+func TestCountingByOneReplica(t *testing.T) {
+	w := newWorld(t)
+	many := &manyDevices{Store: w.store, pages: 20, each: func(int) { w.clock.advance(5 * time.Second) }}
+	c := w.config
+	c.Store, c.Blobs = many, noBlobs{}
+	slow, err := tam.New(ctx(), c)
+	must(t, err)
+	w.rollOut("counted")
+	must(t, slow.AdvanceRollouts(ctx())) // begins
+	many.each = func(page int) {
+		w.clock.advance(5 * time.Second)
+		must(t, w.tam.AdvanceRollouts(ctx())) // of another replica, which sees no device
+		if s := w.rolloutNow("counted"); len(s.Totals) > 0 {
+			t.Errorf("counted twice, at page %d", page)
+		}
+	}
+	must(t, slow.AdvanceRollouts(ctx()))
+	if s := w.rolloutNow("counted"); len(s.Totals) != 1 || s.Totals[0] != 0 {
+		t.Errorf("it was not counted: %v", s.Totals)
+	}
+
+	w.rollOut("dies", func(r *policy.Rollout) { r.Sequence = 3 })
+	must(t, slow.AdvanceRollouts(ctx())) // begins
+	dying, die := context.WithCancel(ctx())
+	many.each = func(page int) {
+		if page == 10 {
+			die()
+		}
+	}
+	many.err = dying.Err
+	if err := slow.AdvanceRollouts(dying); err == nil {
+		t.Error("it counted although it died")
+	}
+	w.clock.advance(time.Minute)
+	must(t, w.tam.AdvanceRollouts(ctx()))
+	if s := w.rolloutNow("dies"); len(s.Totals) != 1 {
+		t.Error("nobody counted after who did died")
 	}
 }
 

@@ -76,7 +76,7 @@ type Rollout struct {
 	StageSince time.Time `json:"stageSince,omitzero"`
 	// Totals is how many devices each stage had when it was counted; empty before.
 	Totals []int64 `json:"totals,omitempty"`
-	// Counting is since when somebody counts the totals.
+	// Counting is when somebody last said that they count the totals.
 	Counting time.Time `json:"counting,omitzero"`
 	Created  time.Time `json:"created,omitzero"`
 	// Creator and Approver are who did it, by the IDs of the audit log.
