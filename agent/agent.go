@@ -13,6 +13,7 @@ import (
 	"github.com/go-teep/teep/agent/state"
 	"github.com/go-teep/teep/agent/trust"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/cose/revocation"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tee"
@@ -89,7 +90,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	err = a.RenewRevocationLists(a.life, cfg.RevocationLists)
-	if errors.Is(err, trust.ErrOlderList) {
+	if errors.Is(err, revocation.ErrOlder) {
 		a.log.Warn("revocation lists not taken, the sealed ones stay in force", "error", err)
 		err = a.RenewRevocationLists(a.life, nil)
 	}

@@ -9,7 +9,7 @@ import (
 	"slices"
 
 	"github.com/go-teep/teep/agent/state"
-	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/cose/revocation"
 	"github.com/go-teep/teep/link"
 )
 
@@ -24,7 +24,7 @@ var errRevocations error = &sentinel{"agent: revocation lists", link.ErrRefused}
 func (a *Agent) RenewRevocationLists(_ context.Context, files [][]byte) error {
 	var lists [][]byte
 	for _, data := range files {
-		more, err := trust.ParseRevocationLists(data)
+		more, err := revocation.Parse(data)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errRevocations, err)
 		}
@@ -55,7 +55,7 @@ func (a *Agent) renewLocked(lists [][]byte, shown []*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	r, err := trust.RenewRevocationLists(before, lists, a.anchors.Authorities(), append(issuers, shown...))
+	r, err := revocation.Renew(before, lists, a.anchors.Authorities(), append(issuers, shown...))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRevocations, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/cose/revocation"
 	"github.com/go-teep/teep/suit/processor"
 )
 
@@ -92,7 +93,7 @@ func (a *Authority) certified(chain [][]byte) (key *cose.Key, err error) {
 		for _, authority := range signer.Authorities {
 			leaf, err := a.validate(chain, authority)
 			if err == nil || errors.Is(err, cose.ErrCertificateRevoked) {
-				a.seen.show(Issuers([]*x509.Certificate{authority}, chain))
+				a.seen.show(revocation.Issuers([]*x509.Certificate{authority}, chain))
 			}
 			if err == nil {
 				key, err = cose.NewPublicKey(leaf.PublicKey)
@@ -146,7 +147,7 @@ func (s *chainsSeen) note(key *cose.Key, signer *Signer) {
 	}
 }
 
-// Shown are the issuers below authorities that manifests showed, for [RenewRevocationLists].
+// Shown are the issuers below authorities that manifests showed, for [revocation.Renew].
 func (a *Authority) Shown() []*x509.Certificate {
 	a.seen.mu.Lock()
 	defer a.seen.mu.Unlock()

@@ -5,10 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/cose/revocation"
 	"github.com/go-teep/teep/suit"
 )
 
@@ -94,7 +94,7 @@ func (k *TAMKeys) Sender(key *cose.Key) (t *TAM, expires time.Time, ok bool) {
 	return nil, time.Time{}, false
 }
 
-// Shown are the issuers below authorities that the message showed, for [RenewRevocationLists]: those of a
+// Shown are the issuers below authorities that the message showed, for [revocation.Renew]: those of a
 // chain that leads to an authority, even if it is revoked.
 func (k *TAMKeys) Shown() []*x509.Certificate { return k.shown }
 
@@ -131,7 +131,7 @@ func (k *TAMKeys) verifyChain(raw [][]byte) (chained, error) {
 		}
 		leaf, err := k.validate(raw, t)
 		if err == nil || errors.Is(err, cose.ErrCertificateRevoked) {
-			k.shown = append(k.shown, Issuers([]*x509.Certificate{t.Authority}, raw)...)
+			k.shown = append(k.shown, revocation.Issuers([]*x509.Certificate{t.Authority}, raw)...)
 		}
 		if err != nil {
 			if n := telling(err); n > said {
@@ -182,17 +182,6 @@ func telling(err error) int {
 		return 0
 	}
 	return 1
-}
-
-// Issuers are the certificates of a chain in DER that lead to one of the authorities, both ends aside.
-func Issuers(authorities []*x509.Certificate, chain [][]byte) []*x509.Certificate {
-	var all []*x509.Certificate
-	for _, der := range chain[min(1, len(chain)):] {
-		if c, err := x509.ParseCertificate(der); err == nil && !slices.ContainsFunc(authorities, c.Equal) {
-			all = append(all, c)
-		}
-	}
-	return below(authorities, all)
 }
 
 func certificateError(err error) error {

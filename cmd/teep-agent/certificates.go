@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/cose/revocation"
 )
 
 // readCertificates reads what the agent cannot reach from inside: the certificates of its own key, and
@@ -35,7 +35,7 @@ func (t *serveTask) readCertificates(c *configuration) error {
 		if err != nil {
 			return fmt.Errorf("%s: revocation-lists: %w", c.Path, err)
 		}
-		if _, err := trust.ParseRevocationLists(data); err != nil {
+		if _, err := revocation.Parse(data); err != nil {
 			return fmt.Errorf("%s: revocation-lists: %s: %w", c.Path, path, err)
 		}
 		t.RevocationLists = append(t.RevocationLists, data)

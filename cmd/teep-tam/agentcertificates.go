@@ -16,8 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-teep/teep/agent/trust"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/cose/revocation"
 	"github.com/go-teep/teep/internal/filewatch"
 )
 
@@ -131,7 +131,7 @@ func (a *agentCertificates) noteIssuers(now *certificatesInForce, chain [][]byte
 		}
 		// What leads nowhere is not noted: strangers' certificates have no end.
 		if issuers == nil {
-			issuers = trust.Issuers(now.authorities, chain)
+			issuers = revocation.Issuers(now.authorities, chain)
 		}
 		if slices.ContainsFunc(issuers, func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, der) }) {
 			now.looked.Store(string(der), true)
@@ -141,7 +141,7 @@ func (a *agentCertificates) noteIssuers(now *certificatesInForce, chain [][]byte
 	if lists == nil {
 		return
 	}
-	if _, err := a.remember(lists, now.authorities, issuers...); err != nil && !errors.Is(err, trust.ErrOlderList) {
+	if _, err := a.remember(lists, now.authorities, issuers...); err != nil && !errors.Is(err, revocation.ErrOlder) {
 		a.log.Error("revocation lists of an issuer below an authority are in force, and not remembered", "err", err)
 	}
 }
@@ -222,7 +222,7 @@ func (a *agentCertificates) listed() (lists [][]byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		more, err := trust.ParseRevocationLists(data)
+		more, err := revocation.Parse(data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
@@ -233,7 +233,7 @@ func (a *agentCertificates) listed() (lists [][]byte, err error) {
 
 // remember puts lists in the place of those that are remembered, and keeps what is in force then and whose
 // issuer is known: an authority, one that was remembered, or one that a chain has just shown.
-func (a *agentCertificates) remember(lists [][]byte, authorities []*x509.Certificate, shown ...*x509.Certificate) (*trust.Revocations, error) {
+func (a *agentCertificates) remember(lists [][]byte, authorities []*x509.Certificate, shown ...*x509.Certificate) (*revocation.Lists, error) {
 	a.memory.Lock()
 	defer a.memory.Unlock()
 	before, err := os.ReadFile(a.options.RevocationMemory)
@@ -244,7 +244,7 @@ func (a *agentCertificates) remember(lists [][]byte, authorities []*x509.Certifi
 	if err != nil {
 		return nil, fmt.Errorf("the lists that were in force before: %s: %w", a.options.RevocationMemory, err)
 	}
-	r, err := trust.RenewRevocationLists(remembered, lists, authorities, append(issuers, shown...))
+	r, err := revocation.Renew(remembered, lists, authorities, append(issuers, shown...))
 	if err != nil {
 		return nil, err
 	}

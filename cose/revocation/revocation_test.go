@@ -1,4 +1,4 @@
-package trust_test
+package revocation_test
 
 import (
 	"crypto/ecdsa"
@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-teep/teep/agent/trust"
+	"github.com/go-teep/teep/cose/revocation"
 )
 
 type authority struct {
@@ -53,7 +53,7 @@ func (a authority) list(t *testing.T, day int) []byte {
 	return der
 }
 
-func TestRenewRevocationLists(t *testing.T) {
+func TestRenew(t *testing.T) {
 	one, two, below, forger := newAuthority(t, "one"), newAuthority(t, "two"), newAuthority(t, "below"), newAuthority(t, "one")
 	anchors := []*x509.Certificate{one.cert, two.cert}
 	first := [][]byte{one.list(t, 5), two.list(t, 5)}
@@ -72,9 +72,9 @@ func TestRenewRevocationLists(t *testing.T) {
 		"of one below an authority": {first, [][]byte{below.list(t, 1)}, 3, 2},
 		"garbage":                   {first, [][]byte{[]byte("list")}, -1, -1},
 	} {
-		r, err := trust.RenewRevocationLists(c.before, c.lists, anchors, nil)
+		r, err := revocation.Renew(c.before, c.lists, anchors, nil)
 		if c.inForce < 0 {
-			if !errors.Is(err, trust.ErrInvalid) {
+			if !errors.Is(err, revocation.ErrInvalid) {
 				t.Errorf("%s: %v", name, err)
 			}
 			continue
@@ -83,21 +83,21 @@ func TestRenewRevocationLists(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
-	if _, err := trust.RenewRevocationLists(first, [][]byte{one.list(t, 4)}, anchors, nil); !errors.Is(err, trust.ErrOlderList) {
+	if _, err := revocation.Renew(first, [][]byte{one.list(t, 4)}, anchors, nil); !errors.Is(err, revocation.ErrOlder) {
 		t.Errorf("an older list: %v", err)
 	}
 	// An authority that is trusted no longer: its list is in force until a restart, and not kept.
-	if r, err := trust.RenewRevocationLists(first, nil, anchors[:1], nil); err != nil || len(r.InForce) != 2 || len(r.Kept) != 1 {
+	if r, err := revocation.Renew(first, nil, anchors[:1], nil); err != nil || len(r.InForce) != 2 || len(r.Kept) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	var many [][]byte
 	for i := range 65 {
 		many = append(many, newAuthority(t, fmt.Sprint("authority ", i)).list(t, 1))
 	}
-	if _, err := trust.RenewRevocationLists(many[:32], many[32:], nil, nil); !errors.Is(err, trust.ErrInvalid) {
+	if _, err := revocation.Renew(many[:32], many[32:], nil, nil); !errors.Is(err, revocation.ErrInvalid) {
 		t.Errorf("65 lists: %v", err)
 	}
-	if _, err := trust.RenewRevocationLists(many[:32], many[32:64], nil, nil); err != nil {
+	if _, err := revocation.Renew(many[:32], many[32:64], nil, nil); err != nil {
 		t.Errorf("64 lists: %v", err)
 	}
 }
@@ -122,7 +122,7 @@ func TestCRLNumbers(t *testing.T) {
 		"higher, later": {list(6, 1), true}, "higher, same date": {list(6, 0), true}, "same, later": {list(5, 1), true},
 		"lower, later": {list(4, 1), false}, "higher, earlier": {list(6, -1), false},
 	} {
-		if _, err := trust.RenewRevocationLists(now, [][]byte{c.list}, []*x509.Certificate{one.cert}, nil); (err == nil) != c.ok || err != nil && !errors.Is(err, trust.ErrOlderList) {
+		if _, err := revocation.Renew(now, [][]byte{c.list}, []*x509.Certificate{one.cert}, nil); (err == nil) != c.ok || err != nil && !errors.Is(err, revocation.ErrOlder) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,4 +1,6 @@
-package trust
+// Package revocation keeps X.509 certificate revocation lists (RFC 5280 §5) in force: newer ones take the place of
+// older ones of the same issuer, and none that is left out is forgotten. Package cose holds chains against them.
+package revocation
 
 import (
 	"bytes"
@@ -11,16 +13,25 @@ import (
 	"github.com/go-teep/teep/cose"
 )
 
-// ErrOlderList says that a revocation list is older than the one of its issuer that is in force.
-var ErrOlderList = errors.New("the revocation list is older than the one in force")
+// What lists are refused for.
+var (
+	// ErrInvalid says that lists cannot be used as they are.
+	ErrInvalid = errors.New("revocation lists")
+	// ErrOlder says that a list is older than the one of its issuer that is in force.
+	ErrOlder = errors.New("the revocation list is older than the one in force")
+)
 
-// maxRevocationLists bounds the lists that are in force at a time.
-const maxRevocationLists = 64
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+}
 
-// ParseRevocationLists reads the X.509 CRLs of one file (RFC 5280 §5), one in DER or any number in
+// MaxLists bounds the lists that are in force at a time.
+const MaxLists = 64
+
+// Parse reads the X.509 CRLs of one file (RFC 5280 §5), one in DER or any number in
 // PEM, and returns them in DER. Signatures are checked when a list is used: only then is it known
 // which certificate is its issuer's.
-func ParseRevocationLists(data []byte) ([][]byte, error) {
+func Parse(data []byte) ([][]byte, error) {
 	var all [][]byte
 	if !bytes.Contains(data, []byte("-----BEGIN")) {
 		all = [][]byte{data}
@@ -31,26 +42,26 @@ func ParseRevocationLists(data []byte) ([][]byte, error) {
 			break
 		}
 		if block.Type != "X509 CRL" {
-			return nil, invalid("revocation list: a PEM block of type %q; X509 CRL is expected", block.Type)
+			return nil, invalid("a PEM block of type %q; X509 CRL is expected", block.Type)
 		}
 		all, rest, data = append(all, block.Bytes), after, rest
 	}
 	for _, der := range all {
 		if _, err := x509.ParseRevocationList(der); err != nil {
-			return nil, invalid("revocation list: not an X.509 CRL in DER or PEM: %v", err)
+			return nil, invalid("not an X.509 CRL in DER or PEM: %v", err)
 		}
 	}
-	if len(all) == 0 || len(all) > maxRevocationLists {
-		return nil, invalid("revocation list: %d lists, 1 to %d can be used", len(all), maxRevocationLists)
+	if len(all) == 0 || len(all) > MaxLists {
+		return nil, invalid("%d lists, 1 to %d can be used", len(all), MaxLists)
 	}
 	return all, nil
 }
 
-// MaxRevocationSize bounds the lists that outlive a restart, in bytes together.
-const MaxRevocationSize = 1 << 20
+// MaxSize bounds the lists that outlive a restart, in bytes together.
+const MaxSize = 1 << 20
 
-// Revocations are the lists that are in force, all in DER.
-type Revocations struct {
+// Lists are the lists that are in force, all in DER.
+type Lists struct {
 	InForce [][]byte
 	// Kept are those in force whose issuer is known, in the same order: they are to outlive a restart.
 	Kept [][]byte
@@ -59,14 +70,14 @@ type Revocations struct {
 	Issuers [][]byte
 }
 
-// RenewRevocationLists puts new lists in the place of those that are in force. A list of an issuer of
+// Renew puts new lists in the place of those that are in force. A list of an issuer of
 // which none comes stays: whoever can bring files could take a revocation back by leaving one
 // out. For the same reason none may be older than what it replaces, by number and by date, and one
 // in the name of a known issuer has to be signed by it.
 //
 // Known issuers are the authorities, and those of issuers that lead to one: chains of messages show
 // them. Until a chain does, what others signed is in force and not kept, because it cannot be checked.
-func RenewRevocationLists(before, lists [][]byte, authorities, issuers []*x509.Certificate) (*Revocations, error) {
+func Renew(before, lists [][]byte, authorities, issuers []*x509.Certificate) (*Lists, error) {
 	old, err := parseLists(before)
 	if err != nil {
 		return nil, err
@@ -94,23 +105,23 @@ func RenewRevocationLists(before, lists [][]byte, authorities, issuers []*x509.C
 			next = append(next, list)
 		}
 	}
-	if len(next) > maxRevocationLists {
-		return nil, invalid("revocation lists: %d, at most %d can be in force", len(next), maxRevocationLists)
+	if len(next) > MaxLists {
+		return nil, invalid("%d lists, at most %d can be in force", len(next), MaxLists)
 	}
-	r := &Revocations{}
+	r := &Lists{}
 	size := 0
 	for _, list := range next {
 		r.InForce = append(r.InForce, list.Raw)
-		if signedByOne(list, known) {
+		if IsSigned(list, known) {
 			r.Kept = append(r.Kept, list.Raw)
 			size += len(list.Raw)
 		}
 	}
-	if size > MaxRevocationSize {
-		return nil, invalid("revocation lists: %d bytes together, at most %d can be kept: have the authority issue lists of their own for parts of what it certifies", size, MaxRevocationSize)
+	if size > MaxSize {
+		return nil, invalid("%d bytes together, at most %d can be kept: have the authority issue lists of their own for parts of what it certifies", size, MaxSize)
 	}
 	for _, issuer := range issuers {
-		signs := func(l *x509.RevocationList) bool { return signedByOne(l, []*x509.Certificate{issuer}) }
+		signs := func(l *x509.RevocationList) bool { return IsSigned(l, []*x509.Certificate{issuer}) }
 		if !slices.ContainsFunc(next, signs) {
 			continue
 		}
@@ -155,7 +166,7 @@ func parseLists(lists [][]byte) ([]*x509.RevocationList, error) {
 	for i, der := range lists {
 		var err error
 		if all[i], err = x509.ParseRevocationList(der); err != nil {
-			return nil, invalid("revocation list: %v", err)
+			return nil, invalid("not an X.509 CRL in DER: %v", err)
 		}
 	}
 	return all, nil
@@ -172,14 +183,15 @@ func sameIssuer(a, b *x509.RevocationList) bool {
 func checkIssuer(list *x509.RevocationList, authorities, issuers []*x509.Certificate) error {
 	named := slices.ContainsFunc(authorities, func(a *x509.Certificate) bool { return bytes.Equal(a.RawSubject, list.RawIssuer) }) ||
 		slices.ContainsFunc(issuers, func(i *x509.Certificate) bool { return cose.IsIssuer(i, list) })
-	if named && !signedByOne(list, append(slices.Clone(authorities), issuers...)) {
+	if named && !IsSigned(list, append(slices.Clone(authorities), issuers...)) {
 		return invalid("the revocation list in the name of %s is not signed by it", list.Issuer)
 	}
 	return nil
 }
 
-func signedByOne(list *x509.RevocationList, authorities []*x509.Certificate) bool {
-	return slices.ContainsFunc(authorities, func(a *x509.Certificate) bool {
+// IsSigned tells whether one of the issuers signed a list.
+func IsSigned(list *x509.RevocationList, issuers []*x509.Certificate) bool {
+	return slices.ContainsFunc(issuers, func(a *x509.Certificate) bool {
 		return cose.IsIssuer(a, list) && list.CheckSignatureFrom(a) == nil
 	})
 }
@@ -192,11 +204,22 @@ func checkNewer(inForce []*x509.RevocationList, list *x509.RevocationList) error
 		return nil
 	}
 	return fmt.Errorf("%w: %w: number %v of %s of %s",
-		ErrInvalid, ErrOlderList, list.Number, list.Issuer, list.ThisUpdate.UTC().Format("2006-01-02 15:04"))
+		ErrInvalid, ErrOlder, list.Number, list.Issuer, list.ThisUpdate.UTC().Format("2006-01-02 15:04"))
 }
 
 // lowerNumber compares CRL numbers, which rise with each list of an issuer (RFC 5280 §5.2.3). One without a
 // number is lower than one with.
 func lowerNumber(list, now *x509.RevocationList) bool {
 	return now.Number != nil && (list.Number == nil || list.Number.Cmp(now.Number) < 0)
+}
+
+// Issuers are the certificates of a chain in DER that lead to one of the authorities, both ends aside.
+func Issuers(authorities []*x509.Certificate, chain [][]byte) []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, der := range chain[min(1, len(chain)):] {
+		if c, err := x509.ParseCertificate(der); err == nil && !slices.ContainsFunc(authorities, c.Equal) {
+			all = append(all, c)
+		}
+	}
+	return below(authorities, all)
 }
