@@ -9,6 +9,9 @@ import (
 	"github.com/go-teep/teep/suit"
 )
 
+// maxInside is how deep dependencies inside of dependencies are looked into for the order.
+const maxInside = 2
+
 // candidate is one manifest of an Update.
 type candidate struct {
 	envelope []byte
@@ -23,6 +26,39 @@ type candidate struct {
 	// named tells that id is the manifest's own word; digest is that of the manifest.
 	named  bool
 	digest suit.Digest
+	// brings are the dependencies that lie inside.
+	brings []brought
+}
+
+// brought is a manifest that comes with an Update, by itself or inside of another.
+type brought struct {
+	id     suit.ComponentID
+	digest suit.Digest
+}
+
+// all are the candidate and what it brings, as far as they name themselves.
+func (c *candidate) all() []brought {
+	if !c.named {
+		return c.brings
+	}
+	return append([]brought{{c.id, c.digest}}, c.brings...)
+}
+
+// integrated lists the dependencies inside of an envelope that a trusted signer authorized, and those inside of them.
+func integrated(e *suit.Envelope, authority cose.KeySource, depth int) (all []brought) {
+	if depth == 0 {
+		return nil
+	}
+	for _, payload := range e.Integrated {
+		inner, err := suit.ParseEnvelope(payload)
+		if err != nil {
+			continue // a payload of another kind
+		}
+		if a, err := inner.Verify(authority, suit.VerifyOptions{}); err == nil && a.Manifest.ComponentID != nil {
+			all = append(append(all, brought{a.Manifest.ComponentID, inner.Digest}), integrated(inner, authority, depth-1)...)
+		}
+	}
+	return all
 }
 
 // inOrder sorts the manifests of an Update so that dependencies come before what depends on them.
@@ -40,6 +76,7 @@ func inOrder(envelopes [][]byte, authority cose.KeySource) []candidate {
 		if verified, err := e.Verify(authority, suit.VerifyOptions{}); err == nil {
 			c.digest = e.Digest
 			c.describe(verified.Manifest)
+			c.brings = integrated(e, authority, maxInside)
 		}
 	}
 	return sortCandidates(candidates)
@@ -103,20 +140,24 @@ func waits(c candidate, self int, in []candidate, placed []bool) bool {
 // together splits what is in order into what is installed in one step. Manifests go one by one, so
 // that one that fails keeps no other away; but a dependency that is installed cannot be replaced
 // under its dependents, so where these are to be replaced as well, all of them go together: a
-// runtime and the applications that it loads, say.
+// runtime and the applications that it loads, say. The same goes for a dependency that comes inside of another
+// manifest, as what a TAM has keys for does.
 func together(in []candidate, record *state.Record) [][]candidate {
 	group := make([]int, len(in))
 	for i := range in {
 		group[i] = i
 	}
-	for i, c := range in {
-		old, installed := record.Manifests[c.id.Key()]
-		if !c.named || !installed || old.Digest.Equal(c.digest) {
-			continue
-		}
-		for j, other := range in {
-			if j != i && other.named && slices.ContainsFunc(old.Dependents, other.id.Equal) {
-				join(group, i, j)
+	for i := range in {
+		for _, b := range in[i].all() {
+			old, installed := record.Manifests[b.id.Key()]
+			if !installed || old.Digest.Equal(b.digest) {
+				continue
+			}
+			for j := range in {
+				depends := func(other brought) bool { return slices.ContainsFunc(old.Dependents, other.id.Equal) }
+				if j != i && slices.ContainsFunc(in[j].all(), depends) {
+					join(group, i, j)
+				}
 			}
 		}
 	}

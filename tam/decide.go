@@ -175,7 +175,10 @@ func (p *planner) want(m *manifest, haveBinary bool) {
 func (p *planner) lacking(m *manifest) string {
 	v, _ := p.choose(m)
 	has, installed := p.device.installed(m.id)
-	delivery := p.device.owed(m.id)
+	var delivery *delivery
+	if v != nil {
+		delivery = p.device.owed(v)
+	}
 	switch {
 	case p.mode(m) == ModeForbidden:
 		return "must not be here"
@@ -198,11 +201,7 @@ func (p *planner) wantOne(m *manifest, haveBinary bool) {
 	if v == nil {
 		return
 	}
-	delivery := p.device.owed(m.id)
-	if delivery != nil && delivery.offered != v.Sequence {
-		p.note("%v sequence number %d is needed here by digest and waits: keys and data are for sequence number %d", m.id, v.Sequence, delivery.offered)
-		return
-	}
+	delivery := p.device.owed(v)
 	if has, ok := p.device.installed(m.id); ok && (has.Sequence > v.Sequence || has.Sequence == v.Sequence && !delivery.owes()) {
 		return // what it owes comes with what is there, never with something older
 	}

@@ -75,7 +75,7 @@ type Device struct {
 	Deliveries []Delivery `json:"deliveries,omitempty"`
 
 	// deliveries is what the device should have of such, while a message is being answered.
-	deliveries map[string]*delivery
+	deliveries deposited
 
 	// Labels are what operators wrote on the device. The map is never changed in place.
 	Labels map[string]string `json:"labels,omitempty"`

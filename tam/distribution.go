@@ -82,7 +82,28 @@ type Delivery struct {
 // has less than 1 KiB; data counts whole.
 const MaxKeptDelivery = 8 << 10
 
-// delivery is what a device should get beside a developer's manifest.
+// deposited is what was deposited beside a developer's manifest, for any version of it, as far as one device is
+// meant, by the identifier of the manifest.
+type deposited map[string]*material
+
+type material struct {
+	delivery
+	keys map[uint64]*Deposit // by the version that they are for
+}
+
+// of is what the device should get beside a version; nil for nothing.
+func (all deposited) of(v *Version) *delivery {
+	m := all[v.Manifest.Key()]
+	if m == nil {
+		return nil
+	}
+	d := m.delivery
+	d.offered, d.key, d.data = v.Sequence, m.keys[v.Sequence], slices.Clone(m.data)
+	d.complete()
+	return &d
+}
+
+// delivery is what a device should get beside one version of a developer's manifest.
 type delivery struct {
 	manifest    suit.ComponentID
 	key         *Deposit
@@ -142,8 +163,9 @@ func (s *sharedDeposits) get(ctx context.Context, store Store, revision int64) (
 }
 
 // deliveries finds out what a device should have beside the developers' manifests. What was deposited for
-// a device alone goes before what is for a group of it, and that before what is for all.
-func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[string]*delivery, error) {
+// a device alone goes before what is for a group of it, and that before what is for all. Which version of a manifest
+// the device is to have is decided later: one that something else names by digest goes before the newest.
+func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (deposited, error) {
 	if t.distribution == nil {
 		return nil, nil
 	}
@@ -158,49 +180,31 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (map[stri
 		}
 	}
 	at := &standing{catalogue: c, device: d, now: t.clock()}
-	offered := func(m *manifest) *Version {
+	recipient, unreadable := d.encryptionKey()
+	signer := t.distribution.Signer.Public().Thumbprint()
+	all := deposited{}
+	of := func(manifest suit.ComponentID) *material {
+		m := all[manifest.Key()]
 		if m == nil {
-			return nil
+			m = &material{
+				delivery: delivery{manifest: manifest, recipient: recipient, unreadable: unreadable, signer: signer}, keys: make(map[uint64]*Deposit),
+			}
+			all[manifest.Key()] = m
 		}
-		v, _ := at.offered(m)
-		return v
-	}
-	all := map[string]*delivery{}
-	of := func(manifest suit.ComponentID) *delivery {
-		v := all[manifest.Key()]
-		if v == nil {
-			v = &delivery{manifest: manifest}
-			all[manifest.Key()] = v
-		}
-		return v
+		return m
 	}
 	for _, last := range d.Deliveries {
 		of(last.Manifest).last = last
 	}
-	keyed := map[string]bool{}
 	for _, one := range append(own, at.meant(shared)...) {
-		v, version := of(one.Manifest), offered(c.manifests[one.Manifest.Key()])
+		m := of(one.Manifest)
 		switch {
-		case version == nil:
 		case one.Kind == DepositContentKey:
-			keyed[one.Manifest.Key()] = true
-			if one.Sequence == version.Sequence {
-				v.key = &one
-			}
-		case !slices.ContainsFunc(v.data, func(o Deposit) bool { return o.Component.Equal(one.Component) }):
-			v.data = append(v.data, one)
+			m.keyed = true
+			m.keys[one.Sequence] = &one
+		case !slices.ContainsFunc(m.data, func(o Deposit) bool { return o.Component.Equal(one.Component) }):
+			m.data = append(m.data, one)
 		}
-	}
-	recipient, unreadable := d.encryptionKey()
-	for key, v := range all {
-		version := offered(c.manifests[key])
-		if version == nil || v.key == nil && len(v.data) == 0 && v.last.Sequence == 0 && !keyed[key] {
-			delete(all, key)
-			continue
-		}
-		v.offered, v.recipient, v.keyed, v.unreadable = version.Sequence, recipient, keyed[key], unreadable
-		v.signer = t.distribution.Signer.Public().Thumbprint()
-		v.complete()
 	}
 	return all, nil
 }
@@ -286,8 +290,8 @@ func (d *Device) encryptionKey() (*cose.Key, error) {
 	return cose.ParseKey(d.EncryptionKey)
 }
 
-// owed is the delivery for a manifest, or nil.
-func (d *Device) owed(manifest suit.ComponentID) *delivery { return d.deliveries[manifest.Key()] }
+// owed is the delivery beside a version, or nil.
+func (d *Device) owed(v *Version) *delivery { return d.deliveries.of(v) }
 
 // deliver makes the TAM's manifest around the developer's envelope, signed. Its sequence number is the
 // time in milliseconds, or one more than the last if that is higher: it rises whatever becomes of the

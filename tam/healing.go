@@ -37,14 +37,12 @@ func (t *TAM) healing(ctx context.Context, device *Device) (decision, error) {
 		if m == nil || m.offered == nil {
 			continue
 		}
-		delivery := deliveries[id.Key()].healing()
+		delivery := deliveries.of(m.offered).healing()
 		switch {
 		case p.barred(m, stranger):
 			p.note("healing by %v sequence number %d is not for this device: it must not have that", id, m.offered.Sequence)
 		case delivery != nil && delivery.withheld != "":
 			p.note("healing by %v sequence number %d waits: %s", id, m.offered.Sequence, delivery.withheld)
-		case delivery != nil && delivery.offered != m.offered.Sequence:
-			p.note("healing by %v sequence number %d waits: keys are for sequence number %d", id, m.offered.Sequence, delivery.offered)
 		default:
 			p.install = append(p.install, step{version: m.offered, delivery: delivery})
 		}
