@@ -37,6 +37,9 @@ type Version struct {
 	// neither.
 	Signer []byte `json:"signer,omitempty"`
 	Anchor []byte `json:"anchor,omitempty"`
+	// Chain is the certificate chain that it was signed with, in DER, end entity first, which revocation lists are
+	// held against. Versions of older releases have none.
+	Chain [][]byte `json:"chain,omitempty"`
 	// Expires is when the first certificate of the signer's chain ends: devices refuse to install it from
 	// then on, so it is not offered any more. Zero for a key that is trusted as such.
 	Expires  time.Time `json:"expires,omitzero"`
@@ -137,6 +140,8 @@ type catalogue struct {
 	// pinners finds the manifests that name another one by digest, by the other's identifier.
 	pinners    map[string][]*manifest
 	publishers map[string]*Publisher
+	// revoked are the versions that devices refuse for a revocation list, by their envelope.
+	revoked    map[[32]byte]*WithdrawnKey
 	groups     []group
 	domains    []*domain
 	rollouts   []*rollout
@@ -180,6 +185,7 @@ type offer struct {
 	removals    []policy.Removal
 	admissions  []policy.Admission
 	rollouts    []policy.Rollout
+	revocations []publisherRevocations
 }
 
 func readOffer(ctx context.Context, s Store) (*offer, error) {
@@ -207,13 +213,14 @@ func readOffer(ctx context.Context, s Store) (*offer, error) {
 		}
 		after = page[len(page)-1].Name
 	}
-	var errs [6]error
+	var errs [7]error
 	o.assignments, errs[0] = s.Assignments(ctx)
 	o.groups, errs[1] = allRecords[policy.Group](ctx, s, KindGroup)
 	o.domains, errs[2] = allRecords[policy.Domain](ctx, s, KindDomain)
 	o.removals, errs[3] = allRecords[policy.Removal](ctx, s, KindRemoval)
 	o.admissions, errs[4] = allRecords[policy.Admission](ctx, s, KindAdmission)
 	o.rollouts, errs[5] = allRecords[policy.Rollout](ctx, s, KindRollout)
+	o.revocations, errs[6] = allRecords[publisherRevocations](ctx, s, KindRevocations)
 	return o, errors.Join(errs[:]...)
 }
 
@@ -223,10 +230,8 @@ func (o *offer) build(compiler *policy.Compiler, now time.Time) (*catalogue, err
 		manifests: make(map[string]*manifest), byComponent: make(map[string][]*manifest),
 		byDigest: make(map[string]*Version), publishers: make(map[string]*Publisher),
 	}
-	trusted := make(map[string]bool)
 	for i := range o.publishers {
-		p := &o.publishers[i]
-		c.publishers[p.Name], trusted[p.Name] = p, p.Revoked.IsZero()
+		c.publishers[o.publishers[i].Name] = &o.publishers[i]
 	}
 	for _, v := range o.versions {
 		c.add(v)
@@ -237,7 +242,10 @@ func (o *offer) build(compiler *policy.Compiler, now time.Time) (*catalogue, err
 	if err := c.addPolicy(o, compiler); err != nil {
 		return nil, err
 	}
-	c.index(trusted, now)
+	if err := c.judge(o, now); err != nil {
+		return nil, err
+	}
+	c.index(now)
 	return c, nil
 }
 
@@ -256,16 +264,52 @@ func (c *catalogue) add(v Version) {
 	m.versions = append(m.versions, v)
 }
 
-// distrusted returns why the key that signed a version no longer counts, or nil.
+// expire has the catalogue built again at a time, if nothing has it built before.
+func (c *catalogue) expire(at time.Time) {
+	if c.until.IsZero() || at.Before(c.until) {
+		c.until = at
+	}
+}
+
+// distrusted returns why the key that signed a version, or its certificate, no longer counts, or nil.
 func (c *catalogue) distrusted(v *Version) *WithdrawnKey {
 	if p := c.publishers[v.Publisher]; p != nil {
-		return p.distrusts(v)
+		return strictest(p.distrusts(v), c.revoked[v.Envelope])
 	}
 	return nil
 }
 
+// whyNot says why a version is offered to no device; empty if it may be.
+func (c *catalogue) whyNot(v *Version, now time.Time) string {
+	p := c.publishers[v.Publisher]
+	switch {
+	case !v.Withdrawn.IsZero():
+		return "withdrawn: " + v.WithdrawnReason
+	case p == nil || !p.Revoked.IsZero():
+		return "its publisher is revoked"
+	case p.distrusts(v) != nil:
+		return "the key that signed it is withdrawn: " + p.distrusts(v).Reason
+	case c.revoked[v.Envelope] != nil:
+		return "the certificate that it was signed with does not count: " + c.revoked[v.Envelope].Reason
+	case !v.Expires.IsZero() && !now.Before(v.Expires):
+		return "a certificate that it was signed with ended"
+	}
+	return ""
+}
+
+// NotOffered returns a function that says why a version is offered to no device, as of now; it returns "" of one
+// that may be offered.
+func (t *TAM) NotOffered(ctx context.Context) (func(*Version) string, error) {
+	c, err := t.currentCatalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := t.clock()
+	return func(v *Version) string { return c.whyNot(v, now) }, nil
+}
+
 // index fills what is derived, once everything is in.
-func (c *catalogue) index(trusted map[string]bool, now time.Time) {
+func (c *catalogue) index(now time.Time) {
 	c.pinners = make(map[string][]*manifest)
 	for _, m := range c.order {
 		c.byComponent[m.id.Key()] = append(c.byComponent[m.id.Key()], m)
@@ -273,11 +317,10 @@ func (c *catalogue) index(trusted map[string]bool, now time.Time) {
 		m.uniform = len(m.rules) == 0 && len(m.rollouts) == 0 && len(m.removals) == 0 && !m.assignment.Staged
 		for i := range m.versions {
 			v := &m.versions[i]
-			expired := !v.Expires.IsZero() && !now.Before(v.Expires)
-			if !expired && !v.Expires.IsZero() && (c.until.IsZero() || v.Expires.Before(c.until)) {
-				c.until = v.Expires
+			if v.Expires.After(now) {
+				c.expire(v.Expires)
 			}
-			if v.Withdrawn.IsZero() && !expired && trusted[v.Publisher] && c.distrusted(v) == nil {
+			if c.whyNot(v, now) == "" {
 				m.candidates = append(m.candidates, v)
 				if m.released(v) {
 					m.offered = v

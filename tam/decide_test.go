@@ -50,7 +50,8 @@ func shelf(modes map[string]Mode, versions ...string) *catalogue {
 		}
 		c.manifest(a.Manifest).assignment = a
 	}
-	c.index(map[string]bool{"acme": true}, time.Time{})
+	c.publishers = map[string]*Publisher{"acme": {Name: "acme"}}
+	c.index(time.Time{})
 	return c
 }
 
@@ -175,11 +176,12 @@ func TestDecide(t *testing.T) {
 
 func TestRevokedPublisherIsNotOffered(t *testing.T) {
 	c := shelf(nil, "app:1")
-	c.index(map[string]bool{}, time.Time{})
-	c.manifests[id("app").Key()].offered = nil
-	c.index(map[string]bool{"acme": false}, time.Time{})
-	if d := decide(c, holding(), wish("app", ""), decisionTime); !d.empty() {
-		t.Fatalf("decided %q", show(d))
+	for _, publishers := range []map[string]*Publisher{{}, {"acme": {Name: "acme", Revoked: decisionTime}}} {
+		c.publishers = publishers
+		c.index(time.Time{})
+		if d := decide(c, holding(), wish("app", ""), decisionTime); !d.empty() {
+			t.Fatalf("decided %q", show(d))
+		}
 	}
 }
 

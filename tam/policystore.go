@@ -33,6 +33,8 @@ const (
 	KindRemoval   RecordKind = "removal"
 	KindAdmission RecordKind = "admission"
 	KindRollout   RecordKind = "rollout"
+	// KindRevocations are the revocation lists of publishers, by their name.
+	KindRevocations RecordKind = "revocations"
 )
 
 // PolicyRecord is a stored record of policy.
@@ -42,7 +44,7 @@ type PolicyRecord struct {
 	// Revision counts the changes of this record, from 1.
 	Revision int64
 	// Data is the JSON of a [policy.Group], [policy.Domain], [policy.Removal], [policy.Admission]
-	// or [policy.Rollout].
+	// or [policy.Rollout], or [Revocations] with the name of their publisher.
 	Data []byte
 }
 

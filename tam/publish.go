@@ -61,7 +61,7 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 		return nil, err
 	}
 	v.Publisher, v.Uploaded, v.Size = p.Name, t.clock().UTC(), int64(len(envelope))
-	v.Signer, v.Anchor, v.Expires = a.Signer.Thumbprint(), by.anchor, by.until.UTC()
+	v.Signer, v.Anchor, v.Chain, v.Expires = a.Signer.Thumbprint(), by.anchor, by.chain, by.until.UTC()
 	// The blob first: a version that is listed can always be read. One that then turns out not
 	// to rise leaves its blob behind, unless another version has the same.
 	if v.Envelope, err = t.blobs.Put(ctx, envelope); err != nil {

@@ -60,14 +60,19 @@ func (p *Publisher) Apply(c PublisherChange) (detail string, err error) {
 		}
 		return strings.Join(names, ", "), nil
 	}
-	if p.withdrawn(c.Withdraw.Thumbprint) != nil {
+	before := slices.IndexFunc(p.Withdrawn, func(w WithdrawnKey) bool { return bytes.Equal(w.Thumbprint, c.Withdraw.Thumbprint) })
+	if before >= 0 && (p.Withdrawn[before].Remove || !c.Withdraw.Remove) {
 		return "", ErrExists
 	}
 	// Without anchors, a key that was never the publisher's is a mistake.
 	if !p.owns(c.Withdraw.Thumbprint) && len(p.Anchors) == 0 {
 		return "", fmt.Errorf("%w: the publisher has no key with that thumbprint", ErrNotFound)
 	}
-	p.Withdrawn = append(slices.Clone(p.Withdrawn), *c.Withdraw)
+	p.Withdrawn = slices.Clone(p.Withdrawn)
+	if before >= 0 { // that it is removed may come later
+		p.Withdrawn = slices.Delete(p.Withdrawn, before, before+1)
+	}
+	p.Withdrawn = append(p.Withdrawn, *c.Withdraw)
 	detail = fmt.Sprintf("%x: %s", c.Withdraw.Thumbprint, c.Withdraw.Reason)
 	if c.Withdraw.Remove {
 		detail += "; what it signed is removed from devices"
@@ -111,8 +116,18 @@ func (p *Publisher) distrusts(v *Version) *WithdrawnKey {
 	if v.Signer == nil {
 		return &p.Withdrawn[0]
 	}
-	if w := p.withdrawn(v.Signer); w != nil || v.Anchor == nil {
-		return w
+	if v.Anchor == nil {
+		return p.withdrawn(v.Signer)
 	}
-	return p.withdrawn(v.Anchor)
+	return strictest(p.withdrawn(v.Signer), p.withdrawn(v.Anchor))
+}
+
+// strictest is the first of several reasons against a version, or the first that takes it off devices.
+func strictest(all ...*WithdrawnKey) (w *WithdrawnKey) {
+	for _, one := range all {
+		if one != nil && (w == nil || one.Remove && !w.Remove) {
+			w = one
+		}
+	}
+	return w
 }

@@ -94,13 +94,8 @@ func TestDataDoesNotBringBackOlderVersions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := governed(t, test.offer, strings.Fields(test.shelf)...)
 			d := holding("app:2")
-			at := &standing{catalogue: c, device: d, now: decisionTime}
-			v, _ := at.offered(c.manifests[id("app").Key()])
-			owed := &delivery{manifest: id("app"), fingerprint: []byte("new"), last: Delivery{Version: 2, Deposits: []byte("old"), Done: true}}
-			if v != nil {
-				owed.offered = v.Sequence
-			}
-			d.deliveries = map[string]*delivery{id("app").Key(): owed}
+			owed := &material{delivery: delivery{manifest: id("app"), last: Delivery{Version: 2, Deposits: []byte("old"), Done: true}}}
+			d.deliveries = deposited{id("app").Key(): owed}
 			if got := show(decide(c, d, wishes{}, decisionTime)); got != test.want {
 				t.Errorf("decided %q, want %q", got, test.want)
 			}

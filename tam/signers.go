@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-teep/teep/cose"
@@ -68,7 +69,7 @@ func (t *TAM) AddPublisherKeys(ctx context.Context, name string, keys []*cose.Ke
 
 // WithdrawPublisherKey trusts a key or anchor of a publisher, or a signer below one of its anchors, no
 // longer, for good: what it signed is not offered any more. With remove, it is also taken off devices,
-// unless a newer version of another key takes its place.
+// unless a newer version of another key takes its place; that may be ordered later too, by withdrawing it once more.
 func (t *TAM) WithdrawPublisherKey(ctx context.Context, name string, thumbprint []byte, reason string, remove bool) error {
 	if len(thumbprint) != sha256.Size {
 		return fmt.Errorf("%w: a thumbprint has %d bytes, not %d", ErrPublisher, sha256.Size, len(thumbprint))
@@ -118,6 +119,7 @@ type signerSet struct {
 // chained is how a signer is trusted that a certificate named.
 type chained struct {
 	anchor []byte    // SHA-256 of the anchor's certificate
+	chain  [][]byte  // in DER, end entity first
 	until  time.Time // when the first certificate of its chain ends
 }
 
@@ -158,7 +160,7 @@ func (s *signerSet) VerifiersOrReason(alg cose.Algorithm, h cose.Headers) (found
 			}
 			if owner == nil {
 				s.owner[string(thumbprint)] = a.publisher
-				s.chained[string(thumbprint)] = chained{a.fingerprint, firstEnd(append(chain, a.certificate), s.now)}
+				s.chained[string(thumbprint)] = chained{a.fingerprint, chain, firstEnd(append(slices.Clone(chain), a.certificate), s.now)}
 			}
 			found = append(found, v)
 		}
@@ -182,6 +184,14 @@ func (s *signerSet) origin(thumbprint []byte) (*Publisher, chained) {
 }
 
 func (t *TAM) publisherKeys(ctx context.Context) (*signerSet, error) {
+	records, err := allRecords[publisherRevocations](ctx, t.store, KindRevocations)
+	if err != nil {
+		return nil, fmt.Errorf("tam: reading the publishers' revocation lists: %w", err)
+	}
+	lists := make(map[string][][]byte)
+	for _, r := range records {
+		lists[r.Publisher] = r.Lists
+	}
 	set := &signerSet{owner: make(map[string]*Publisher), chained: make(map[string]chained), now: t.clock()}
 	for after := ""; ; {
 		page, err := t.store.ListPublishers(ctx, after, cataloguePage)
@@ -194,7 +204,7 @@ func (t *TAM) publisherKeys(ctx context.Context) (*signerSet, error) {
 			if !p.Revoked.IsZero() {
 				continue
 			}
-			if err := set.add(p); err != nil {
+			if err := set.add(p, lists); err != nil {
 				return nil, fmt.Errorf("tam: publisher %q: %w", p.Name, err)
 			}
 		}
@@ -204,7 +214,7 @@ func (t *TAM) publisherKeys(ctx context.Context) (*signerSet, error) {
 	}
 }
 
-func (s *signerSet) add(p *Publisher) error {
+func (s *signerSet) add(p *Publisher, lists map[string][][]byte) error {
 	for _, data := range p.Keys {
 		key, err := cose.ParseKey(data)
 		if err != nil {
@@ -225,15 +235,7 @@ func (s *signerSet) add(p *Publisher) error {
 		if p.withdrawn(fingerprint[:]) != nil {
 			continue
 		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return err
-		}
-		roots := x509.NewCertPool()
-		roots.AddCert(cert)
-		keys, err := cose.NewCertificateKeys(cose.CertificateOptions{
-			Roots: roots, Now: func() time.Time { return s.now }, ExtKeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
-		})
+		keys, err := codeSigners(der, lists[p.Name], func() time.Time { return s.now })
 		if err != nil {
 			return err
 		}

@@ -164,6 +164,13 @@ func TestWithdrawnKeysLeaveDevices(t *testing.T) {
 			if u, ok := late.session().(*teep.Update); ok && len(u.Manifests) > 0 {
 				t.Errorf("%s: offered after it was withdrawn", which)
 			}
+			if remove {
+				continue
+			}
+			must(t, w.tam.WithdrawPublisherKey(ctx(), publisher, thumbprint, "stolen for sure", true))
+			if u, ok := a.session().(*teep.Update); !ok || len(u.UnneededManifests) != 1 {
+				t.Errorf("%s, removed later: %+v", which, u)
+			}
 		}
 	}
 }

@@ -366,7 +366,11 @@ func (s *standing) mustLeave(i Installed) string {
 		return w.source
 	}
 	if v := m.version(i.Sequence); v != nil {
-		if w := s.catalogue.distrusted(v); w != nil && w.Remove {
+		switch w := s.catalogue.distrusted(v); {
+		case w == nil || !w.Remove:
+		case w == s.catalogue.revoked[v.Envelope]:
+			return "revoked certificate"
+		default:
 			return "withdrawn key"
 		}
 	}

@@ -134,7 +134,8 @@ type Publishers interface {
 	Publisher(ctx context.Context, name string) (*Publisher, error)
 	// ListPublishers lists publishers by name, ascending, beginning after `after`.
 	ListPublishers(ctx context.Context, after string, limit int) ([]Publisher, error)
-	// ChangePublisher adds keys to a publisher or withdraws one; ErrExists when a key is taken,
+	// ChangePublisher adds keys to a publisher or withdraws one; ErrExists when a key is taken, or withdrawn already
+	// and not to be removed only now,
 	// ErrNotFound when a key to withdraw is not the publisher's.
 	ChangePublisher(ctx context.Context, name string, c PublisherChange) error
 	// RevokePublisher marks a publisher as revoked, for good: nothing that it signed is

@@ -159,13 +159,7 @@ func (a *authority) certify(k *cose.Key, serial int64, until time.Time) []byte {
 
 func (a *authority) revoke(now time.Time, serials ...int64) []byte {
 	a.t.Helper()
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.AddDate(0, 0, 7)}
-	for _, s := range serials {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: now})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
-	must(a.t, err)
-	return der
+	return a.list(1, now, serials...)
 }
 
 // keyless is a verifier of Evidence that does not show the agent's key before it is appraised.

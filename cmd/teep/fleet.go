@@ -161,7 +161,7 @@ func publisherKeys() []*cobra.Command {
 		})
 	add.Flags().StringArrayVar(&keyFiles, "key", nil, "public key that it signs with; may be repeated")
 	add.Flags().StringArrayVar(&anchorFiles, "anchor", nil, "certificate of an authority that certifies its signers; may be repeated")
-	return []*cobra.Command{add, withdrawKey(), publisherSigned()}
+	return []*cobra.Command{add, withdrawKey(), publisherSigned(), publisherRevocations()}
 }
 
 func withdrawKey() *cobra.Command {

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -101,8 +100,8 @@ func componentList() *cobra.Command {
 					switch {
 					case v.Withdrawn != nil:
 						state = "withdrawn: " + plain(v.WithdrawnReason)
-					case v.Expires != nil && time.Now().After(*v.Expires):
-						state = "not offered: its signer's certificate ended " + when(*v.Expires)
+					case v.NotOffered != "":
+						state = "not offered: " + plain(v.NotOffered)
 					}
 					fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%s\n", v.Manifest, v.Sequence, plain(v.Publisher), v.Size, when(v.Uploaded), state)
 				}

@@ -60,6 +60,8 @@ var commandFor = map[string]string{
 	"POST /v1/publishers/{name}/keys":                "publisher add-key acme --key @key",
 	"GET /v1/publishers/{name}/keys/{key}/versions":  "publisher signed acme 5d1c",
 	"POST /v1/publishers/{name}/keys/{key}/withdraw": "publisher withdraw-key acme 5d1c --reason lost",
+	"GET /v1/publishers/{name}/revocation-lists":     "publisher revocations acme",
+	"POST /v1/publishers/{name}/revocation-lists":    "publisher revocations acme --remove",
 
 	"POST /v1/tokens":             "token create --name ci --scope auditor",
 	"GET /v1/tokens":              "token list",

@@ -65,6 +65,18 @@ func (c *Client) WithdrawKey(ctx context.Context, publisher, key string, w KeyWi
 	return &p, c.call(ctx, http.MethodPost, "/v1/publishers/"+url.PathEscape(publisher)+"/keys/"+url.PathEscape(key)+"/withdraw", w, &p)
 }
 
+// RevocationLists are those of a publisher's signers, and what they revoke.
+func (c *Client) RevocationLists(ctx context.Context, publisher string) (*RevocationLists, error) {
+	var l RevocationLists
+	return &l, c.call(ctx, http.MethodGet, "/v1/publishers/"+url.PathEscape(publisher)+"/revocation-lists", nil, &l)
+}
+
+// RenewRevocationLists puts newer ones in force.
+func (c *Client) RenewRevocationLists(ctx context.Context, publisher string, n NewRevocationLists) (*RevocationLists, error) {
+	var l RevocationLists
+	return &l, c.call(ctx, http.MethodPost, "/v1/publishers/"+url.PathEscape(publisher)+"/revocation-lists", n, &l)
+}
+
 // Groups lists groups.
 func (c *Client) Groups(ctx context.Context, after string) (*Page[policy.Group], error) {
 	return list[policy.Group](ctx, c, "/v1/groups", after)

@@ -58,7 +58,16 @@ func (h *handler) listVersions(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list = within(only, list, func(v *tam.Version) suit.ComponentID { return v.Manifest })
-	return writeJSON(w, http.StatusOK, newPage(list, limit, viewVersion, func(v *tam.Version) string {
+	notOffered, err := h.TAM.NotOffered(r.Context())
+	if err != nil {
+		return err
+	}
+	view := func(v *tam.Version) Version {
+		one := viewVersion(v)
+		one.NotOffered = notOffered(v)
+		return one
+	}
+	return writeJSON(w, http.StatusOK, newPage(list, limit, view, func(v *tam.Version) string {
 		return versionCursor(v.Manifest, v.Sequence)
 	}))
 }

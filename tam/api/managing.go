@@ -20,9 +20,12 @@ type Managing interface {
 // Publishing is the part of a [tam.TAM] that has to do with publishers and what they publish.
 type Publishing interface {
 	Publish(ctx context.Context, envelope []byte, publisher string) (*tam.Version, error)
+	NotOffered(ctx context.Context) (func(*tam.Version) string, error)
 	PayloadsInUse(ctx context.Context) (map[[32]byte]bool, error)
 	TrustPublisher(ctx context.Context, p tam.NewPublisher) (*tam.Publisher, error)
 	AddPublisherKeys(ctx context.Context, name string, keys []*cose.Key, anchors []*x509.Certificate) (*tam.Publisher, error)
+	RenewRevocationLists(ctx context.Context, publisher string, lists [][]byte, remove *bool) error
+	RevocationsOf(ctx context.Context, publisher string) (*tam.Revocations, []tam.RevokedVersion, error)
 	WithdrawPublisherKey(ctx context.Context, name string, thumbprint []byte, reason string, remove bool) error
 }
 

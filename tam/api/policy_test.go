@@ -58,6 +58,7 @@ func (s *service) policyBodies(text func(any) string) map[string]string {
 		"POST /v1/devices/{id}/replace":                  text(Replacement{Device: "dev00"}),
 		"POST /v1/publishers/{name}/keys":                text(NewKeys{Keys: []string{string(pem)}}),
 		"POST /v1/publishers/{name}/keys/{key}/withdraw": text(KeyWithdrawal{Reason: "lost", Remove: true}),
+		"POST /v1/publishers/{name}/revocation-lists":    text(NewRevocationLists{Remove: new(bool)}),
 	}
 }
 

@@ -30,6 +30,10 @@ func (c Config) policyRoutes() []route {
 			query: pages, out: Page[SignedVersion]{}, handle: (*handler).signedBy},
 		{pattern: "POST /v1/publishers/{name}/keys/{key}/withdraw", summary: "Trust a key or certificate no longer, for good", maxBody: maxJSON,
 			in: KeyWithdrawal{}, out: Page[SignedVersion]{}, handle: (*handler).withdrawKey},
+		{pattern: "GET /v1/publishers/{name}/revocation-lists", summary: "Certificate revocation lists of a publisher's signers, what they revoke, and how many devices have it",
+			scopes: everyone, out: RevocationLists{}, handle: (*handler).revocationLists},
+		{pattern: "POST /v1/publishers/{name}/revocation-lists", summary: "Put newer certificate revocation lists of a publisher's signers in force", maxBody: maxRevocationLists,
+			in: NewRevocationLists{}, out: RevocationLists{}, handle: (*handler).renewRevocationLists},
 
 		{pattern: "GET /v1/rollouts", summary: "Rollouts, with what they reached", scopes: everyone, query: []string{queryAfter, queryLimit, queryArchived}, out: Page[Rollout]{}, handle: (*handler).listRollouts},
 		{pattern: "POST /v1/rollouts", summary: "Bring a version to devices in stages", scopes: operators, maxBody: maxJSON,

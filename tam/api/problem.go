@@ -71,6 +71,7 @@ var known = []struct {
 	{tam.ErrPrefix, http.StatusUnprocessableEntity, "component-identifier"},
 	{tam.ErrEnvelope, http.StatusUnprocessableEntity, "envelope"},
 	{tam.ErrPublisher, http.StatusUnprocessableEntity, "publisher"},
+	{tam.ErrRevocationLists, http.StatusUnprocessableEntity, "revocation-lists"},
 	{tam.ErrQuota, http.StatusInsufficientStorage, "quota"},
 	{tam.ErrDeposit, http.StatusUnprocessableEntity, "deposit"},
 	{tam.ErrNoDistribution, http.StatusNotImplemented, "no-distribution"},

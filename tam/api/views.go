@@ -30,6 +30,8 @@ type Version struct {
 	// Withdrawn is set once the version is no longer offered.
 	Withdrawn       *time.Time `json:"withdrawn,omitempty"`
 	WithdrawnReason string     `json:"withdrawnReason,omitempty"`
+	// NotOffered says why no device is offered it: it was withdrawn, or its signer does not count any more.
+	NotOffered string `json:"notOffered,omitempty"`
 }
 
 // Component is a component that a version installs.

@@ -32,6 +32,8 @@ const (
 	ActionDeviceUpdate    Action = "device.update"
 	ActionPublisherKeys   Action = "publisher.keys"
 	ActionKeyWithdraw     Action = "publisher.key-withdraw"
+	// ActionRevocationLists puts certificate revocation lists in force for the signers below a publisher's anchors.
+	ActionRevocationLists Action = "publisher.revocations"
 	// The keys of the TAM itself.
 	ActionKeysNext    Action = "keys.next"
 	ActionKeysRotate  Action = "keys.rotate"

@@ -257,12 +257,17 @@ func testChangePublisher(t *testing.T, b Backend) {
 	must(t, err)
 	must(t, s.ChangePublisher(ctx, "acme", tam.PublisherChange{AddKeys: [][]byte{{3}}})) // {3} was not taken
 	w := tam.WithdrawnKey{Thumbprint: []byte("thumbprint"), At: start, Reason: "stolen", Remove: true}
-	must(t, s.ChangePublisher(ctx, "acme", tam.PublisherChange{Withdraw: &w}))
+	stays := w
+	stays.Remove = false
+	must(t, s.ChangePublisher(ctx, "acme", tam.PublisherChange{Withdraw: &stays}))
+	want(t, s.ChangePublisher(ctx, "acme", tam.PublisherChange{Withdraw: &stays}), tam.ErrExists)
+	must(t, s.ChangePublisher(ctx, "acme", tam.PublisherChange{Withdraw: &w})) // what it signed goes now
+	want(t, s.ChangePublisher(ctx, "acme", tam.PublisherChange{Withdraw: &stays}), tam.ErrExists)
 	want(t, s.ChangePublisher(ctx, "acme", tam.PublisherChange{Withdraw: &w}), tam.ErrExists)
 	want(t, s.ChangePublisher(ctx, "other", tam.PublisherChange{Withdraw: &w}), tam.ErrNotFound)
 	after, err := s.CatalogueRevision(ctx)
 	must(t, err)
-	equal(t, after, before+2)
+	equal(t, after, before+3)
 	got, err := s.Publisher(ctx, "acme")
 	must(t, err)
 	p.Keys, p.Withdrawn = [][]byte{{1}, {3}}, []tam.WithdrawnKey{w}
