@@ -97,7 +97,7 @@ func tamNames() (arguments map[string][]names, flags map[string]names) {
 	arguments = map[string][]names{
 		"devices": {deviceNames}, "devices replace": {deviceNames, deviceNames}, "devices messages": {deviceNames, messageNames},
 		"component withdraw": {manifests, sequenceNames}, "component devices": {manifests, sequenceNames},
-		"publisher revoke": {publishers}, "publisher add-key": {publishers}, "publisher signed": {publishers, keyNames}, "publisher withdraw-key": {publishers, keyNames},
+		"publisher revoke": {publishers}, "publisher revocations": {publishers}, "publisher add-key": {publishers}, "publisher signed": {publishers, keyNames}, "publisher withdraw-key": {publishers, keyNames},
 		"domain remove": {domains}, "admission set": {admissions}, "removal order": {removals}, "removal lift": {removals}, "removal show": {removals},
 		"token revoke":   {named((*api.Client).Tokens, func(t api.Token) string { return t.ID })},
 		"webhook delete": {named((*api.Client).Webhooks, func(w api.Webhook) string { return w.ID })},
