@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/go-teep/teep/cose/keyfile"
 	"github.com/go-teep/teep/internal/program"
+	"github.com/go-teep/teep/tam/audit"
 	"github.com/go-teep/teep/tam/postgres"
 )
 
@@ -197,7 +200,7 @@ tenants (tenants: tenants) when it starts, and serves a new one within a second 
 			if err != nil {
 				return err
 			}
-			dir, err := c.createTenant(args[0])
+			dir, err := c.createTenant(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -209,7 +212,7 @@ tenants (tenants: tenants) when it starts, and serves a new one within a second 
 	return configFlag(c, &path)
 }
 
-func (c *configuration) createTenant(name string) (dir string, err error) {
+func (c *configuration) createTenant(ctx context.Context, name string) (dir string, err error) {
 	switch {
 	case c.Tenants == "":
 		return "", fmt.Errorf("%s: the service has no tenants: add the line 'tenants: tenants' first", c.path)
@@ -219,6 +222,14 @@ func (c *configuration) createTenant(name string) (dir string, err error) {
 		return "", &program.Usage{Err: fmt.Errorf("%q cannot be a tenant's name: use lower-case letters, digits and hyphens, beginning with a letter, at most 40", name)}
 	}
 	dir = filepath.Join(c.Tenants, name)
+	for _, file := range []string{"keys", tenantFile} {
+		if _, err := os.Lstat(filepath.Join(dir, file)); !errors.Is(err, fs.ErrNotExist) {
+			return "", errors.Join(err, fmt.Errorf("%s has a %s already: choose another name, or remove the folder", dir, file))
+		}
+	}
+	if err := recordAudit(ctx, c, audit.ActionTenantCreate, name, ""); err != nil {
+		return "", err
+	}
 	if err := newKeyFiles(dir); err != nil {
 		return "", err
 	}

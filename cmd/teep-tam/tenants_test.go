@@ -53,7 +53,7 @@ func newServiceWithTenants(t *testing.T, store string) *serviceWithTenants {
 	main, err := load(path)
 	must(t, err)
 	for _, name := range []string{"a", "b"} {
-		_, err := main.createTenant(name)
+		_, err := main.createTenant(t.Context(), name)
 		must(t, err)
 	}
 	opened, err := openStore(t.Context(), main)
@@ -288,7 +288,7 @@ func TestTenantConfigurations(t *testing.T) {
 	path := filepath.Join(dir, "tam.yaml")
 	main, err := load(path)
 	must(t, err)
-	if _, err := main.createTenant("a"); err == nil {
+	if _, err := main.createTenant(t.Context(), "a"); err == nil {
 		t.Error("a service without tenants got one")
 	}
 	text, err := os.ReadFile(path)
@@ -297,14 +297,20 @@ func TestTenantConfigurations(t *testing.T) {
 	main, err = load(path)
 	must(t, err)
 	for _, name := range []string{"", "A", "../x", "a/b", "a_b", "1", strings.Repeat("a", 41), ".", "-"} {
-		if _, err := main.createTenant(name); err == nil {
+		if _, err := main.createTenant(t.Context(), name); err == nil {
 			t.Errorf("a tenant is called %q", name)
 		}
 	}
-	folder, err := main.createTenant("a")
+	folder, err := main.createTenant(t.Context(), "a")
 	must(t, err)
-	if _, err := main.createTenant("a"); err == nil {
+	if _, err := main.createTenant(t.Context(), "a"); err == nil {
 		t.Error("a tenant was made over")
+	}
+	store, err := openStore(t.Context(), main)
+	must(t, err)
+	defer store.Close()
+	if head, err := store.AuditHead(t.Context()); err != nil || head.Seq != 1 {
+		t.Errorf("%d entries in the audit log for one tenant, %v", head.Seq, err)
 	}
 	file := filepath.Join(folder, tenantFile)
 	good, err := os.ReadFile(file)

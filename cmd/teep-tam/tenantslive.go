@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/go-teep/teep/tam/audit"
 	"github.com/go-teep/teep/tam/console"
 	"github.com/go-teep/teep/tam/identity"
 	"github.com/go-teep/teep/tam/metrics"
@@ -156,6 +157,9 @@ func (s *service) lookForTenants(ctx context.Context) {
 			delete(s.missed, path)
 			s.replace(ctx, i, nil)
 			s.log.Info("tenant is not served any more: its configuration is gone", "tenant", i.config.tenant)
+			if err := s.store.AddAuditEntry(ctx, audit.ActionTenantRemove, i.config.tenant, "not served any more: its configuration is gone"); err != nil {
+				s.log.Error("that a tenant was removed is not in the audit log", "tenant", i.config.tenant, "err", err)
+			}
 		default:
 			s.missed[path] = true
 		}

@@ -98,7 +98,7 @@ func TestNewTenantsAreServedLive(t *testing.T) {
 	must(t, os.MkdirAll(broken, 0o700))
 	must(t, os.WriteFile(filepath.Join(broken, tenantFile), []byte("tenant-of: ../../tam.yaml\nnonsense: 1\n"), 0o600))
 	must(t, os.Mkdir(filepath.Join(dir, "tenants", "coming"), 0o700))
-	_, err := main.createTenant("acme")
+	_, err := main.createTenant(t.Context(), "acme")
 	must(t, err)
 	for range 3 {
 		s.lookForTenants(ctx)
@@ -126,7 +126,7 @@ func TestNewTenantsAreServedLive(t *testing.T) {
 	}
 	// The mistake is mended.
 	must(t, os.RemoveAll(broken))
-	_, err = main.createTenant("broken")
+	_, err = main.createTenant(t.Context(), "broken")
 	must(t, err)
 	s.lookForTenants(ctx)
 	if got := status("/t/broken/v1/readyz", ""); got != http.StatusOK {
@@ -150,7 +150,7 @@ func (s *liveService) change(name, from, to string) {
 // and a tenant that is removed is served no longer, and ends.
 func TestTenantsChangeLive(t *testing.T) {
 	s := newLiveService(t)
-	_, err := s.config.createTenant("acme")
+	_, err := s.config.createTenant(t.Context(), "acme")
 	must(t, err)
 	s.lookForTenants(s.ctx)
 	first := s.instances()[1]
@@ -236,18 +236,27 @@ func TestTenantsChangeLive(t *testing.T) {
 			t.Fatal("what was removed does not end")
 		}
 	}
-	_, err = s.config.createTenant("acme")
+	_, err = s.config.createTenant(t.Context(), "acme")
 	must(t, err)
 	s.lookForTenants(s.ctx)
 	if got := s.status("/t/acme/v1/devices", token); got != http.StatusUnauthorized {
 		t.Errorf("a new tenant of the same name answers the token of the old one with %d", got)
+	}
+	entries, err := s.store.AuditEntries(t.Context(), 0, 99)
+	must(t, err)
+	var said []string
+	for _, e := range entries {
+		said = append(said, string(e.Action)+" "+e.Target+" by "+e.Via)
+	}
+	if got := strings.Join(said, ", "); got != "tenant.create acme by command-line, tenant.remove acme by tam, tenant.create acme by command-line" {
+		t.Errorf("audit log: %s", got)
 	}
 }
 
 // TestTenantsFolderIsAway: nobody is taken out of service because a folder cannot be read.
 func TestTenantsFolderIsAway(t *testing.T) {
 	s := newLiveService(t)
-	_, err := s.config.createTenant("acme")
+	_, err := s.config.createTenant(t.Context(), "acme")
 	must(t, err)
 	s.lookForTenants(s.ctx)
 	home := filepath.Join(s.dir, "tenants")

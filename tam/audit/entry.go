@@ -39,6 +39,10 @@ const (
 	ActionKeysRotate  Action = "keys.rotate"
 	ActionKeysRetire  Action = "keys.retire"
 	ActionKeysEncrypt Action = "keys.encrypt"
+	// Tenants of the service: made by the command, and not served any more because their configuration is gone. They are in the
+	// log of the service, not in that of the tenant.
+	ActionTenantCreate Action = "tenant.create"
+	ActionTenantRemove Action = "tenant.remove"
 	// Further actions are those on records of policy: group.set, group.delete, domain.set,
 	// domain.delete, removal.set, removal.delete, admission.set, admission.delete, rollout.create,
 	// rollout.approve, rollout.pause, rollout.resume, rollout.advance, rollout.abort, rollout.archive, rollout.delete and, by the TAM
