@@ -18,6 +18,7 @@ import (
 // TestAttestation runs the scripts for devices with a TPM, which is emulated. $TPM is its socket, and
 // $EKROOT and $EKISSUER are the certificates of its maker.
 func TestAttestation(t *testing.T) {
+	t.Parallel()
 	tpmtest.Require(t)
 	dir, err := os.MkdirTemp("", "tpm") // short: the names of sockets are bounded
 	if err != nil {

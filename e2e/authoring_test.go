@@ -57,6 +57,7 @@ func shellBlocks(page string) (blocks []string) {
 // TestAuthoringByHand runs every block of docs/authoring.md in order, as a new user does, but for what differs from one
 // device to another.
 func TestAuthoringByHand(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile(filepath.Join("..", "docs", "authoring.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +71,7 @@ func TestAuthoringByHand(t *testing.T) {
 	if len(blocks) < 6 {
 		t.Fatalf("%d blocks to run: are they still marked as sh?", len(blocks))
 	}
-	setup := strings.NewReplacer("TAM --api", freePort(t)+" --api", "API", freePort(t), "PROGRAM", filepath.Join(programs, "hello-1.wasm")).Replace(beforeAuthoring)
+	setup := strings.NewReplacer("TAM --api", unusedAddress(t)+" --api", "API", unusedAddress(t), "PROGRAM", filepath.Join(programs, "hello-1.wasm")).Replace(beforeAuthoring)
 	script := "set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n" + blocks[0] + setup
 	for _, b := range blocks[1:] {
 		// The TAM writes down within a second what it hears.

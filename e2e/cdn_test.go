@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -31,8 +30,7 @@ func cdn(ts *testscript.TestScript, _ bool, args []string) {
 	breakAt, err := strconv.Atoi(args[2])
 	ts.Check(err)
 	c := &between{proxy: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: args[1]}), breakAt: breakAt}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
+	ln := listenLocally(ts)
 	server := &http.Server{Handler: c, ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(ln) }()
 	ts.Defer(func() { _ = server.Close() })

@@ -27,6 +27,7 @@ import (
 //
 // TEEP_CRASH_ROUNDS=500 makes it a long run, TEEP_CRASH_SEED repeats the choices of one that failed.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
+	t.Parallel()
 	seed := environment("TEEP_CRASH_SEED", uint64(time.Now().UnixNano()))
 	rounds := int(environment("TEEP_CRASH_ROUNDS", 6))
 	t.Run("PostgreSQL", func(t *testing.T) {

@@ -3,12 +3,14 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,8 +19,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/go-teep/teep/internal/freeport"
 	"github.com/go-teep/teep/tee/teetest/program"
 )
+
+// scriptsAtOnce is how many scripts run at a time for each processor.
+const scriptsAtOnce = 2
 
 // programs is the folder that TestMain built everything into.
 var programs string
@@ -46,10 +52,19 @@ func run(m *testing.M) int {
 		return 1
 	}
 	programs = dir
+	flag.Parse()
+	if atOnce := flag.Lookup("test.parallel"); atOnce.Value.String() == atOnce.DefValue {
+		// The scripts wait for intervals and back-offs more than they compute.
+		if err := atOnce.Value.Set(strconv.Itoa(scriptsAtOnce * runtime.GOMAXPROCS(0))); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	return m.Run()
 }
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	services := startServices(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -106,10 +121,9 @@ func listenLocally(ts *testscript.TestScript) net.Listener {
 
 // freeAddress NAME sets an environment variable to a loopback address that nobody listens on.
 func freeAddress(ts *testscript.TestScript, _ bool, args []string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	ts.Check(err)
-	ts.Setenv(args[0], ln.Addr().String())
-	ts.Check(ln.Close())
+	ts.Setenv(args[0], address)
 }
 
 // await tcp|unix|text …: waits until somebody accepts connections there, or a file contains a text.
@@ -175,8 +189,7 @@ func servePayload(ts *testscript.TestScript, _ bool, args []string) {
 	stopAt, err := strconv.ParseInt(args[2], 10, 64)
 	ts.Check(err)
 	g := &gate{content: content, stopAt: stopAt, reached: make(chan struct{}), open: make(chan struct{})}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
+	ln := listenLocally(ts)
 	server := &http.Server{Handler: g, ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(ln) }()
 	ts.Defer(func() {

@@ -28,6 +28,7 @@ import (
 // TestOutages takes away what a TAM stands on. Agents and operators are told to come again, and are served as soon as it
 // is back, with nothing restarted.
 func TestOutages(t *testing.T) {
+	t.Parallel()
 	t.Run("database", func(t *testing.T) {
 		t.Parallel()
 		server := pgtest.Start(t)

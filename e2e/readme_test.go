@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,6 +58,7 @@ func normalized(text string) string {
 
 // TestReadmeTranscript holds the README to what the demo really prints.
 func TestReadmeTranscript(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(programs, "teep"), "demo")
@@ -84,26 +84,16 @@ func TestReadmeTranscript(t *testing.T) {
 	}
 }
 
-// freePort is an address that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 // TestReadmeByHand runs the README's second screen as it stands, but for ports that may be in use
 // here, and for the patience of a person who types.
 func TestReadmeByHand(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "byhand-") // t.TempDir is too long for a socket's name
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	tam, api := freePort(t), freePort(t)
+	tam, api := unusedAddress(t), unusedAddress(t)
 	script := block(t, readme(t), "<!-- byhand")
 	script = strings.Replace(script, "teep-tam init tam", "teep-tam init tam --listen "+tam+" --api-listen "+api, 1)
 	script = strings.ReplaceAll(script, "127.0.0.1:8081", api)

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -202,8 +201,7 @@ func get(ts *testscript.TestScript, _ bool, args []string) {
 func receiveHooks(ts *testscript.TestScript, _ bool, args []string) {
 	out, err := os.Create(ts.MkAbs(args[1]))
 	ts.Check(err)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
+	ln := listenLocally(ts)
 	var mu sync.Mutex
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-teep/teep/internal/freeport"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/transport"
 )
@@ -85,10 +85,9 @@ func (s *service) edit(change func(string) string) {
 
 func unusedAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	must(t, err)
-	defer ln.Close()
-	return ln.Addr().String()
+	return address
 }
 
 // run runs a program to its end and returns what it printed.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -78,8 +77,7 @@ func logIn(ts *testscript.TestScript, _ bool, args []string) {
 func receiveTraces(ts *testscript.TestScript, _ bool, args []string) {
 	out, err := os.Create(ts.MkAbs(args[1]))
 	ts.Check(err)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
+	ln := listenLocally(ts)
 	var mu sync.Mutex
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/freeport"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
 	"github.com/go-teep/teep/transport"
@@ -84,10 +84,10 @@ func install(ctx context.Context, o options, replicas int, store string) (in *in
 	for i := range replicas {
 		p := &process{config: filepath.Join(folder, fmt.Sprintf("replica%d.yaml", i))}
 		in.processes = append(in.processes, p)
-		if p.teep, err = unusedAddress(); err != nil {
+		if p.teep, err = freeport.Address(); err != nil {
 			return nil, err
 		}
-		if p.api, err = unusedAddress(); err != nil {
+		if p.api, err = freeport.Address(); err != nil {
 			return nil, err
 		}
 		edited := strings.NewReplacer("127.0.0.1:8080", p.teep, "127.0.0.1:8081", p.api,
@@ -137,14 +137,6 @@ func (in *installation) publish(ctx context.Context) error {
 	}
 	_, err = in.operator.Publish(ctx, envelope)
 	return err
-}
-
-func unusedAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 func output(ctx context.Context, program string, args ...string) (string, error) {

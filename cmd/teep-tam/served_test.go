@@ -6,13 +6,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-teep/teep/internal/freeport"
 	"github.com/go-teep/teep/internal/program"
 )
 
@@ -46,10 +47,11 @@ func (b *textBuffer) wait(t *testing.T, text string) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	must(t, err)
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	at, err := netip.ParseAddrPort(address)
+	must(t, err)
+	return int(at.Port())
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
