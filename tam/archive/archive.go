@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,17 +42,46 @@ type Summary struct {
 // ErrDamaged says that a backup is not whole.
 var ErrDamaged = errors.New("archive: the backup is not whole")
 
-// Backup writes a store, its envelopes and its payloads (nil: there are none) to the new folder dir. What cannot be
-// finished is removed.
+// partialMark is in the name of a backup's folder until the backup is whole.
+const partialMark = ".partial-"
+
+// Backup writes a store, its envelopes and its payloads (nil: there are none) to the new folder dir, which is there when
+// all is in it: one that is cut off leaves a folder of another name, that nobody takes for a backup. What cannot be finished
+// otherwise is removed.
 func Backup(ctx context.Context, store *sqlite.Store, blobs tam.Blobs, payloads tam.Payloads, dir string) (s *Summary, err error) {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("archive: %w (a backup is a new folder)", err)
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("archive: %s exists: a backup is a new folder", dir), err)
+	}
+	parent, name := filepath.Split(filepath.Clean(dir))
+	partial, err := os.MkdirTemp(parent, name+partialMark) // for its owner alone
+	if err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(dir))
+			err = errors.Join(err, os.RemoveAll(partial))
 		}
 	}()
+	if s, err = fill(ctx, store, blobs, payloads, partial); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(partial, dir); err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	return s, syncFolder(filepath.Dir(dir))
+}
+
+// syncFolder makes the names in a folder survive a loss of power.
+func syncFolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// fill makes the content of a backup.
+func fill(ctx context.Context, store *sqlite.Store, blobs tam.Blobs, payloads tam.Payloads, dir string) (s *Summary, err error) {
 	// The database first: every version that it lists has its envelope, and keeps it.
 	if err := store.Backup(ctx, filepath.Join(dir, databaseName)); err != nil {
 		return nil, err
@@ -100,51 +130,101 @@ func (s *Summary) transferPayloads(ctx context.Context, from, to tam.Payloads) e
 }
 
 // Restore checks the backup in dir and makes database, envelopes and payloads of it, which must not exist. Payloads
-// that the backup does not have are not made: those of a bucket, or of older releases.
+// that the backup does not have are not made: those of a bucket, or of older releases. The backup stays as it is, and
+// may be of an older release. What cannot be finished is removed.
 //
 // Tokens and challenges that were issued until now are refused from then on, because the restored store
 // does not know which of them were used since the backup; devices ask again.
 func Restore(ctx context.Context, dir, database, envelopes, payloads string, now time.Time, rand io.Reader) (s *Summary, err error) {
-	for _, path := range []string{database, database + "-wal", envelopes, payloads} {
-		if _, err := os.Stat(path); err == nil {
+	if strings.Contains(filepath.Base(dir), partialMark) {
+		return nil, fmt.Errorf("%w: making %s was cut off", ErrDamaged, dir)
+	}
+	partial := database + ".restoring"
+	for _, path := range []string{database, database + "-wal", envelopes, payloads, partial} {
+		switch _, err := os.Lstat(path); {
+		case err == nil:
 			return nil, fmt.Errorf("archive: %s exists and is not overwritten: stop the TAM, and move it away first", path)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("archive: %w", err)
 		}
 	}
-	from, err := sqlite.Open(ctx, filepath.Join(dir, databaseName), sqlite.Options{})
-	if err != nil {
+	// A copy of the database, because opening one brings it to the newest schema. Who makes it is the only one at work.
+	if err := copyDatabase(filepath.Join(dir, databaseName), partial); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(envelopes), os.RemoveAll(payloads), os.RemoveAll(partial))
+		}
+	}()
+	if s, err = restore(ctx, dir, partial, envelopes, payloads); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err := replaceTokenKeys(ctx, partial, now, rand); err != nil {
+		return nil, err
+	}
+	// The database last: without it there is no TAM that could miss an envelope.
+	if err := os.Rename(partial, database); err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	return s, syncFolder(filepath.Dir(database))
+}
+
+// copyDatabase copies the file of a store that nobody has open.
+func copyDatabase(from, to string) error {
+	if st, err := os.Stat(from + "-wal"); err == nil && st.Size() > 0 {
+		return fmt.Errorf("%s-wal is not empty: somebody has the database of the backup open, or changed it", from)
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // it holds the token keys
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return errors.Join(err, os.Remove(to))
+	}
+	return nil
+}
+
+// restore checks the copy of a backup's database, and makes what it speaks of.
+func restore(ctx context.Context, dir, database, envelopes, payloads string) (*Summary, error) {
+	store, err := sqlite.Open(ctx, database, sqlite.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	if err := store.Check(ctx); err != nil {
+		return nil, err
+	}
+	// Opening makes a folder that is not there.
+	if _, err := os.Stat(filepath.Join(dir, envelopesName)); err != nil {
+		return nil, err
+	}
+	from, err := blobfs.Open(filepath.Join(dir, envelopesName))
+	if err != nil {
+		return nil, err
 	}
 	defer from.Close()
-	if err := from.Check(ctx); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	blobs, err := blobfs.Open(filepath.Join(dir, envelopesName))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	defer blobs.Close()
 	to, err := blobfs.Open(envelopes)
 	if err != nil {
 		return nil, err
 	}
 	defer to.Close()
-	if s, err = transfer(ctx, from, blobs, to); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	s, err := transfer(ctx, store, from, to)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := os.Stat(filepath.Join(dir, payloadsName)); err == nil {
 		if err := s.restorePayloads(ctx, filepath.Join(dir, payloadsName), payloads); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+			return nil, err
 		}
 	}
-	// The database last: without it there is no TAM that could miss an envelope.
-	partial := database + ".restoring"
-	if err := from.Backup(ctx, partial); err != nil {
-		return nil, err
-	}
-	if err := replaceTokenKeys(ctx, partial, now, rand); err != nil {
-		return nil, errors.Join(err, os.Remove(partial))
-	}
-	return s, os.Rename(partial, database)
+	return s, nil
 }
 
 func (s *Summary) restorePayloads(ctx context.Context, from, to string) error {

@@ -180,8 +180,10 @@ func TestDamagedBackups(t *testing.T) {
 			if !errors.Is(err, archive.ErrDamaged) {
 				t.Fatalf("restored: %v", err)
 			}
-			if _, err := os.Stat(database); err == nil {
-				t.Error("a damaged backup left a database")
+			for _, path := range []string{database, database + ".restoring", envelopes} {
+				if _, err := os.Stat(path); err == nil {
+					t.Errorf("a damaged backup left %s", path)
+				}
 			}
 		})
 	}
