@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-teep/teep/tam"
@@ -105,7 +106,28 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, p tam.Payload, d
 	w.Header().Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(digest[:])+":")
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", forGood)
-	http.ServeContent(&stallWriter{w, http.NewResponseController(w), h.StallTimeout}, r, "", time.Time{}, p)
+	http.ServeContent(&stallWriter{w, http.NewResponseController(w), h.StallTimeout}, withRange(r), "", time.Time{}, p)
+}
+
+// maxRanges bounds the parts of an answer, each of which may be a request to an object store.
+const maxRanges = 16
+
+// withRange is the request with the Range that counts, for [http.ServeContent], which refuses what has to be ignored
+// (RFC 9110 §14.2): a unit that is not understood, whose name is in any case of letters (§14.1), and a range of
+// anything but GET. Too many ranges may be ignored too.
+func withRange(r *http.Request) *http.Request {
+	given := r.Header.Get("Range")
+	if given == "" {
+		return r
+	}
+	r = r.Clone(r.Context())
+	unit, ranges, _ := strings.Cut(given, "=")
+	if r.Method != http.MethodGet || !strings.EqualFold(unit, "bytes") || strings.Count(ranges, ",") >= maxRanges {
+		r.Header.Del("Range")
+	} else {
+		r.Header.Set("Range", "bytes="+ranges)
+	}
+	return r
 }
 
 // stallWriter gives each write its own deadline: a download may take long, and a receiver may not sleep.

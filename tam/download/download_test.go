@@ -8,9 +8,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"mime"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +79,18 @@ func TestRangesAndConditions(t *testing.T) {
 		"middle":                       {"GET", map[string]string{"Range": "bytes=3-5"}, 206, "345", "bytes 3-5/10"},
 		"from":                         {"GET", map[string]string{"Range": "bytes=7-"}, 206, "789", "bytes 7-9/10"},
 		"suffix":                       {"GET", map[string]string{"Range": "bytes=-2"}, 206, "89", "bytes 8-9/10"},
-		"head of a range":              {"HEAD", map[string]string{"Range": "bytes=7-"}, 206, "", "bytes 7-9/10"},
+		"head of a range":              {"HEAD", map[string]string{"Range": "bytes=7-"}, 200, "", ""},
+		"head beyond the end":          {"HEAD", map[string]string{"Range": "bytes=10-"}, 200, "", ""},
+		"a unit in capitals":           {"GET", map[string]string{"Range": "BYTES=3-5"}, 206, "345", "bytes 3-5/10"},
+		"too many ranges":              {"GET", map[string]string{"Range": "bytes=0-0" + strings.Repeat(",2-2", 16)}, 200, "0123456789", ""},
+		"ranges of more than all":      {"GET", map[string]string{"Range": "bytes=0-,0-,0-"}, 200, "0123456789", ""},
+		"one of two is beyond the end": {"GET", map[string]string{"Range": "bytes=8-9,20-30"}, 206, "89", "bytes 8-9/10"},
+		"If-None-Match weak":           {"GET", map[string]string{"If-None-Match": "W/" + etag}, 304, "", ""},
+		"If-None-Match anything":       {"GET", map[string]string{"If-None-Match": "*"}, 304, "", ""},
+		"If-None-Match before a range": {"GET", map[string]string{"If-None-Match": etag, "Range": "bytes=7-"}, 304, "", ""},
+		"HEAD If-None-Match":           {"HEAD", map[string]string{"If-None-Match": etag}, 304, "", ""},
+		"a range backwards":            {"GET", map[string]string{"Range": "bytes=5-3"}, 416, "", ""},
+		"no number":                    {"GET", map[string]string{"Range": "bytes=a-b"}, 416, "", ""},
 		"If-Range holds":               {"GET", map[string]string{"Range": "bytes=7-", "If-Range": etag}, 206, "789", "bytes 7-9/10"},
 		"If-Range of another":          {"GET", map[string]string{"Range": "bytes=7-", "If-Range": `"another"`}, 200, "0123456789", ""},
 		"If-Range weak":                {"GET", map[string]string{"Range": "bytes=7-", "If-Range": "W/" + etag}, 200, "0123456789", ""},
@@ -86,7 +100,8 @@ func TestRangesAndConditions(t *testing.T) {
 		"If-Match":                     {"GET", map[string]string{"If-Match": etag}, 200, "0123456789", ""},
 		"If-Match of another":          {"GET", map[string]string{"If-Match": `"another"`}, 412, "", ""},
 		"beyond the end":               {"GET", map[string]string{"Range": "bytes=10-"}, 416, "", "bytes */10"},
-		"a range of something else":    {"GET", map[string]string{"Range": "lines=1-2"}, 416, "", ""},
+		"a range of something else":    {"GET", map[string]string{"Range": "lines=1-2"}, 200, "0123456789", ""},
+		"a range of nothing":           {"GET", map[string]string{"Range": "7-"}, 200, "0123456789", ""},
 		"a credential changes nothing": {"GET", map[string]string{"Authorization": "Bearer x"}, 200, "0123456789", ""},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -114,6 +129,30 @@ func TestRangesAndConditions(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSeveralRanges: they come as parts, each with its place (RFC 9110 §14.6).
+func TestSeveralRanges(t *testing.T) {
+	uri, name := served(t, []byte("0123456789"), nil)
+	res, body := do(t, "GET", uri, map[string]string{"Range": "bytes=0-1, 8-9", "If-Range": strconv.Quote(name)})
+	kind, params, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	must(t, err)
+	if res.StatusCode != http.StatusPartialContent || kind != "multipart/byteranges" || !strings.Contains(res.Header.Get("Cache-Control"), "immutable") {
+		t.Fatalf("%d %s, %q", res.StatusCode, kind, res.Header.Get("Cache-Control"))
+	}
+	parts := multipart.NewReader(strings.NewReader(body), params["boundary"])
+	for _, want := range []string{"bytes 0-1/10 01", "bytes 8-9/10 89"} {
+		part, err := parts.NextPart()
+		must(t, err)
+		data, err := io.ReadAll(part)
+		must(t, err)
+		if got := part.Header.Get("Content-Range") + " " + string(data); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if _, err := parts.NextPart(); err != io.EOF {
+		t.Errorf("and then: %v", err)
 	}
 }
 
