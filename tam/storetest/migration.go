@@ -39,7 +39,7 @@ func oldDevice(id, status, attestation, state string) OldRow {
 }
 
 func oldEvent(device string, id, at int64, detail string) OldRow {
-	return OldRow{"events", map[string]any{"device_id": device, "id": id, "at": at, "kind": "attested", "detail": detail}}
+	return OldRow{"events", map[string]any{"device_id": device, "id": id, "before": int64(0), "at": at, "kind": "attested", "detail": detail}}
 }
 
 // OldRows is at least one row of every table. Those of a table go in when the first schema has it.
