@@ -82,7 +82,11 @@ func planFor(at *standing, w wishes) *planner {
 			p.want(m, false) // what is there is kept up to date
 		}
 	}
-	p.dropConflicts()
+	for n := -1; n < len(p.decision.unlink); { // what was to take the place of something may have been dropped
+		n = len(p.decision.unlink)
+		p.dropConflicts()
+		p.expel()
+	}
 	p.keepDependencies()
 	// What only something that was dropped needed need not come.
 	p.install = slices.DeleteFunc(p.install, func(s step) bool { return p.leaves(s.version.Manifest) })
@@ -124,7 +128,7 @@ func (p *planner) request(r teep.RequestedComponent) {
 }
 
 // expel removes what has to go for the version that it has, unless a newer one takes its place. Emergency
-// removals do not wait for an earlier failure to be over.
+// removals do not wait for an earlier failure to be over, nor longer than one Update for what is to take the place.
 func (p *planner) expel() {
 	for _, i := range p.device.Inventory {
 		why := p.mustLeave(i)
@@ -132,13 +136,16 @@ func (p *planner) expel() {
 			continue
 		}
 		m := p.catalogue.manifests[i.Manifest.Key()]
+		emergency := strings.HasPrefix(why, "removal ")
 		if p.mode(m) != ModeForbidden {
 			p.want(m, false)
-			if slices.ContainsFunc(p.install, func(s step) bool { return s.version.Manifest.Equal(i.Manifest) }) {
+			if slices.ContainsFunc(p.install, func(s step) bool {
+				return s.version.Manifest.Equal(i.Manifest) && !(emergency && p.device.unanswered(s.version))
+			}) {
 				continue
 			}
 		}
-		if strings.HasPrefix(why, "removal ") && !p.leaves(i.Manifest) {
+		if emergency && !p.leaves(i.Manifest) {
 			p.decision.unlink = append(p.decision.unlink, i.Manifest)
 			continue
 		}

@@ -209,6 +209,13 @@ func (d *Device) pending(token [16]byte) int {
 	return slices.IndexFunc(d.Pending, func(p PendingUpdate) bool { return p.Token == token })
 }
 
+// unanswered tells whether a version was offered in an Update of which nothing was heard.
+func (d *Device) unanswered(v *Version) bool {
+	return slices.ContainsFunc(d.Pending, func(p PendingUpdate) bool {
+		return slices.ContainsFunc(p.Offered, func(i Installed) bool { return i.Sequence == v.Sequence && i.Manifest.Equal(v.Manifest) })
+	})
+}
+
 // addPending appends p, dropping what expired and, beyond the bound, the oldest.
 func (d *Device) addPending(p PendingUpdate, now time.Time) {
 	d.Pending = slices.DeleteFunc(d.Pending, func(q PendingUpdate) bool { return !now.Before(q.Expires) })

@@ -124,6 +124,7 @@ func (p *planner) dropConflicts() {
 // rollouts, a removal or earlier failures keep it away. What is offered to nobody the agent may find elsewhere.
 func (p *planner) missing(v *Version, id suit.ComponentID, dropped map[string]bool) bool {
 	has, installed := p.device.installed(id)
+	installed = installed && !(p.leaves(id) && p.mustLeave(has) != "")
 	digest := v.pin(id)
 	needed := func(c *Version) bool { return digest == nil || bytes.Equal(c.Digest, digest) }
 	if installed && digest == nil {

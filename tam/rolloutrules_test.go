@@ -3,6 +3,7 @@ package tam
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-teep/teep/tam/policy"
 )
@@ -41,6 +42,41 @@ func TestRolloutsAndDependencies(t *testing.T) {
 			}
 			if notes := strings.Join(d.notes, "; "); !strings.Contains(notes, test.notes) || test.notes == "" && notes != "" {
 				t.Errorf("notes %q, want %q", notes, test.notes)
+			}
+		})
+	}
+}
+
+// TestRemovalWaitsForNothing: what an emergency removal takes goes, where nothing newer comes in its place after all.
+func TestRemovalWaitsForNothing(t *testing.T) {
+	upTo := []policy.Removal{{Name: "x", Manifest: "'app'", Sequence: 1}}
+	offered := []PendingUpdate{{Offered: []Installed{{Manifest: id("app"), Sequence: 2}}}}
+	for name, test := range map[string]struct {
+		offer      offer
+		shelf, has string
+		pending    []PendingUpdate
+		want       string
+	}{
+		"a newer one comes":                     {offer{removals: upTo}, "app:1 app:2", "app:1", nil, "+app:2"},
+		"a newer one did not come":              {offer{removals: upTo}, "app:1 app:2", "app:1", offered, "-app"},
+		"another one did not come":              {offer{removals: upTo}, "app:1 app:3", "app:1", offered, "+app:3"},
+		"what did not come needs no removal":    {offer{}, "app:1 app:2", "app:1", offered, "+app:2"},
+		"the newer one waits for a dependency":  {offer{removals: upTo, rollouts: []policy.Rollout{staged(policy.StatePaused, 0, func(r *policy.Rollout) { r.Manifest, r.Sequence = "'lib'", 1 })}}, "app:1 app:2>lib lib:1", "app:1", nil, "-app"},
+		"the newer one needs what was removed":  {offer{removals: append([]policy.Removal{{Name: "y", Manifest: "'lib'", Sequence: 1}}, upTo...)}, "app:1 app:2>lib lib:1", "app:1 lib:1", nil, "-app -lib"},
+		"something new needs it":                {offer{removals: upTo, assignments: []Assignment{{Manifest: id("tool"), Mode: ModeRequired}}}, "app:1 tool:1>app", "app:1", nil, "-app"},
+		"something new needs it, and a newer":   {offer{removals: upTo, assignments: []Assignment{{Manifest: id("tool"), Mode: ModeRequired}}}, "app:1 app:2 tool:1>app", "app:1", nil, "+app:2 +tool:1"},
+		"the newer one is in a stage to come":   {offer{removals: upTo, rollouts: []policy.Rollout{staged(policy.StateRunning, 0)}}, "app:1 app:2", "app:1", nil, "-app"},
+		"the newer one waits for its window":    {offer{removals: upTo, rollouts: []policy.Rollout{staged(policy.StateDone, 1, func(r *policy.Rollout) { r.Windows = []policy.Window{{From: "01:00", To: "02:00"}} })}}, "app:1 app:2", "app:1", nil, "-app"},
+		"the newer one failed here a while ago": {offer{removals: upTo}, "app:1 app:2", "app:1", nil, "-app"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := holding(strings.Fields(test.has)...)
+			d.Pending = test.pending
+			if strings.Contains(name, "failed here") {
+				d.recordFailure(id("app"), 2, decisionTime, time.Hour, "broken")
+			}
+			if got := show(decide(governed(t, test.offer, strings.Fields(test.shelf)...), d, wishes{}, decisionTime)); got != test.want {
+				t.Errorf("decided %q, want %q", got, test.want)
 			}
 		})
 	}
