@@ -191,9 +191,14 @@ func TestDamagedBackups(t *testing.T) {
 
 func TestMove(t *testing.T) {
 	server := pgtest.Start(t)
+	t.Run("says the same", func(t *testing.T) { movedSaysTheSame(t, server.Database(t)) })
+	t.Run("everything", func(t *testing.T) { moveTakesEverything(t, server.Database(t)) })
+}
+
+func movedSaysTheSame(t *testing.T, url string) {
 	s, _, _, _ := source(t)
 	ctx := t.Context()
-	to, err := postgres.Open(ctx, server.Database(t), postgres.Options{})
+	to, err := postgres.Open(ctx, url, postgres.Options{})
 	must(t, err)
 	defer to.Close()
 	counts, err := archive.Move(ctx, s, to)

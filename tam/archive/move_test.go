@@ -12,14 +12,13 @@ import (
 
 	"github.com/go-teep/teep/tam/archive"
 	"github.com/go-teep/teep/tam/postgres"
-	"github.com/go-teep/teep/tam/postgres/pgtest"
 	"github.com/go-teep/teep/tam/sqlite"
 	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 	"github.com/go-teep/teep/tam/storetest"
 )
 
-// TestMoveTakesEverything: a row of every table arrives with each of its values.
-func TestMoveTakesEverything(t *testing.T) {
+// moveTakesEverything: a row of every table arrives with each of its values.
+func moveTakesEverything(t *testing.T, url string) {
 	path := sqlitetest.Database(t, t.TempDir())
 	db, err := sql.Open("sqlite", path)
 	must(t, err)
@@ -41,7 +40,6 @@ func TestMoveTakesEverything(t *testing.T) {
 	from, err := sqlite.Open(t.Context(), path, sqlite.Options{RelaxedDurability: true})
 	must(t, err)
 	defer from.Close()
-	url := pgtest.Start(t).Database(t)
 	to, err := postgres.Open(t.Context(), url, postgres.Options{MaxConnections: 2})
 	must(t, err)
 	defer to.Close()

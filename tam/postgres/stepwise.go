@@ -45,8 +45,8 @@ func stepwiseMigrations(files fs.FS) ([]*goose.Migration, error) {
 	return list, nil
 }
 
-// upStatements are the statements of a migration's way up. No text and no comment of ours has a semicolon in it
-// that ends no statement; a test compares what they make with what the whole makes.
+// upStatements are the statements of a migration's way up. No text in one of ours has a semicolon or two hyphens in it; a
+// test compares what they make with what the whole makes.
 func upStatements(migration string) (list []string) {
 	up, _, _ := strings.Cut(migration, "-- +goose Down")
 	var code strings.Builder

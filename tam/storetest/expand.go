@@ -16,7 +16,7 @@ var (
 	// contracting is what a release before would stumble over, and what waits for all writers to be done.
 	contracting = regexp.MustCompile(`(?is)\b(drop\s+(table|column|constraint|default)|rename\s|alter\s+column|set\s+not\s+null|truncate|lock\s+table|add\s+(constraint|unique|check|primary|foreign))\b`)
 	addColumn   = regexp.MustCompile(`(?is)add\s+(column\s+)?[^;]*;`)
-	createIndex = regexp.MustCompile(`(?is)create\s+(unique\s+)?index\s+(concurrently\s+)?(if\s+not\s+exists\s+)?\w+\s+on\s+(\w+)`)
+	createIndex = regexp.MustCompile(`(?is)create\s+(unique\s+)?index\s+(concurrently\s+)?(if\s+not\s+exists\s+)?(\w+)\s+on\s+(\w+)`)
 	createTable = regexp.MustCompile(`(?is)create\s+table\s+(if\s+not\s+exists\s+)?(\w+)`)
 	comments    = regexp.MustCompile(`--[^\n]*`)
 )
@@ -46,16 +46,18 @@ func CheckExpanding(t *testing.T, migrations fs.FS) {
 		}
 	}
 	for text, faulty := range map[string]bool{ // the test itself
-		"ALTER TABLE a ADD COLUMN b TEXT NOT NULL DEFAULT '';":           false,
-		"ALTER TABLE a ADD COLUMN b TEXT NOT NULL;":                      true,
-		"ALTER TABLE a ADD COLUMN b TEXT;":                               false,
-		"ALTER TABLE a RENAME TO b;":                                     true,
-		"CREATE TABLE a (b TEXT NOT NULL); CREATE INDEX c ON a (b);":     false,
-		"CREATE INDEX c ON a (b);":                                       true,
-		"CREATE INDEX CONCURRENTLY IF NOT EXISTS c ON a (b);":            false,
-		"CREATE TABLE a (b TEXT); CREATE UNIQUE INDEX c ON other (b);":   true,
-		"ALTER TABLE a ALTER COLUMN b SET NOT NULL;":                     true,
-		"-- DROP TABLE is for a later release\nCREATE TABLE a (b TEXT);": false,
+		"ALTER TABLE a ADD COLUMN b TEXT NOT NULL DEFAULT '';":                                     false,
+		"ALTER TABLE a ADD COLUMN b TEXT NOT NULL;":                                                true,
+		"ALTER TABLE a ADD COLUMN b TEXT;":                                                         false,
+		"ALTER TABLE a RENAME TO b;":                                                               true,
+		"CREATE TABLE a (b TEXT NOT NULL); CREATE INDEX c ON a (b);":                               false,
+		"CREATE INDEX c ON a (b);":                                                                 true,
+		"CREATE INDEX CONCURRENTLY IF NOT EXISTS c ON a (b);":                                      true,
+		"DROP INDEX CONCURRENTLY IF EXISTS c; CREATE INDEX CONCURRENTLY IF NOT EXISTS c ON a (b);": false,
+		"DROP INDEX CONCURRENTLY IF EXISTS d; CREATE INDEX CONCURRENTLY IF NOT EXISTS c ON a (b);": true,
+		"CREATE TABLE a (b TEXT); CREATE UNIQUE INDEX c ON other (b);":                             true,
+		"ALTER TABLE a ALTER COLUMN b SET NOT NULL;":                                               true,
+		"-- DROP TABLE is for a later release\nCREATE TABLE a (b TEXT);":                           false,
 	} {
 		if got := contracts(text); len(got) > 0 != faulty {
 			t.Errorf("%s: %q", text, got)
@@ -77,9 +79,15 @@ func contracts(up string) (faults []string) {
 	for _, m := range createTable.FindAllStringSubmatch(up, -1) {
 		made[m[2]] = true
 	}
-	for _, m := range createIndex.FindAllStringSubmatch(up, -1) {
-		if !made[m[4]] && m[2] == "" {
-			faults = append(faults, "an index on "+m[4]+", which may be large, keeps writers waiting: make it CONCURRENTLY, with -- +goose NO TRANSACTION")
+	for _, m := range createIndex.FindAllStringSubmatchIndex(up, -1) {
+		name, table, concurrently := up[m[8]:m[9]], up[m[10]:m[11]], m[4] >= 0
+		dropped := regexp.MustCompile(`(?is)drop\s+index\s+concurrently\s+if\s+exists\s+` + name + `\s*;`)
+		switch {
+		case made[table]:
+		case !concurrently:
+			faults = append(faults, "an index on "+table+", which may be large, keeps writers waiting: make it CONCURRENTLY, with -- +goose NO TRANSACTION")
+		case !dropped.MatchString(up[:m[0]]):
+			faults = append(faults, "what a crash, or a wait that was given up, leaves of the index "+name+" is not valid, and would be taken for it: DROP INDEX CONCURRENTLY IF EXISTS "+name+" before")
 		}
 	}
 	return faults
