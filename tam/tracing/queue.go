@@ -3,6 +3,8 @@ package tracing
 import (
 	"context"
 	"log/slog"
+	"regexp"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,11 +90,34 @@ type counted struct {
 func (c *counted) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	err := c.SpanExporter.ExportSpans(ctx, spans)
 	c.q.waiting.Add(-int64(len(spans)))
-	if err != nil {
-		c.q.failed.Add(uint64(len(spans)))
+	rejected, partly := partialSuccess(err, len(spans))
+	switch {
+	case err == nil:
+	case !partly:
+		rejected = len(spans)
 		c.q.say("the collector took no spans", err)
-		return nil
+	case rejected == 0:
+		c.q.say("the collector took all spans, and has something to say", err)
+	default:
+		c.q.say("the collector rejected spans", err)
 	}
-	c.q.exported.Add(uint64(len(spans)))
+	c.q.failed.Add(uint64(rejected))
+	c.q.exported.Add(uint64(len(spans) - rejected))
 	return nil
+}
+
+// partial is how the exporter says that a collector took all but some of what it was sent, or took all and warns (OTLP,
+// partial success). The type of that error is its own, so its text has to do.
+var partial = regexp.MustCompile(`OTLP partial success: (?s:.*) \(([0-9]+) spans rejected\)`)
+
+func partialSuccess(err error, sent int) (rejected int, partly bool) {
+	if err == nil {
+		return 0, false
+	}
+	m := partial.FindStringSubmatch(err.Error())
+	if m == nil {
+		return 0, false
+	}
+	n, err := strconv.Atoi(m[1])
+	return min(n, sent), err == nil
 }

@@ -50,6 +50,8 @@ type collected struct {
 	// status answers requests; gate, if not nil, holds them up.
 	status int
 	gate   chan struct{}
+	// partly, if not nil, is what the collector says of what it took.
+	partly *collector.ExportTracePartialSuccess
 }
 
 func newCollector(t *testing.T, start func(http.Handler) *httptest.Server) *collected {
@@ -97,6 +99,10 @@ func (c *collected) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-protobuf")
 	w.WriteHeader(c.status)
+	answer, err := proto.Marshal(&collector.ExportTraceServiceResponse{PartialSuccess: c.partly})
+	if err == nil && c.partly != nil {
+		_, _ = w.Write(answer) // the exporter may be gone
+	}
 }
 
 // all waits until there are n spans.
@@ -373,6 +379,37 @@ func TestCollectorThatRefuses(t *testing.T) {
 	must(t, dead.Close())
 	if exported, failed, dropped := dead.Spans(); exported != 0 || failed+dropped != 1 {
 		t.Errorf("exported %d, failed %d, dropped %d", exported, failed, dropped)
+	}
+}
+
+// TestPartialSuccess: what a collector rejects of a batch, or warns of, is counted as it says, and in the TAM's own log.
+func TestPartialSuccess(t *testing.T) {
+	for name, test := range map[string]struct {
+		rejected         int64
+		message          string
+		exported, failed uint64
+		says             string
+	}{
+		"all":           {rejected: 0, exported: 2},
+		"one rejected":  {rejected: 1, message: "too old\n(99 spans rejected)", exported: 1, failed: 1, says: "the collector rejected spans"},
+		"none, but":     {rejected: 0, message: "use another endpoint", exported: 2, says: "has something to say"},
+		"more than all": {rejected: 5, failed: 2, says: "the collector rejected spans"},
+	} {
+		c := newCollector(t, httptest.NewServer)
+		c.partly = &collector.ExportTracePartialSuccess{RejectedSpans: test.rejected, ErrorMessage: test.message}
+		var log bytes.Buffer
+		tr, err := tracing.Open(t.Context(), tracing.Config{Endpoint: c.URL + "/v1/traces", Ratio: 1, Pause: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		must(t, err)
+		for range 2 {
+			request(t, tr.Public("teep", http.NotFoundHandler()), "192.0.2.1:5", nil)
+		}
+		must(t, tr.Close())
+		if exported, failed, dropped := tr.Spans(); exported != test.exported || failed != test.failed || dropped != 0 {
+			t.Errorf("%s: exported %d, failed %d, dropped %d", name, exported, failed, dropped)
+		}
+		if said := log.String(); !strings.Contains(said, test.says) || test.says == "" && said != "" || !strings.Contains(said, strings.SplitN(test.message, "\n", 2)[0]) {
+			t.Errorf("%s: the log: %s", name, said)
+		}
 	}
 }
 
