@@ -51,8 +51,8 @@ type ringEdit struct {
 	config *configuration
 	ring   *keyRing
 	now    time.Time
-	// added are the names of keys that became next ones.
-	added []string
+	// added are the names of keys that became next ones, made the paths of the files that were made for that.
+	added, made []string
 }
 
 // editRing reads the ring, or what tam.yaml amounts to.
@@ -161,7 +161,19 @@ func (e *ringEdit) newKey(alg cose.Algorithm) (name string, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", err
 	}
-	return name, writeNew(path, data, 0o600)
+	if err := writeNew(path, data, 0o600); err != nil {
+		return "", err
+	}
+	e.made = append(e.made, path)
+	return name, nil
+}
+
+// abandon takes away key files that were made for a ring that is not written after all.
+func (e *ringEdit) abandon(err error) error {
+	for _, path := range e.made {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 // rotate makes next keys current, and current ones previous.
@@ -241,13 +253,12 @@ names. They count at once, and 'teep-tam anchors' prints them beside the current
 			if err != nil {
 				return err
 			}
-			if err := e.addNext(given); err != nil {
-				return err
+			err = e.addNext(given)
+			if err == nil && len(e.added) > 0 {
+				err = e.save(cmd.Context(), audit.ActionKeysNext, strings.Join(e.added, " "), "beside the current "+e.of(roleCurrent))
 			}
-			if len(e.added) > 0 {
-				if err := e.save(cmd.Context(), audit.ActionKeysNext, strings.Join(e.added, " "), "beside the current "+e.of(roleCurrent)); err != nil {
-					return err
-				}
+			if err != nil {
+				return e.abandon(err)
 			}
 			return e.print(cmd, nil)
 		},
@@ -274,11 +285,11 @@ until they are retired. Devices that know an old or a new key are served all the
 				return err
 			}
 			if err := e.addNext(nil); err != nil {
-				return err
+				return e.abandon(err)
 			}
 			e.rotate(overlap)
 			if err := e.save(cmd.Context(), audit.ActionKeysRotate, e.of(roleCurrent), fmt.Sprintf("those of before count for %v: %s", overlap, e.of(rolePrevious))); err != nil {
-				return err
+				return e.abandon(err)
 			}
 			return e.print(cmd, nil)
 		},
