@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -48,6 +49,7 @@ type ProviderConfig struct {
 // [api.Authenticator]. The provider is asked for its keys when they are first needed, so that a TAM starts
 // without it.
 type Provider struct {
+	polite *politeTransport
 	config ProviderConfig
 
 	mu       sync.Mutex
@@ -60,6 +62,8 @@ type Provider struct {
 type politeTransport struct {
 	next  http.RoundTripper
 	limit *rate.Limiter
+	// answers tells whether the provider answered when it was last asked.
+	answers atomic.Bool
 }
 
 var errPolite = errors.New("identity: the provider's keys were fetched too often: wait a second")
@@ -69,10 +73,13 @@ func (t *politeTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Method == http.MethodGet && !t.limit.Allow() {
 		return nil, errPolite
 	}
-	if t.next != nil {
-		return t.next.RoundTrip(r)
+	next := t.next
+	if next == nil {
+		next = http.DefaultTransport
 	}
-	return http.DefaultTransport.RoundTrip(r)
+	res, err := next.RoundTrip(r)
+	t.answers.Store(err == nil && res.StatusCode < 300)
+	return res, err
 }
 
 // retryDiscovery is how long a provider that could not be reached is left alone.
@@ -105,7 +112,8 @@ func NewProvider(c ProviderConfig) (*Provider, error) {
 	// A key that is not known makes the library fetch the provider's keys: worthless tokens must not
 	// make a flood of that.
 	limited := *c.HTTP
-	limited.Transport = &politeTransport{next: c.HTTP.Transport, limit: rate.NewLimiter(rate.Every(time.Second), 10)}
+	polite := &politeTransport{next: c.HTTP.Transport, limit: rate.NewLimiter(rate.Every(time.Second), 10)}
+	limited.Transport = polite
 	c.HTTP = &limited
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -113,7 +121,7 @@ func NewProvider(c ProviderConfig) (*Provider, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return &Provider{config: c}, nil
+	return &Provider{config: c, polite: polite}, nil
 }
 
 // discover asks the provider where its keys are, once.
@@ -170,7 +178,7 @@ func (p *Provider) Authenticate(r *http.Request) (*api.Caller, error) {
 func (p *Provider) caller(ctx context.Context, v *oidc.IDTokenVerifier, raw, nonce string) (*api.Caller, error) {
 	token, err := v.Verify(ctx, raw)
 	if err != nil {
-		if unreachable(err) {
+		if p.unreachable(err) {
 			return nil, fmt.Errorf("identity: keys of %s: %w", p.config.Issuer, err)
 		}
 		p.config.Logger.WarnContext(ctx, "token of the identity provider refused", "err", err)
@@ -195,9 +203,12 @@ func (p *Provider) caller(ctx context.Context, v *oidc.IDTokenVerifier, raw, non
 	return c, nil
 }
 
-// unreachable tells that the provider could not be asked from that it said no.
-func unreachable(err error) bool {
-	return strings.Contains(err.Error(), "fetching keys")
+// unreachable tells that the provider could not be asked from that it said no. Where it was not asked because it has been
+// so often, and answered, its keys are known as they were a moment ago, and the token is by none of them: a flood of
+// such tokens is no failure of the TAM.
+func (p *Provider) unreachable(err error) bool {
+	text := err.Error() // the library wraps neither
+	return strings.Contains(text, "fetching keys") && !(strings.Contains(text, errPolite.Error()) && p.polite.answers.Load())
 }
 
 // claimValues follows the dots of path into claims.

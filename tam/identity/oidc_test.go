@@ -187,12 +187,29 @@ func TestWorthlessTokensDoNotFloodTheProvider(t *testing.T) {
 	s := newSetting(t)
 	s.issuer.ForeignKey = true
 	for range 200 {
-		if c, err := s.bearer(s.issuer.Sign(t, s.issuer.Token("teep-tam"))); c != nil || err == nil {
+		c, err := s.bearer(s.issuer.Sign(t, s.issuer.Token("teep-tam")))
+		if c != nil {
 			t.Fatalf("accepted as %+v", c)
 		}
+		wantStatus(t, err, http.StatusUnauthorized) // and not for a failure of the TAM
 	}
 	if n := s.issuer.KeyFetches(); n > 100 {
 		t.Errorf("200 worthless tokens made %d requests to the provider", n)
+	}
+	s.issuer.ForeignKey = false
+	if _, err := s.bearer(s.issuer.Sign(t, s.issuer.Token("teep-tam"))); err != nil {
+		t.Errorf("a good token meanwhile: %v", err)
+	}
+	// While the provider is away, nobody knows.
+	s = newSetting(t)
+	_, err := s.bearer(s.issuer.Sign(t, s.issuer.Token("teep-tam")))
+	must(t, err)
+	s.issuer.ForeignKey, s.issuer.Down = true, true
+	for range 50 {
+		_, err := s.bearer(s.issuer.Sign(t, s.issuer.Token("teep-tam")))
+		if p := (*api.Problem)(nil); err == nil || errors.As(err, &p) {
+			t.Fatalf("the provider is down, and a token by an unknown key is %v", err)
+		}
 	}
 }
 
