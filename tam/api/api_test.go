@@ -159,6 +159,9 @@ func (s *service) request(method, path, authorization string, header http.Header
 		s.t.Errorf("%s %s: refused as %q", method, path, got)
 	}
 	must(s.t, json.Unmarshal(data, p))
+	if challenge := res.Header.Get("WWW-Authenticate"); strings.HasPrefix(challenge, "Bearer ") != (res.StatusCode == http.StatusUnauthorized) {
+		s.t.Errorf("%s %s: %d with the challenge %q", method, path, res.StatusCode, challenge)
+	}
 	if p.Status != res.StatusCode || p.Code == "" || p.Title == "" || p.Detail == "" {
 		s.t.Errorf("%s %s: incomplete problem %s", method, path, data)
 	}

@@ -272,6 +272,7 @@ func TestUnknownQueries(t *testing.T) {
 	token := s.token(ScopeAdministrator)
 	for path, names := range map[string]string{
 		"/v1/devices?state=blocked": "status", "/v1/devices?status=blocked&x": "status", "/v1/devices?Limit=5": "limit",
+		"/v1/devices?status=blocked&status=pending": "twice", "/v1/devices?status=%zz": "percent-encode", "/v1/devices?status=blocked;limit=1": "percent-encode",
 		"/v1/policy/%27a%27?after=x": "leave it out", "/v1/overview?x=1": "leave it out", "/v1/rollouts?archive=true": "archived",
 	} {
 		if r := s.do("GET", path, token, nil, ""); r.status != http.StatusBadRequest || !strings.Contains(r.body, `"query"`) || !strings.Contains(r.body, names) {

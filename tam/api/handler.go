@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -204,11 +205,18 @@ func (h *handler) authorized(w http.ResponseWriter, req *http.Request, r route) 
 	return r.handle(h, w, req)
 }
 
-// knownQuery refuses parameters that a route does not have: who misspells a filter would take the answer for
-// a filtered one.
+// knownQuery refuses parameters that a route does not have, that are there twice, or that cannot be read: who
+// misspells a filter would take the answer for a filtered one.
 func knownQuery(req *http.Request, r route) error {
-	for name := range req.URL.Query() {
-		if slices.Contains(r.query, name) {
+	query, err := url.ParseQuery(req.URL.RawQuery)
+	if err != nil {
+		return badRequest("query", "The query of the URL cannot be read.", "Write NAME=VALUE, joined by &, and percent-encode what is neither a letter nor a digit.")
+	}
+	for name, values := range query {
+		switch known := slices.Contains(r.query, name); {
+		case known && len(values) > 1:
+			return badRequest("query", fmt.Sprintf("The query parameter %q is there twice.", name), "Give it once.")
+		case known:
 			continue
 		}
 		next := "It has none; leave it out."

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/go-teep/teep/tam"
 )
 
 // object is a JSON object of the OpenAPI document; encoding/json writes its members in order.
@@ -40,7 +42,11 @@ func (c Config) document() ([]byte, error) {
 		"paths": paths,
 		"components": object{
 			"schemas":         s,
-			"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer", "description": "A token that the TAM's administrator made."}},
+			"securitySchemes": object{
+				"token":       object{"type": "http", "scheme": "bearer", "description": "A token that the TAM's administrator made."},
+				"account":     object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token of the identity provider that the TAM's configuration names, if it does, which grants the scopes."},
+				"certificate": object{"type": "mutualTLS", "description": "A client certificate of an authority that the TAM's configuration names, if it does, which grants the scopes."},
+			},
 		},
 	}, "", "  ")
 	if err != nil {
@@ -56,7 +62,7 @@ func (r route) operation(method, path string, s schemas) object {
 	if r.public {
 		op["security"] = []object{}
 	} else {
-		op["security"] = []object{{"token": []string{}}}
+		op["security"] = []object{{"token": []string{}}, {"account": []string{}}, {"certificate": []string{}}}
 		op["description"] = "Needs a token with one of the scopes " + r.needs() + "."
 	}
 	if parameters := r.parameters(method, path); len(parameters) > 0 {
@@ -97,10 +103,26 @@ var parameterTexts = map[string]string{
 	queryAttestation: "none, affirming, warning or contraindicated",
 }
 
+// parameterSchemas are those of parameters that are more than texts.
+var parameterSchemas = map[string]object{
+	"sequence":       {"type": "string", "pattern": "^[0-9]+$"},
+	"key":            {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
+	queryLimit:       {"type": "integer", "minimum": 1, "maximum": maxPage, "default": defaultPage},
+	queryArchived:    {"type": "boolean", "default": false},
+	queryOrder:       enum("oldest", "newest"),
+	queryStatus:      enum(tam.DevicePending, tam.DeviceAccepted, tam.DeviceBlocked, tam.DeviceRetired),
+	queryAttestation: enum(attestations...),
+	queryUEID:        {"type": "string", "pattern": "^([0-9a-fA-F]{2})+$"},
+}
+
 func (r route) parameters(method, path string) []object {
 	var list []object
 	add := func(name, in, text string, required bool) {
-		list = append(list, object{"name": name, "in": in, "required": required, "description": text, "schema": object{"type": "string"}})
+		schema, special := parameterSchemas[name]
+		if !special {
+			schema = object{"type": "string"}
+		}
+		list = append(list, object{"name": name, "in": in, "required": required, "description": text, "schema": schema})
 	}
 	for _, m := range pathParameter.FindAllStringSubmatch(path, -1) {
 		add(m[1], "path", parameterTexts[m[1]], true)

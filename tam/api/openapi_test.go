@@ -172,6 +172,55 @@ func (v validator) text(where string, m map[string]any, value any) {
 	}
 }
 
+// TestParametersAreAsDescribed: what the schema of a query parameter allows is taken, and what it does not is refused.
+func TestParametersAreAsDescribed(t *testing.T) {
+	s := newService(t)
+	doc, token := s.served(), s.token(ScopeAdministrator)
+	tried := 0
+	try := func(path, name, value string, ok bool) {
+		tried++
+		r := s.do("GET", path+"?"+url.Values{name: {value}}.Encode(), token, nil, "")
+		if ok && r.status != http.StatusOK || !ok && (r.status != http.StatusBadRequest || !strings.Contains(r.body, "problem:"+name)) {
+			t.Errorf("%s with %s=%q: %d %s", path, name, value, r.status, r.body)
+		}
+	}
+	for path, item := range at(t, doc, "paths").(map[string]any) {
+		op, ok := item.(map[string]any)["get"].(map[string]any)
+		if parameters, _ := op["parameters"].([]any); ok && !strings.Contains(path, "{") && path != "/v1/events/stream" {
+			for _, p := range parameters {
+				name, schema := at(t, p, "name").(string), at(t, p, "schema").(map[string]any)
+				bad, good := []string{}, []string{}
+				switch {
+				case at(t, p, "in") != "query":
+					continue
+				case schema["enum"] != nil:
+					bad = []string{"x", "Newest", "oldest newest"}
+					for _, value := range schema["enum"].([]any) {
+						good = append(good, value.(string))
+					}
+				case schema["type"] == "integer":
+					least, most := int(schema["minimum"].(float64)), int(schema["maximum"].(float64))
+					good = []string{strconv.Itoa(least), strconv.Itoa(most)}
+					bad = []string{strconv.Itoa(least - 1), strconv.Itoa(most + 1), "x", "1.5", "99999999999999999999"}
+				case schema["type"] == "boolean":
+					good, bad = []string{"true", "false"}, []string{"yes", "x"}
+				case schema["pattern"] != nil:
+					good, bad = []string{"00", "aB12"}, []string{"0", "xy", "00 "}
+				}
+				for _, value := range good {
+					try(path, name, value, true)
+				}
+				for _, value := range bad {
+					try(path, name, value, false)
+				}
+			}
+		}
+	}
+	if tried < 80 {
+		t.Errorf("only %d values tried", tried)
+	}
+}
+
 // onePerPage: every list has pages, which together are the whole, and takes no cursor that it did not give.
 func (s *service) onePerPage(r route, auth, path string, whole []any) {
 	s.t.Helper()

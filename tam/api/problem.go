@@ -44,8 +44,11 @@ const retryAfter = "5"
 func (p *Problem) write(w http.ResponseWriter) {
 	p.Title = http.StatusText(p.Status)
 	w.Header().Set("Content-Type", problemMediaType)
-	if p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", retryAfter)
+	case http.StatusUnauthorized: // RFC 9110 §15.5.2; client certificates have no scheme
+		w.Header().Set("WWW-Authenticate", `Bearer realm="TAM operator API"`)
 	}
 	w.WriteHeader(p.Status)
 	// The connection may be gone; there is nobody to tell.
