@@ -108,6 +108,22 @@ var commandFor = map[string]string{
 	"POST /v1/rollouts/{name}/archive": "rollout archive lab",
 }
 
+// commandWith says how a person gives each query parameter. Pages are the commands' own business.
+var commandWith = map[string]string{
+	"GET /v1/components?manifest": "component list --manifest hello",
+	"GET /v1/installed?manifest":  "fleet installed --manifest hello",
+	"GET /v1/devices?status":      "devices --status pending",
+	"GET /v1/devices?attestation": "devices --attestation none",
+	"GET /v1/devices?match":       "devices --match true",
+	"GET /v1/devices?ueid":        "devices --ueid 00",
+	"GET /v1/rollouts?archived":   "rollout list --archived",
+	"GET /v1/events?order":        "events --newest 1",
+	"GET /v1/events?after":        "events --after 1",
+	"GET /v1/events/stream?after": "events --follow --after 1",
+	"GET /v1/audit?after":         "audit list --after 1",
+	"GET /v1/audit/export?after":  "audit export --after 1 -o @new",
+}
+
 // noTable are commands that read something and print it as it is.
 var noTable = []string{"audit export", "deposit recipient"}
 
@@ -136,8 +152,14 @@ func (l *listening) forget() {
 	clear(l.asked)
 }
 
-// documented are the routes of the OpenAPI document.
-func documented(t *testing.T) (routes []string) {
+// document is the OpenAPI document.
+type document struct {
+	Paths map[string]map[string]struct {
+		Parameters []struct{ Name, In string }
+	}
+}
+
+func readDocument(t *testing.T) (doc document) {
 	t.Helper()
 	h, err := api.NewHandler(api.Config{TAM: noTAM{}, Store: noStore{}})
 	if err != nil {
@@ -145,19 +167,40 @@ func documented(t *testing.T) (routes []string) {
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/openapi.json", nil))
-	var doc struct {
-		Paths map[string]map[string]any `json:"paths"`
-	}
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
 		t.Fatal(err)
 	}
-	for path, methods := range doc.Paths {
+	return doc
+}
+
+// documented are the routes of the OpenAPI document.
+func documented(t *testing.T) (routes []string) {
+	t.Helper()
+	for path, methods := range readDocument(t).Paths {
 		for method := range methods {
 			routes = append(routes, strings.ToUpper(method)+" "+path)
 		}
 	}
 	slices.Sort(routes)
 	return routes
+}
+
+// documentedParameters are the query parameters of all routes.
+func documentedParameters(t *testing.T) (all []string) {
+	t.Helper()
+	for path, methods := range readDocument(t).Paths {
+		for method, op := range methods {
+			for _, p := range op.Parameters {
+				if p.In == "query" {
+					all = append(all, strings.ToUpper(method)+" "+path+"?"+p.Name)
+				}
+			}
+		}
+	}
+	if len(all) < 50 {
+		t.Fatalf("only %d parameters", len(all))
+	}
+	return all
 }
 
 func listen(t *testing.T, routes []string, recipient string) *listening {
@@ -168,10 +211,13 @@ func listen(t *testing.T, routes []string, recipient string) *listening {
 	l := &listening{asked: map[string]bool{}}
 	mux := http.NewServeMux()
 	for _, route := range routes {
-		mux.HandleFunc(route, func(w http.ResponseWriter, _ *http.Request) {
+		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.asked[route] = true
+			for name := range r.URL.Query() {
+				l.asked[route+"?"+name] = true
+			}
 			if route == "GET /v1/audit/export" {
 				return // an audit log without entries
 			}
@@ -244,6 +290,41 @@ func TestEveryRouteHasACommand(t *testing.T) {
 	for route := range commandFor {
 		if !slices.Contains(routes, route) {
 			t.Errorf("%s is no route", route)
+		}
+	}
+}
+
+// TestEveryParameterHasACommand: what a list can be limited to, a person can limit it to.
+func TestEveryParameterHasACommand(t *testing.T) {
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte("teep_x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tam := listen(t, documented(t), "")
+	described := map[string]bool{}
+	for _, parameter := range documentedParameters(t) {
+		described[parameter] = true
+		line, ok := commandWith[parameter]
+		if !ok {
+			if !strings.HasSuffix(parameter, "?after") && !strings.HasSuffix(parameter, "?limit") {
+				t.Errorf("%s has no command", parameter)
+			}
+			continue
+		}
+		tam.forget()
+		c := root()
+		var out strings.Builder
+		c.SetOut(&out)
+		c.SetErr(&out)
+		c.SetArgs(append(strings.Fields(strings.ReplaceAll(line, "@new", filepath.Join(dir, "new"))), "--tam", tam.URL, "--token-file", token))
+		if err := c.ExecuteContext(t.Context()); !tam.was(parameter) {
+			t.Errorf("%s: 'teep %s' does not send it: %v\n%s", parameter, line, err, &out)
+		}
+	}
+	for parameter := range commandWith {
+		if !described[parameter] {
+			t.Errorf("%s is no parameter", parameter)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (c Config) document() ([]byte, error) {
 		},
 		"paths": paths,
 		"components": object{
-			"schemas":         s,
+			"schemas": s,
 			"securitySchemes": object{
 				"token":       object{"type": "http", "scheme": "bearer", "description": "A token that the TAM's administrator made."},
 				"account":     object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token of the identity provider that the TAM's configuration names, if it does, which grants the scopes."},

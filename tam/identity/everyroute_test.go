@@ -178,7 +178,7 @@ func TestEveryRouteWithEachRole(t *testing.T) {
 		claims["groups"] = []string{group}
 		return g.issuer.Sign(t, claims)
 	}
-	reading := []string{"/v1/devices", "/v1/components", "/v1/publishers", "/v1/tokens", "/v1/audit", "/v1/audit/head", "/v1/events", "/v1/webhooks", "/v1/groups", "/v1/installed"}
+	reading := []string{"/v1/devices", "/v1/publishers", "/v1/tokens", "/v1/audit", "/v1/audit/head", "/v1/events", "/v1/webhooks", "/v1/groups", "/v1/installed"}
 	opened := 0
 	for name, who := range map[string]struct {
 		scope, bearer string
