@@ -108,14 +108,27 @@ func (t *TAM) putRollout(ctx context.Context, was *RolloutStatus, r policy.Rollo
 	if err != nil {
 		return fmt.Errorf("tam: rollout %s: %w", r.Name, err)
 	}
-	detail := string(r.State)
-	if n := len(r.History); n > 0 {
-		detail = r.History[n-1].What
-	}
 	return t.store.ChangePolicy(ctx, PolicyChange{
-		Kind: KindRollout, Name: r.Name, Revision: was.Revision, Data: data, Action: action, Detail: detail,
+		Kind: KindRollout, Name: r.Name, Revision: was.Revision, Data: data, Action: action, Detail: rolloutDetail(&was.Rollout, &r),
 		Event: rolloutEvent(&was.Rollout, &r, t.clock()),
 	})
+}
+
+// rolloutDetail is what the audit log says of a change: its newest step, or what else is new.
+func rolloutDetail(was, is *policy.Rollout) string {
+	switch {
+	case len(is.History) > len(was.History):
+		return is.History[len(is.History)-1].What
+	case len(is.Totals) > len(was.Totals):
+		total := int64(0)
+		for _, n := range is.Totals {
+			total += n
+		}
+		return fmt.Sprintf("its %d devices were counted", total)
+	case !is.Counting.Equal(was.Counting):
+		return "its devices are being counted"
+	}
+	return string(is.State)
 }
 
 // rolloutEvent says what happened with a rollout; nil if that is nobody's business.

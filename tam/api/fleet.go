@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -150,6 +151,19 @@ func (h *handler) changeDevice(w http.ResponseWriter, r *http.Request) error {
 	return tam.ErrConflict
 }
 
+// labelChanges says which labels were written and which removed, in the order of their names.
+func labelChanges(labels map[string]string) string {
+	var changes []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if value := labels[name]; value == "" {
+			changes = append(changes, name+" removed")
+		} else {
+			changes = append(changes, name+"="+value)
+		}
+	}
+	return strings.Join(changes, ", ")
+}
+
 // apply makes the change, and says what it was.
 func (c *DeviceChange) apply(d *tam.Device, who string) (detail string, err error) {
 	if c.Status != "" {
@@ -161,7 +175,7 @@ func (c *DeviceChange) apply(d *tam.Device, who string) (detail string, err erro
 		if detail != "" {
 			detail += "; "
 		}
-		detail += fmt.Sprintf("labels %v by %s", c.Labels, who)
+		detail += fmt.Sprintf("labels %s by %s", labelChanges(c.Labels), who)
 		if err := policy.CheckLabels(d.Labels); err != nil {
 			return "", err
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +182,11 @@ func TestLabelsAndMatching(t *testing.T) {
 	must(t, err)
 	if d.Labels["site"] != "lab" || len(d.Labels) != 1 || d.Status != tam.DeviceAccepted {
 		t.Errorf("labels %v, status %s", d.Labels, d.Status)
+	}
+	events, err := s.client(ScopeAuditor).Events(ctx, "dev01", "")
+	must(t, err)
+	if detail := events.Items[0].Detail; !strings.HasPrefix(detail, "labels n removed, site=lab by ") {
+		t.Errorf("the history says %q", detail)
 	}
 	page, err := c.MatchingDevices(ctx, `labels[?"site"].orValue("") == "lab"`, "")
 	must(t, err)
@@ -390,6 +396,17 @@ func TestRolloutIsToldOf(t *testing.T) {
 	_, err := first.CreateRollout(ctx, new)
 	must(t, err)
 	advance()
+	entries, err := s.config.Store.AuditEntries(ctx, 0, 1000)
+	must(t, err)
+	var said []string
+	for _, e := range entries {
+		if e.Action == "rollout.progress" {
+			said = append(said, e.Detail)
+		}
+	}
+	if want := []string{"stage 1 opened: 50 percent", "its devices are being counted", "its 0 devices were counted"}; !slices.Equal(said, want) {
+		t.Errorf("the audit log says %q, not %q", said, want)
+	}
 	act(first, "one", policy.ActionPause)
 	act(first, "one", policy.ActionResume)
 	act(first, "one", policy.ActionAdvance)
