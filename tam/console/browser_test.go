@@ -186,7 +186,7 @@ func testRollout(t *testing.T, w *window, _ string) {
 	// Without a click, the page shows what happens meanwhile.
 	must(t, s.tam.AdvanceRollouts(t.Context()))
 	p.await("#rollout .state", "running")
-	p.await("#rollout", "Stage 1 is the newest")
+	p.await("#rollout", "Stage 1 of 2 is the newest")
 	p.await("#news", "summer: running, stage 1 of 2") // what a screen reader is told
 	p.press("^Pause$")
 	p.await("#rollout .state", "paused")

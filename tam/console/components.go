@@ -10,13 +10,74 @@ import (
 	"github.com/go-teep/teep/tam/api"
 )
 
+// componentsLookedAt bounds how many pages of versions one page of the console is made of.
+const componentsLookedAt = 10
+
+// componentsData is a part of what is published, by manifest.
+type componentsData struct {
+	Components []publishedManifest
+	Next       string
+	// MaySee says whether to show how many devices have them.
+	MaySee bool
+}
+
+// publishedManifest is a manifest with what there is of it.
+type publishedManifest struct {
+	// Newest is its newest version that is offered, or the newest of all.
+	Newest               api.Version
+	Versions, NotOffered int
+	Devices              int64
+}
+
 func (s *console) components(v *visit) error {
-	page, err := v.api.Versions(v.r.Context(), v.r.URL.Query().Get("after"))
-	if err != nil {
-		return err
+	data := componentsData{MaySee: v.may(readers()...), Next: v.r.URL.Query().Get("after")}
+	for range componentsLookedAt {
+		page, err := v.api.Versions(v.r.Context(), data.Next)
+		if err != nil {
+			return err
+		}
+		for _, version := range page.Items {
+			data.add(version)
+		}
+		if data.Next = page.Next; data.Next == "" {
+			break
+		}
 	}
-	s.render(v, http.StatusOK, "components", "Components", page)
+	if data.MaySee {
+		installed, err := v.installed()
+		if err != nil {
+			return err
+		}
+		held := map[string]int64{}
+		for _, c := range installed {
+			held[c.Manifest] += c.Devices
+		}
+		for i := range data.Components {
+			data.Components[i].Devices = held[data.Components[i].Newest.Manifest]
+		}
+	}
+	s.render(v, http.StatusOK, "components", "Components", data)
 	return nil
+}
+
+// add takes the next version; those of a manifest follow each other, and rise.
+func (d *componentsData) add(version api.Version) {
+	if n := len(d.Components); n == 0 || d.Components[n-1].Newest.Manifest != version.Manifest {
+		d.Components = append(d.Components, publishedManifest{Newest: version})
+	}
+	m := &d.Components[len(d.Components)-1]
+	m.Versions++
+	if offered(version) || !offered(m.Newest) {
+		m.Newest = version
+	}
+	if !offered(version) {
+		m.NotOffered++
+	}
+}
+
+// offered tells whether devices get a version.
+func offered(version api.Version) bool {
+	return version.Withdrawn == nil && version.NotOffered == ""
 }
 
 // componentData is a manifest with its versions and a part of its holders.

@@ -20,8 +20,10 @@ type deviceData struct {
 	// MayChange says whether to show the form; Changes are the statuses that it offers.
 	MayChange bool
 	Changes   []statusChange
-	// Policy is what it should have, and why.
-	Policy *api.DevicePolicy
+	// Policy is what it should have, and why: Decided are the manifests that make a difference to it,
+	// OnRequest those that it does not have, and gets when it asks for them.
+	Policy             *api.DevicePolicy
+	Decided, OnRequest []api.DeviceManifest
 }
 
 // statusChange is a button.
@@ -61,6 +63,13 @@ func (s *console) device(v *visit) error {
 	story := timeline(events.Items, messages.Items, events.Next)
 	v.summarize(id, story)
 	data := deviceData{Device: *d, Timeline: chapters(story), Next: events.Next, Policy: policy, MayChange: v.may(api.ScopeOperator)}
+	for _, m := range policy.Manifests {
+		if m.Mode == tam.ModeAvailable && m.Installed == 0 && m.Rollout == "" {
+			data.OnRequest = append(data.OnRequest, m)
+		} else {
+			data.Decided = append(data.Decided, m)
+		}
+	}
 	for _, c := range statusChanges() {
 		if c.Status != d.Status {
 			data.Changes = append(data.Changes, c)

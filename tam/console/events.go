@@ -2,7 +2,6 @@ package console
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 
@@ -19,6 +18,7 @@ const (
 // eventsData is a page of what happened with all devices, newest first.
 type eventsData struct {
 	Events []api.FeedEvent
+	Kind   tam.EventKind
 	Kinds  []choice
 	// Newest says that the page begins with the newest event, and so keeps itself up to date.
 	Newest bool
@@ -39,7 +39,7 @@ func eventKinds(chosen ...tam.EventKind) []choice {
 
 func (s *console) events(v *visit) error {
 	kind, after := tam.EventKind(v.r.URL.Query().Get("kind")), v.r.URL.Query().Get("after")
-	data := eventsData{Kinds: eventKinds(kind), Newest: after == ""}
+	data := eventsData{Kind: kind, Kinds: eventKinds(kind), Newest: after == ""}
 	for looked := 0; len(data.Events) < eventsPage && looked < eventsLookedAt; {
 		limit := eventsPage
 		if kind != "" {
@@ -58,7 +58,7 @@ func (s *console) events(v *visit) error {
 				break
 			}
 		}
-		data.Next = url.Values{"kind": {string(kind)}, "after": {after}}.Encode()
+		data.Next = after
 		if page.Next == "" && (len(page.Items) == 0 || after == strconv.FormatInt(page.Items[len(page.Items)-1].Position, 10)) {
 			data.Next = ""
 			break

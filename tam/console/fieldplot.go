@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,25 +13,23 @@ import (
 
 // fieldPlot shows which versions of a manifest were in the field, hour by hour, as bars of stacked parts.
 type fieldPlot struct {
-	Manifest      string
-	Parts         []fieldPart
-	Rows          []fieldRow
-	Versions      []uint64 // of the rows' columns; 0 stands for a version that is not published here
-	Width, Height int
-	Summary       string
-	// Legend is how many devices were counted last with each version.
-	Legend []fieldKey
+	axes
+	Manifest string
+	Columns  []fieldColumn
+	Parts    []fieldPart
+	Rows     []fieldRow
+	Summary  string
 }
 
-// fieldKey is an entry of the legend.
-type fieldKey struct {
-	Version uint64
+// fieldColumn is what the plot tells apart: the newest versions, and all others as one.
+type fieldColumn struct {
+	Name string
+	// Devices is how many were counted last; Shade numbers the column.
 	Devices int64
 	Shade   int
 }
 
-// fieldPart is one version in one hour. Shade numbers its version among those that the plot tells apart,
-// from the newest on.
+// fieldPart is one column in one hour.
 type fieldPart struct {
 	X, Y, W, High float64
 	Shade         int
@@ -45,86 +44,101 @@ type fieldRow struct {
 
 const (
 	maxFieldPlots = 6
-	maxShades     = 4
+	// maxShades is how many colours can be told apart, whatever somebody's eyes are like.
+	maxShades = 4
 )
 
 // newFieldPlots makes the plots of the manifests that most devices have.
 func newFieldPlots(now time.Time, counts []api.FieldCount) []fieldPlot {
-	first := now.UTC().Truncate(time.Hour).Add(-(plotHours - 1) * time.Hour)
-	byManifest, newest := map[string][]api.FieldCount{}, map[string]int64{}
+	first := newAxes(now, 0).First
+	byManifest, devices := map[string][]api.FieldCount{}, map[string]int64{}
 	for _, c := range counts {
 		if !c.Hour.Before(first) {
 			byManifest[c.Manifest] = append(byManifest[c.Manifest], c)
-			newest[c.Manifest] += c.Devices
+			devices[c.Manifest] += c.Devices
 		}
 	}
 	order := slices.SortedFunc(maps.Keys(byManifest), func(a, b string) int {
-		if newest[a] != newest[b] {
-			return int(min(max(newest[b]-newest[a], -1), 1))
-		}
-		return strings.Compare(a, b)
+		return cmp.Or(cmp.Compare(devices[b], devices[a]), strings.Compare(a, b))
 	})
 	var plots []fieldPlot
 	for _, manifest := range order[:min(len(order), maxFieldPlots)] {
-		plots = append(plots, newFieldPlot(manifest, first, byManifest[manifest]))
+		plots = append(plots, newFieldPlot(manifest, now, byManifest[manifest]))
 	}
 	return plots
 }
 
-func newFieldPlot(manifest string, first time.Time, counts []api.FieldCount) fieldPlot {
-	p := fieldPlot{Manifest: manifest, Width: plotWidth, Height: plotHeight}
-	hours := map[time.Time]map[uint64]int64{}
+func newFieldPlot(manifest string, now time.Time, counts []api.FieldCount) fieldPlot {
+	p := fieldPlot{Manifest: manifest}
+	columns := p.tellApart(counts)
+	hours, most := map[time.Time][]int64{}, int64(0)
 	for _, c := range counts {
-		if hours[c.Hour] == nil {
-			hours[c.Hour] = map[uint64]int64{}
+		hour := c.Hour.UTC()
+		if hours[hour] == nil {
+			hours[hour] = make([]int64, len(p.Columns))
 		}
-		hours[c.Hour][c.Sequence] += c.Devices
-		if !slices.Contains(p.Versions, c.Sequence) {
-			p.Versions = append(p.Versions, c.Sequence)
+		hours[hour][columns[c.Sequence]] += c.Devices
+		most = max(most, sum(hours[hour]))
+	}
+	p.axes = newAxes(now, most)
+	for _, hour := range slices.SortedFunc(maps.Keys(hours), time.Time.Compare) {
+		p.stack(fieldRow{hour, hours[hour]})
+	}
+	var last []string
+	for i, n := range p.Rows[len(p.Rows)-1].Devices {
+		p.Columns[i].Devices = n
+		last = append(last, count(n, "device", "devices")+" with "+p.Columns[i].Name)
+	}
+	p.Summary = "Last counted: " + strings.Join(last, ", ")
+	return p
+}
+
+// tellApart makes the columns, and says which column each version is in.
+func (p *fieldPlot) tellApart(counts []api.FieldCount) map[uint64]int {
+	var versions []uint64
+	for _, c := range counts {
+		if !slices.Contains(versions, c.Sequence) {
+			versions = append(versions, c.Sequence)
 		}
 	}
-	slices.Sort(p.Versions)
-	slices.Reverse(p.Versions)
-	most := int64(1)
-	for _, versions := range hours {
-		total := int64(0)
-		for _, n := range versions {
-			total += n
+	slices.Sort(versions)
+	slices.Reverse(versions)
+	columns := map[uint64]int{}
+	for i, v := range versions {
+		n := min(i, maxShades-1)
+		if columns[v] = n; n == len(p.Columns) {
+			p.Columns = append(p.Columns, fieldColumn{Name: versionName(v), Shade: n})
 		}
-		most = max(most, total)
 	}
-	step := float64(plotWidth) / plotHours
-	for n := range plotHours {
-		hour := first.Add(time.Duration(n) * time.Hour)
-		versions := hours[hour]
-		if versions == nil {
+	if len(versions) > maxShades {
+		p.Columns[maxShades-1].Name = "all other versions"
+	}
+	return columns
+}
+
+// stack puts the parts of an hour on top of each other.
+func (p *fieldPlot) stack(row fieldRow) {
+	p.Rows = append(p.Rows, row)
+	x, w := p.across(row.Hour)
+	top := float64(p.Height)
+	for i, n := range row.Devices {
+		if n == 0 {
 			continue
 		}
-		row, top := fieldRow{Hour: hour}, float64(plotHeight)
-		for i, v := range p.Versions {
-			row.Devices = append(row.Devices, versions[v])
-			if versions[v] == 0 {
-				continue
-			}
-			high := float64(versions[v]) / float64(most) * (plotHeight - 2)
-			top -= high
-			p.Parts = append(p.Parts, fieldPart{
-				X: float64(n)*step + 1, Y: top, W: step - 2, High: high, Shade: min(i, maxShades-1),
-				Label: fmt.Sprintf("%s: %d devices with %s", hour.Format("2 January 15:04 MST"), versions[v], versionName(v)),
-			})
-		}
-		p.Rows = append(p.Rows, row)
+		high := p.high(n)
+		top -= high
+		p.Parts = append(p.Parts, fieldPart{
+			X: x, Y: top, W: w, High: high, Shade: i,
+			Label: fmt.Sprintf("%s: %s with %s", row.Hour.Format("2 January 15:04 MST"), count(n, "device", "devices"), p.Columns[i].Name),
+		})
 	}
-	last := p.Rows[len(p.Rows)-1]
-	var now []string
-	for i, v := range p.Versions {
-		if last.Devices[i] > 0 {
-			p.Legend = append(p.Legend, fieldKey{v, last.Devices[i], min(i, maxShades-1)})
-			now = append(now, count(last.Devices[i], "device", "devices")+" with "+versionName(v))
-		}
+}
+
+func sum(numbers []int64) (total int64) {
+	for _, n := range numbers {
+		total += n
 	}
-	p.Summary = "Last counted: " + strings.Join(now, ", ")
-	return p
+	return total
 }
 
 func versionName(sequence uint64) string {

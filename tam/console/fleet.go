@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
@@ -10,15 +11,15 @@ import (
 
 // fleetPage is the fleet at a glance.
 type fleetPage struct {
-	Statuses     []statusRow
-	Attestations []string
+	Statuses     []tam.DeviceStatus
+	Attestations []attestationRow
 	Total        int64
 	Plots        []plot
-	// Rollouts are those that are under way; Installed is what the fleet has.
-	Rollouts  []rolloutData
-	Installed []api.InstalledCount
-	// MoreInstalled says that these are not all.
-	MoreInstalled bool
+	// Rollouts are those that are under way.
+	Rollouts []rolloutData
+	// Installed is what most devices have, MoreInstalled how many manifests there are beside it.
+	Installed     []holding
+	MoreInstalled int
 	Field         []fieldPlot
 }
 
@@ -31,17 +32,35 @@ func (p fleetPage) News() string {
 	return news
 }
 
-// statusRow is one row of the table of counts.
-type statusRow struct {
-	Status tam.DeviceStatus
-	Counts []countCell
-	Total  int64
+// attestationRow is one row of the table of counts; the last one has no attestation, and counts all.
+type attestationRow struct {
+	Attestation string
+	Counts      []countCell
 }
 
-// countCell is one number, which leads to the devices that it counts.
+// countCell is one number, which leads to the devices that it counts: of a status, or of all.
 type countCell struct {
-	Attestation string
-	Devices     int64
+	Status  tam.DeviceStatus
+	Devices int64
+}
+
+// countDevices makes the table of counts, and says how many devices there are.
+func (p *fleetPage) countDevices(counts []api.DeviceCount) {
+	p.Statuses = []tam.DeviceStatus{tam.DeviceAccepted, tam.DevicePending, tam.DeviceBlocked, tam.DeviceRetired}
+	for _, attestation := range []string{"affirming", "warning", "contraindicated", "none", ""} {
+		row := attestationRow{Attestation: attestation}
+		for _, status := range append(slices.Clone(p.Statuses), "") {
+			cell := countCell{Status: status}
+			for _, c := range counts {
+				if (status == "" || c.Status == status) && (attestation == "" || c.Attestation == attestation) {
+					cell.Devices += c.Devices
+				}
+			}
+			row.Counts = append(row.Counts, cell)
+			p.Total = cell.Devices
+		}
+		p.Attestations = append(p.Attestations, row)
+	}
 }
 
 func (s *console) fleet(v *visit) error {
@@ -52,22 +71,8 @@ func (s *console) fleet(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := fleetPage{Attestations: []string{"affirming", "warning", "contraindicated", "none"}}
-	for _, status := range []tam.DeviceStatus{tam.DeviceAccepted, tam.DevicePending, tam.DeviceBlocked, tam.DeviceRetired} {
-		row := statusRow{Status: status}
-		for _, attestation := range p.Attestations {
-			cell := countCell{Attestation: attestation}
-			for _, c := range o.Devices {
-				if c.Status == status && c.Attestation == attestation {
-					cell.Devices += c.Devices
-				}
-			}
-			row.Counts = append(row.Counts, cell)
-			row.Total += cell.Devices
-		}
-		p.Total += row.Total
-		p.Statuses = append(p.Statuses, row)
-	}
+	p := fleetPage{}
+	p.countDevices(o.Devices)
 	now := s.Clock()
 	p.Plots = []plot{
 		newPlot("Sessions", "attested sessions per hour", "", now, o.Activity, tam.EventAttested),
@@ -83,11 +88,14 @@ func (s *console) fleet(v *visit) error {
 			p.Rollouts = append(p.Rollouts, viewRollout(r, false))
 		}
 	}
-	installed, err := v.api.Installed(v.r.Context(), "", "")
+	installed, err := v.installed()
 	if err != nil {
 		return err
 	}
-	p.Installed, p.MoreInstalled = installed.Items, installed.Next != ""
+	p.Installed = holdings(installed)
+	if n := len(p.Installed); n > maxHoldings {
+		p.Installed, p.MoreInstalled = p.Installed[:maxHoldings], n-maxHoldings
+	}
 	field, err := api.Collect(0, "", func(after string) (*api.Page[api.FieldCount], error) { return v.api.Field(v.r.Context(), after) })
 	if err != nil {
 		return err

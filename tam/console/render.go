@@ -65,6 +65,7 @@ func functions(clock func() time.Time) template.FuncMap {
 		"duration": func(d policy.Duration) string { return span(time.Duration(d)) },
 		"short":    short,
 		"time":     func(t time.Time) string { return moderate(t, clock()) },
+		"day":      func(t time.Time) string { return t.UTC().Format("2 Jan 15:04") },
 		"hour":     func(t time.Time) string { return t.UTC().Format("15:04:05") },
 		"vendor":   vendor,
 		"readable": readable,

@@ -30,8 +30,12 @@ type rolloutData struct {
 	Under, Bad int64 // being updated; failed, or lost their attestation
 	Actions    []rolloutAction
 	MayChange  bool
-	MayAbort   bool
-	MayRemove  bool
+	// MayAdvance says whether there is a stage to open, NextDevices how many devices that has, where they
+	// are counted.
+	MayAdvance  bool
+	NextDevices int64
+	MayAbort    bool
+	MayRemove   bool
 }
 
 // share is a part of a bar, in percent of its width.
@@ -114,7 +118,11 @@ func viewRollout(r api.Rollout, mayChange bool) rolloutData {
 	case policy.StateScheduled:
 		data.Actions = []rolloutAction{{policy.ActionPause, "Pause", false}}
 	case policy.StateRunning:
-		data.Actions = []rolloutAction{{policy.ActionPause, "Pause", false}, {policy.ActionAdvance, "Open the next stage now", false}}
+		data.Actions = []rolloutAction{{policy.ActionPause, "Pause", false}}
+		data.MayAdvance = r.Stage < len(r.Stages)
+		if data.MayAdvance && r.Stages[r.Stage].Total != nil {
+			data.NextDevices = *r.Stages[r.Stage].Total
+		}
 	case policy.StatePaused:
 		data.Actions = []rolloutAction{{policy.ActionResume, "Resume", true}}
 	case policy.StateDone, policy.StateStopped, policy.StateAborted:
