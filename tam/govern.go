@@ -133,14 +133,49 @@ func (t *TAM) DeleteAdmission(ctx context.Context, name string, expect int64) er
 	return t.remove(ctx, KindAdmission, name, expect, nil)
 }
 
-// CheckAssignment tells whether an assignment would contradict what is there: a
-// [*policy.ConflictError]. nil is its removal.
-func (t *TAM) CheckAssignment(ctx context.Context, manifest suit.ComponentID, a *Assignment) error {
-	o, err := readOffer(ctx, t.store)
-	if err != nil {
-		return fmt.Errorf("tam: reading the catalogue: %w", err)
+// ChangeAssignment replaces the assignment of a manifest by what change makes of the stored one, nil for none: an assignment,
+// or nil for none. newest is the highest sequence number that was published of the manifest. Where that would contradict what is
+// there, the error is a [*policy.ConflictError]. If anything is changed meanwhile, change is asked again. It is
+// [ErrNotFound] when there is none and shall be none.
+func (t *TAM) ChangeAssignment(ctx context.Context, manifest suit.ComponentID, change func(old *Assignment, newest uint64) (*Assignment, error)) (*Assignment, error) {
+	for range 10 {
+		catalogue, err := t.store.CatalogueRevision(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("tam: reading the catalogue's revision: %w", err)
+		}
+		o, err := readOffer(ctx, t.store)
+		if err != nil {
+			return nil, fmt.Errorf("tam: reading the catalogue: %w", err)
+		}
+		var old *Assignment
+		if n := slices.IndexFunc(o.assignments, func(a Assignment) bool { return a.Manifest.Equal(manifest) }); n >= 0 {
+			old = &o.assignments[n]
+		}
+		a, err := change(old, o.newest(manifest))
+		switch {
+		case err != nil:
+			return nil, err
+		case a == nil && old == nil:
+			return nil, ErrNotFound
+		}
+		if err := t.sound(o, func(n *offer) { n.setAssignment(manifest, a) }); err != nil {
+			return nil, err
+		}
+		if err = t.store.SwapAssignment(ctx, manifest, old, a, catalogue); !errors.Is(err, ErrConflict) {
+			return a, err
+		}
 	}
-	return t.sound(o, func(n *offer) { n.setAssignment(manifest, a) })
+	return nil, ErrConflict
+}
+
+// newest is the highest sequence number that was ever published of a manifest; 0 when none was.
+func (o *offer) newest(manifest suit.ComponentID) (sequence uint64) {
+	for i := range o.versions {
+		if v := &o.versions[i]; v.Manifest.Equal(manifest) {
+			sequence = max(sequence, v.Sequence)
+		}
+	}
+	return sequence
 }
 
 func (o *offer) setGroup(g policy.Group) {
@@ -248,6 +283,9 @@ func (t *TAM) saveWith(ctx context.Context, kind RecordKind, name string, expect
 			Kind: kind, Name: name, Revision: revision, Data: data, Catalogue: catalogue, Action: action, Detail: detail, Event: e,
 		})
 		if !errors.Is(err, ErrConflict) {
+			if revision == 0 {
+				revision = catalogue // where new records begin
+			}
 			return revision + 1, err
 		}
 	}

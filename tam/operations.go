@@ -18,8 +18,9 @@ type Assigning interface {
 	// Assignment finds the assignment of a manifest.
 	Assignment(ctx context.Context, manifest suit.ComponentID) (*Assignment, error)
 	// SwapAssignment replaces old by new, in one step. old nil: there must be none yet; new nil:
-	// it is removed. ErrConflict when the stored one is not old.
-	SwapAssignment(ctx context.Context, manifest suit.ComponentID, old, new *Assignment) error
+	// it is removed. ErrConflict when the stored one is not old, or the catalogue has another revision than that which new
+	// was checked against; 0: any.
+	SwapAssignment(ctx context.Context, manifest suit.ComponentID, old, new *Assignment, catalogue int64) error
 }
 
 // Overview is the fleet in numbers.

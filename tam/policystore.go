@@ -41,7 +41,8 @@ const (
 type PolicyRecord struct {
 	Kind RecordKind
 	Name string
-	// Revision counts the changes of this record, from 1.
+	// Revision rises with each change of this record, and is not that of another record of this name before it: a new
+	// one begins above the revision that the catalogue has.
 	Revision int64
 	// Data is the JSON of a [policy.Group], [policy.Domain], [policy.Removal], [policy.Admission]
 	// or [policy.Rollout], or [Revocations] with the name of their publisher.

@@ -45,6 +45,7 @@ type Store interface {
 	TokenKeys
 	Deposits
 	Policies
+	Assigning
 	Identities
 }
 

@@ -39,7 +39,7 @@ type Governing interface {
 	DeleteRemoval(ctx context.Context, name string, expect int64) error
 	SetAdmission(ctx context.Context, a policy.Admission, expect int64) (int64, error)
 	DeleteAdmission(ctx context.Context, name string, expect int64) error
-	CheckAssignment(ctx context.Context, manifest suit.ComponentID, a *tam.Assignment) error
+	ChangeAssignment(ctx context.Context, manifest suit.ComponentID, change func(old *tam.Assignment, newest uint64) (*tam.Assignment, error)) (*tam.Assignment, error)
 	NewestSequence(ctx context.Context, manifest suit.ComponentID) (uint64, error)
 
 	CreateRollout(ctx context.Context, r policy.Rollout, by policy.Person) (*tam.RolloutStatus, error)

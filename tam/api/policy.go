@@ -1,13 +1,11 @@
 package api
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
-	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 )
 
@@ -85,35 +83,39 @@ func (h *handler) putPolicy(w http.ResponseWriter, r *http.Request) error {
 		return badRequest("devices", "More than 1000 devices are listed.", "List fewer, or none for all.")
 	}
 	slices.Sort(body.Devices)
-	a := tam.Assignment{Manifest: id, Mode: body.Mode, Devices: slices.Compact(body.Devices)}
-	if body.Staged {
-		if err := h.stage(r, &a); err != nil {
-			return err
+	changed, err := h.TAM.ChangeAssignment(r.Context(), id, func(old *tam.Assignment, newest uint64) (*tam.Assignment, error) {
+		a := &tam.Assignment{Manifest: id, Mode: body.Mode, Devices: slices.Compact(body.Devices)}
+		if body.Staged {
+			stage(a, old, newest)
 		}
-	}
-	if err := h.TAM.CheckAssignment(r.Context(), id, &a); err != nil {
+		return a, holds(r, old)
+	})
+	if err != nil {
 		return err
 	}
-	if err := h.swapPolicy(r, id, &a); err != nil {
-		return err
+	h.log(r, "policy changed", "manifest", id.String(), "mode", body.Mode, "devices", len(changed.Devices))
+	return writePolicy(w, r, changed)
+}
+
+// holds refuses a change of a policy, or nil, under the request's condition. Without one whatever is there is replaced.
+func holds(r *http.Request, old *tam.Assignment) error {
+	condition := preconditionOf(r)
+	if !condition.given() {
+		return nil
 	}
-	h.log(r, "policy changed", "manifest", id.String(), "mode", body.Mode, "devices", len(a.Devices))
-	return writePolicy(w, r, &a)
+	tag, err := policyETag(old)
+	if err == nil && !condition.holds(tag) {
+		err = tam.ErrConflict
+	}
+	return err
 }
 
 // stage marks from which version on devices need a rollout: where that was marked before, from the same.
-func (h *handler) stage(r *http.Request, a *tam.Assignment) error {
-	a.Staged = true
-	old, err := h.Store.Assignment(r.Context(), a.Manifest)
-	if err != nil && !errors.Is(err, tam.ErrNotFound) {
-		return err
-	}
-	if err == nil && old.Staged {
+func stage(a, old *tam.Assignment, newest uint64) {
+	a.Staged, a.StagedFrom = true, newest
+	if old != nil && old.Staged {
 		a.StagedFrom = old.StagedFrom
-		return nil
 	}
-	a.StagedFrom, err = h.TAM.NewestSequence(r.Context(), a.Manifest)
-	return err
 }
 
 func (h *handler) deletePolicy(w http.ResponseWriter, r *http.Request) error {
@@ -121,40 +123,11 @@ func (h *handler) deletePolicy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := h.TAM.CheckAssignment(r.Context(), id, nil); err != nil {
-		return err
-	}
-	if err := h.swapPolicy(r, id, nil); err != nil {
+	_, err = h.TAM.ChangeAssignment(r.Context(), id, func(old *tam.Assignment, _ uint64) (*tam.Assignment, error) { return nil, holds(r, old) })
+	if err != nil {
 		return err
 	}
 	h.log(r, "policy removed", "manifest", id.String())
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-// swapPolicy makes the assignment new, or removes it, under the request's condition. Without one it
-// replaces whatever is there.
-func (h *handler) swapPolicy(r *http.Request, id suit.ComponentID, new *tam.Assignment) error {
-	condition := preconditionOf(r)
-	if !condition.given() {
-		if new == nil {
-			return h.Store.DeleteAssignment(r.Context(), id)
-		}
-		return h.Store.PutAssignment(r.Context(), *new)
-	}
-	old, err := h.Store.Assignment(r.Context(), id)
-	if errors.Is(err, tam.ErrNotFound) {
-		old, err = nil, nil
-	}
-	if err != nil {
-		return err
-	}
-	tag, err := policyETag(old)
-	if err != nil {
-		return err
-	}
-	if !condition.holds(tag) {
-		return tam.ErrConflict
-	}
-	return h.Store.SwapAssignment(r.Context(), id, old, new)
 }

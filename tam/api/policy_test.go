@@ -164,14 +164,35 @@ func TestRecordConditions(t *testing.T) {
 		body := `{"match":"true","priority":1,"components":[]}`
 		return c.sendIf(ctx, map[string]string{header: value}, http.MethodPut, "/v1/groups/g", "application/json", []byte(body), nil)
 	}
+	tag := func() string {
+		t.Helper()
+		r, err := s.config.Store.PolicyRecord(ctx, tam.KindGroup, "g")
+		must(t, err)
+		return revisionTag(r.Revision)
+	}
 	refused(t, put("If-Match", `"1"`), http.StatusPreconditionFailed, "changed")
 	must(t, put("If-None-Match", "*"))
 	refused(t, put("If-None-Match", "*"), http.StatusPreconditionFailed, "changed")
-	must(t, put("If-Match", `"1"`))
-	refused(t, put("If-Match", `"1"`), http.StatusPreconditionFailed, "changed")
-	refused(t, c.sendIf(ctx, map[string]string{"If-Match": `"1"`}, http.MethodDelete, "/v1/groups/g", "", nil, nil), http.StatusPreconditionFailed, "changed")
-	must(t, c.sendIf(ctx, map[string]string{"If-Match": `"2"`}, http.MethodDelete, "/v1/groups/g", "", nil, nil))
+	first := tag()
+	must(t, put("If-Match", first))
+	refused(t, put("If-Match", first), http.StatusPreconditionFailed, "changed")
+	refused(t, c.sendIf(ctx, map[string]string{"If-Match": first}, http.MethodDelete, "/v1/groups/g", "", nil, nil), http.StatusPreconditionFailed, "changed")
+	must(t, c.sendIf(ctx, map[string]string{"If-Match": tag()}, http.MethodDelete, "/v1/groups/g", "", nil, nil))
 	refused(t, c.call(ctx, http.MethodDelete, "/v1/groups/g", nil, nil), http.StatusNotFound, "not-found")
+	// Who saw the group that was there before does not change the one that is there now.
+	must(t, put("If-None-Match", "*"))
+	refused(t, put("If-Match", first), http.StatusPreconditionFailed, "changed")
+	// The tag of an answer is that of the record.
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, s.server.URL+"/v1/groups/new", strings.NewReader(`{"match":"true","priority":1,"components":[]}`))
+	must(t, err)
+	request.Header.Set("Authorization", "Bearer "+s.token(ScopeOperator))
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(request)
+	must(t, err)
+	answer.Body.Close()
+	if r, err := s.config.Store.PolicyRecord(ctx, tam.KindGroup, "new"); err != nil || answer.Header.Get("ETag") != revisionTag(r.Revision) {
+		t.Errorf("tag %s of %+v, %v", answer.Header.Get("ETag"), r, err)
+	}
 }
 
 func TestLabelsAndMatching(t *testing.T) {

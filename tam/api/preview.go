@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 
@@ -91,7 +92,7 @@ func (h *handler) preview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if body.Policy != nil && body.Policy.Staged {
-		if err := h.stage(r, p.Assignment); err != nil {
+		if err := h.stageProposal(r, p.Assignment); err != nil {
 			return err
 		}
 	}
@@ -108,6 +109,20 @@ func (h *handler) preview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, viewPreview(found))
+}
+
+// stageProposal marks from which version on devices would need a rollout.
+func (h *handler) stageProposal(r *http.Request, a *tam.Assignment) error {
+	old, err := h.Store.Assignment(r.Context(), a.Manifest)
+	if err != nil && !errors.Is(err, tam.ErrNotFound) {
+		return err
+	}
+	newest, err := h.TAM.NewestSequence(r.Context(), a.Manifest)
+	if err != nil {
+		return err
+	}
+	stage(a, old, newest)
+	return nil
 }
 
 func (b *Proposal) proposal() (*tam.Proposal, error) {

@@ -150,8 +150,11 @@ func (s *Store) DeleteAssignment(ctx context.Context, manifest suit.ComponentID)
 }
 
 // SwapAssignment implements [tam.Assigning].
-func (s *Store) SwapAssignment(ctx context.Context, manifest suit.ComponentID, old, new *tam.Assignment) error {
+func (s *Store) SwapAssignment(ctx context.Context, manifest suit.ComponentID, old, new *tam.Assignment, catalogue int64) error {
 	return s.change(ctx, func(tx pgx.Tx) (bool, error) {
+		if err := expectCatalogue(ctx, tx, catalogue); err != nil {
+			return false, err
+		}
 		stored, err := scanJSON[tam.Assignment](tx.QueryRow(ctx, selectAssignment, []byte(manifest.Key())))
 		if errors.Is(err, tam.ErrNotFound) {
 			stored, err = nil, nil

@@ -46,19 +46,14 @@ func (s *Store) PolicyRecord(ctx context.Context, kind tam.RecordKind, name stri
 // ChangePolicy implements [tam.Policies].
 func (s *Store) ChangePolicy(ctx context.Context, c tam.PolicyChange) error {
 	return s.change(ctx, func(tx pgx.Tx) (bool, error) {
-		if c.Catalogue != 0 {
-			var revision int64
-			if err := tx.QueryRow(ctx, `SELECT revision FROM catalogue WHERE one = 1`).Scan(&revision); err != nil {
-				return false, wrap(err)
-			}
-			if revision != c.Catalogue {
-				return false, tam.ErrConflict
-			}
+		if err := expectCatalogue(ctx, tx, c.Catalogue); err != nil {
+			return false, err
 		}
 		var q query
 		switch {
 		case c.Revision == 0:
-			q = query{`INSERT INTO policy (kind, name, revision, data) VALUES ($1, $2, 1, $3) ON CONFLICT DO NOTHING`,
+			q = query{`INSERT INTO policy (kind, name, revision, data)
+				SELECT $1::text, $2::text, revision + 1, $3::text FROM catalogue WHERE one = 1 ON CONFLICT DO NOTHING`,
 				[]any{string(c.Kind), c.Name, string(c.Data)}}
 		case c.Data == nil:
 			q = query{`DELETE FROM policy WHERE kind = $1 AND name = $2 AND revision = $3`,
@@ -78,6 +73,21 @@ func (s *Store) ChangePolicy(ctx context.Context, c tam.PolicyChange) error {
 		}
 		return true, s.record(ctx, tx, audit.Action(c.Action), c.Name, c.Detail)
 	})
+}
+
+// expectCatalogue refuses a change that was checked against another revision of the catalogue; 0 is any.
+func expectCatalogue(ctx context.Context, tx pgx.Tx, expected int64) error {
+	if expected == 0 {
+		return nil
+	}
+	var revision int64
+	if err := tx.QueryRow(ctx, `SELECT revision FROM catalogue WHERE one = 1`).Scan(&revision); err != nil {
+		return wrap(err)
+	}
+	if revision != expected {
+		return tam.ErrConflict
+	}
+	return nil
 }
 
 // insertRolloutEvent appends to the feed what is in no device's history. Changes of policy are made one after the

@@ -27,9 +27,12 @@ func (s *Store) Assignment(ctx context.Context, manifest suit.ComponentID) (*tam
 }
 
 // SwapAssignment implements [tam.Assigning].
-func (s *Store) SwapAssignment(ctx context.Context, manifest suit.ComponentID, old, new *tam.Assignment) error {
+func (s *Store) SwapAssignment(ctx context.Context, manifest suit.ComponentID, old, new *tam.Assignment, catalogue int64) error {
 	key := []byte(manifest.Key())
 	return s.write(ctx, func(tx *sql.Tx) error {
+		if err := expectCatalogue(ctx, tx, catalogue); err != nil {
+			return err
+		}
 		stored, err := scanJSON[tam.Assignment](tx.QueryRowContext(ctx, selectAssignment, key))
 		if errors.Is(err, tam.ErrNotFound) {
 			stored, err = nil, nil

@@ -37,21 +37,15 @@ func (s *Store) PolicyRecord(ctx context.Context, kind tam.RecordKind, name stri
 // ChangePolicy implements [tam.Policies].
 func (s *Store) ChangePolicy(ctx context.Context, c tam.PolicyChange) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
-		if c.Catalogue != 0 {
-			var revision int64
-			if err := tx.QueryRowContext(ctx, `SELECT revision FROM catalogue WHERE one = 1`).Scan(&revision); err != nil {
-				return wrap(err)
-			}
-			if revision != c.Catalogue {
-				return tam.ErrConflict
-			}
+		if err := expectCatalogue(ctx, tx, c.Catalogue); err != nil {
+			return err
 		}
 		var res sql.Result
 		var err error
 		switch {
 		case c.Revision == 0:
-			res, err = tx.ExecContext(ctx, `INSERT INTO policy (kind, name, revision, data) VALUES ($1, $2, 1, $3)
-				ON CONFLICT DO NOTHING`, string(c.Kind), c.Name, string(c.Data))
+			res, err = tx.ExecContext(ctx, `INSERT INTO policy (kind, name, revision, data)
+				SELECT $1, $2, revision + 1, $3 FROM catalogue WHERE one = 1 ON CONFLICT DO NOTHING`, string(c.Kind), c.Name, string(c.Data))
 		case c.Data == nil:
 			res, err = tx.ExecContext(ctx, `DELETE FROM policy WHERE kind = $1 AND name = $2 AND revision = $3`,
 				string(c.Kind), c.Name, c.Revision)
@@ -73,6 +67,21 @@ func (s *Store) ChangePolicy(ctx context.Context, c tam.PolicyChange) error {
 		}
 		return s.bump(ctx, tx)
 	})
+}
+
+// expectCatalogue refuses a change that was checked against another revision of the catalogue; 0 is any.
+func expectCatalogue(ctx context.Context, tx *sql.Tx, expected int64) error {
+	if expected == 0 {
+		return nil
+	}
+	var revision int64
+	if err := tx.QueryRowContext(ctx, `SELECT revision FROM catalogue WHERE one = 1`).Scan(&revision); err != nil {
+		return wrap(err)
+	}
+	if revision != expected {
+		return tam.ErrConflict
+	}
+	return nil
 }
 
 // RolloutCounts implements [tam.Policies].

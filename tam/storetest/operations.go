@@ -80,8 +80,8 @@ func testAuditOfEveryChange(t *testing.T, open func() Operations) {
 		{audit.ActionVersionWithdraw, manifest("a").String(), func() error { return s.WithdrawVersion(ctx, manifest("a"), 1, "faulty", start) }},
 		{audit.ActionPolicySet, manifest("a").String(), func() error { return s.PutAssignment(ctx, a) }},
 		{audit.ActionPolicyDelete, manifest("a").String(), func() error { return s.DeleteAssignment(ctx, manifest("a")) }},
-		{audit.ActionPolicySet, manifest("a").String(), func() error { return s.SwapAssignment(ctx, manifest("a"), nil, &a) }},
-		{audit.ActionPolicyDelete, manifest("a").String(), func() error { return s.SwapAssignment(ctx, manifest("a"), &a, nil) }},
+		{audit.ActionPolicySet, manifest("a").String(), func() error { return s.SwapAssignment(ctx, manifest("a"), nil, &a, 0) }},
+		{audit.ActionPolicyDelete, manifest("a").String(), func() error { return s.SwapAssignment(ctx, manifest("a"), &a, nil, 0) }},
 		{audit.ActionPublisherRevoke, "acme", func() error { return s.RevokePublisher(ctx, "acme", start) }},
 		{audit.ActionTokenCreate, "one", func() error { return s.AddAPIToken(ctx, token) }},
 		{audit.ActionTokenRevoke, "one", func() error { return s.RevokeAPIToken(ctx, "one", start) }},
@@ -170,22 +170,24 @@ func testSwapAssignment(t *testing.T, open func() Operations) {
 	forbidden := tam.Assignment{Manifest: id, Mode: tam.ModeForbidden}
 	_, err := s.Assignment(ctx, id)
 	want(t, err, tam.ErrNotFound)
-	want(t, s.SwapAssignment(ctx, id, &required, &forbidden), tam.ErrConflict)
-	must(t, s.SwapAssignment(ctx, id, nil, &required))
-	want(t, s.SwapAssignment(ctx, id, nil, &forbidden), tam.ErrConflict)
-	want(t, s.SwapAssignment(ctx, id, &forbidden, nil), tam.ErrConflict)
+	want(t, s.SwapAssignment(ctx, id, &required, &forbidden, 0), tam.ErrConflict)
+	must(t, s.SwapAssignment(ctx, id, nil, &required, 0))
+	want(t, s.SwapAssignment(ctx, id, nil, &forbidden, 0), tam.ErrConflict)
+	want(t, s.SwapAssignment(ctx, id, &forbidden, nil, 0), tam.ErrConflict)
 	got, err := s.Assignment(ctx, id)
 	must(t, err)
 	equal(t, *got, required)
 	before, err := s.CatalogueRevision(ctx)
 	must(t, err)
-	must(t, s.SwapAssignment(ctx, id, got, &forbidden))
+	want(t, s.SwapAssignment(ctx, id, got, &forbidden, before-1), tam.ErrConflict)
+	want(t, s.SwapAssignment(ctx, id, got, nil, before+1), tam.ErrConflict)
+	must(t, s.SwapAssignment(ctx, id, got, &forbidden, before))
 	after, err := s.CatalogueRevision(ctx)
 	must(t, err)
 	if after <= before {
 		t.Fatal("the catalogue's revision did not rise")
 	}
-	must(t, s.SwapAssignment(ctx, id, &forbidden, nil))
+	must(t, s.SwapAssignment(ctx, id, &forbidden, nil, 0))
 	_, err = s.Assignment(ctx, id)
 	want(t, err, tam.ErrNotFound)
 }
@@ -194,7 +196,7 @@ func testSwapConcurrent(t *testing.T, open func() Operations) {
 	replicas := []Operations{open(), open()}
 	won := concurrently(8, func(n int) error {
 		a := tam.Assignment{Manifest: manifest("a"), Mode: tam.ModeRequired, Devices: []string{fmt.Sprint(n)}}
-		return replicas[n%2].SwapAssignment(context.Background(), a.Manifest, nil, &a)
+		return replicas[n%2].SwapAssignment(context.Background(), a.Manifest, nil, &a, 0)
 	})
 	if won.ok != 1 || won.failed(tam.ErrConflict) != 7 {
 		t.Fatalf("%d made the same assignment, errors %v", won.ok, won.errs)

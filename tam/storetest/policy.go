@@ -17,6 +17,14 @@ func policyChange(name string, revision int64, data string) tam.PolicyChange {
 	return c
 }
 
+// revisionOf is the revision of a group.
+func revisionOf(t *testing.T, s tam.Store, name string) int64 {
+	t.Helper()
+	r, err := s.PolicyRecord(t.Context(), tam.KindGroup, name)
+	must(t, err)
+	return r.Revision
+}
+
 func testPolicyRecords(t *testing.T, b Backend) {
 	s, ctx := b.Open(t), t.Context()
 	_, err := s.PolicyRecord(ctx, tam.KindGroup, "a")
@@ -30,11 +38,12 @@ func testPolicyRecords(t *testing.T, b Backend) {
 	other.Kind = tam.KindAdmission // names are of a kind
 	must(t, s.ChangePolicy(ctx, other))
 
-	must(t, s.ChangePolicy(ctx, policyChange("a", 1, `{"name":"a","text":"“ü\u0000”"}`)))
-	want(t, s.ChangePolicy(ctx, policyChange("a", 1, `{"name":"stale"}`)), tam.ErrConflict)
+	first := revisionOf(t, s, "a")
+	must(t, s.ChangePolicy(ctx, policyChange("a", first, `{"name":"a","text":"“ü\u0000”"}`)))
+	want(t, s.ChangePolicy(ctx, policyChange("a", first, `{"name":"stale"}`)), tam.ErrConflict)
 	got, err := s.PolicyRecord(ctx, tam.KindGroup, "a")
 	must(t, err)
-	equal(t, *got, tam.PolicyRecord{Kind: tam.KindGroup, Name: "a", Revision: 2, Data: []byte(`{"name":"a","text":"“ü\u0000”"}`)})
+	equal(t, *got, tam.PolicyRecord{Kind: tam.KindGroup, Name: "a", Revision: first + 1, Data: []byte(`{"name":"a","text":"“ü\u0000”"}`)})
 	list, err := s.PolicyRecords(ctx, tam.KindGroup, "", 10)
 	must(t, err)
 	if len(list) != 2 || list[0].Name != "a" || list[1].Name != "b" {
@@ -42,12 +51,27 @@ func testPolicyRecords(t *testing.T, b Backend) {
 	}
 	list, err = s.PolicyRecords(ctx, tam.KindGroup, "a", 1)
 	must(t, err)
-	equal(t, list, []tam.PolicyRecord{{Kind: tam.KindGroup, Name: "b", Revision: 1, Data: []byte(`{"name":"b"}`)}})
+	equal(t, list, []tam.PolicyRecord{{Kind: tam.KindGroup, Name: "b", Revision: revisionOf(t, s, "b"), Data: []byte(`{"name":"b"}`)}})
 
-	want(t, s.ChangePolicy(ctx, policyChange("b", 2, "")), tam.ErrConflict)
-	must(t, s.ChangePolicy(ctx, policyChange("b", 1, "")))
+	last := revisionOf(t, s, "b")
+	want(t, s.ChangePolicy(ctx, policyChange("b", last+1, "")), tam.ErrConflict)
+	must(t, s.ChangePolicy(ctx, policyChange("b", last, "")))
 	_, err = s.PolicyRecord(ctx, tam.KindGroup, "b")
 	want(t, err, tam.ErrNotFound)
+	// Another record of that name is not taken for the one before it, however often either was changed.
+	for _, gone := range []string{"a", "b"} {
+		if gone == "a" {
+			last = revisionOf(t, s, gone)
+			must(t, s.ChangePolicy(ctx, policyChange(gone, last, "")))
+		}
+		catalogue, err := s.CatalogueRevision(ctx)
+		must(t, err)
+		must(t, s.ChangePolicy(ctx, policyChange(gone, 0, `{"name":"another"}`)))
+		if is := revisionOf(t, s, gone); is <= last || is != catalogue+1 {
+			t.Errorf("a new record has revision %d, the one before had %d, the catalogue %d", is, last, catalogue)
+		}
+		want(t, s.ChangePolicy(ctx, policyChange(gone, last, `{"name":"mixed up"}`)), tam.ErrConflict)
+	}
 }
 
 // testPolicyConditions: a change that was checked against a catalogue fails when that moved on, and
@@ -77,8 +101,9 @@ func testPolicyConditions(t *testing.T, b Backend) {
 func testPolicyReplacedOnce(t *testing.T, b Backend) {
 	replicas := []tam.Store{b.Open(t), b.Open(t)}
 	must(t, replicas[0].ChangePolicy(t.Context(), policyChange("a", 0, `{}`)))
+	revision := revisionOf(t, replicas[0], "a")
 	won := concurrently(12, func(n int) error {
-		return replicas[n%2].ChangePolicy(context.Background(), policyChange("a", 1, `{"n":1}`))
+		return replicas[n%2].ChangePolicy(context.Background(), policyChange("a", revision, `{"n":1}`))
 	})
 	if won.ok != 1 || won.failed(tam.ErrConflict) != 11 {
 		t.Fatalf("%d replaced one revision, errors %v", won.ok, won.errs)

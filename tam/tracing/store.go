@@ -124,8 +124,8 @@ func (s *store) DeleteAssignment(ctx context.Context, manifest suit.ComponentID)
 	return s.do(ctx, "DeleteAssignment", func(ctx context.Context) error { return s.Store.DeleteAssignment(ctx, manifest) })
 }
 
-func (s *store) SwapAssignment(ctx context.Context, manifest suit.ComponentID, old, new *tam.Assignment) error {
-	return s.do(ctx, "SwapAssignment", func(ctx context.Context) error { return s.Store.SwapAssignment(ctx, manifest, old, new) })
+func (s *store) SwapAssignment(ctx context.Context, manifest suit.ComponentID, old, new *tam.Assignment, catalogue int64) error {
+	return s.do(ctx, "SwapAssignment", func(ctx context.Context) error { return s.Store.SwapAssignment(ctx, manifest, old, new, catalogue) })
 }
 
 func (s *store) AddPublisher(ctx context.Context, p tam.Publisher) error {
