@@ -48,9 +48,12 @@ vm-image: build ## the image of a virtual machine that is a TEE, with its refere
 	@package=$$(.ci/kernel-package .cache/kernel) && $(BIN)/teep image build --kernel-package "$$package" \
 	  --agent $(BIN)/teep-agent --config $(VM_CONFIG) --out $(VM) --owner "$(VM_OWNER)" --expires $(VM_EXPIRES) $(VM_ARGS)
 
+# Tests wait for other processes more than they compute: half as many packages again as there are processors.
+PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n + (n + 1) / 2)))
+
 .PHONY: test
 test: prerequisites-test ## every test, with the race detector, in random order
-	$(GO) test -race -shuffle=on -timeout 20m ./...
+	$(GO) test -race -shuffle=on -p $(PACKAGES) -timeout 20m ./...
 	CGO_ENABLED=1 $(GO) test -race -tags pkcs11 ./cose/pkcs11
 	CGO_ENABLED=1 $(GO) test -race -tags pkcs11 -run PKCS11 ./cmd/teep-tam
 
