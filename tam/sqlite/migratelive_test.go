@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/suit"
-	"github.com/go-teep/teep/tam"
+	"github.com/go-teep/teep/tam/storetest"
 )
 
 // releasedSchema is the oldest that a process may have which works on while this release migrates the file.
@@ -154,39 +154,13 @@ func TestOlderProcessWorksOnMeanwhile(t *testing.T) {
 	served()
 	end()
 	working.Wait()
-	if !t.Failed() {
-		compareWithOlder(t, path, old, devices)
+	if t.Failed() {
+		return
 	}
-}
-
-// compareWithOlder finds what an older process did.
-func compareWithOlder(t *testing.T, path string, old *oldProcess, devices int) {
-	t.Helper()
-	ctx := t.Context()
-	s, err := Open(ctx, path, Options{RelaxedDurability: true})
+	s, err := Open(t.Context(), path, Options{RelaxedDurability: true})
 	must(t, err)
 	defer s.Close()
-	total := 0
-	for id, n := range old.exchanges {
-		events, err := s.Events(ctx, id, 0, 100_000)
-		must(t, err)
-		d, err := s.Device(ctx, id)
-		must(t, err)
-		if len(events) != n || d.Revision != int64(n)+1 {
-			t.Errorf("device %s came %d times, and has %d events and revision %d", id, n, len(events), d.Revision)
-		}
-		total += n
-	}
-	if head, err := s.FeedHead(ctx); err != nil || head != int64(total) {
-		t.Errorf("%d exchanges, %d in the feed, %v", total, head, err)
-	}
-	installed, err := s.CountInstalled(ctx, tam.VersionCursor{}, 99)
-	must(t, err)
-	app, came := suit.NewComponentID("acme", "app"), len(old.exchanges)
-	want := []tam.InstalledCount{{Manifest: app, Sequence: 3, Devices: int64(devices - came)}, {Manifest: app, Sequence: 4, Devices: int64(came)}}
-	if fmt.Sprint(installed) != fmt.Sprint(want) {
-		t.Errorf("installed: %v, want %v", installed, want)
-	}
+	storetest.CheckOlderWork(t, s, old.exchanges, devices)
 }
 
 // TestOlderReleaseStartsAgain: a process of the release before may be restarted after the newer one has migrated.
