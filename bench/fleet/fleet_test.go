@@ -45,7 +45,9 @@ func TestFleetKnown(t *testing.T) {
 // TestFleetOfProcesses runs it with teep-tam itself.
 func TestFleetOfProcesses(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "teep-tam")
-	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/teep-tam").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "../../cmd/teep-tam")
+	build.Env = append(build.Environ(), "CGO_ENABLED=0") // as the Makefile builds it, which may have compiled most of it
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var out bytes.Buffer
@@ -100,6 +102,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"known and a file":    {devices: 1000, replicas: 1, workers: 1, known: true},
 		"rate in one process": {devices: 1000, replicas: 1, workers: 1, rate: 10},
 		"known processes":     {devices: 1000, replicas: 1, workers: 1, known: true, store: "postgres://", program: "teep-tam"},
+		"cores of nobody":     {devices: 1000, replicas: 1, workers: 1, cores: 1},
+		"cores below none":    {devices: 1000, replicas: 1, workers: 1, cores: -1, program: "teep-tam"},
 		"compared to a file":  {devices: 1000, replicas: 1, workers: 1, compare: "postgres://", program: "teep-tam"},
 		"idle beyond all":     {devices: 1000, replicas: 1, workers: 1, idle: 101},
 	} {

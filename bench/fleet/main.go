@@ -14,6 +14,11 @@
 //
 //	go build -o teep-tam ./cmd/teep-tam && go run ./bench/fleet -program ./teep-tam -devices 20000 -rate 1000
 //
+// What a second replica adds shows where each has processors of its own. With -cores, a machine with few of them
+// gives each replica a small share, and leaves the rest to the devices and the database:
+//
+//	go run ./bench/fleet -program ./teep-tam -cores 0.25 -store postgres://tam@127.0.0.1/one -compare postgres://tam@127.0.0.1/two
+//
 // The devices sign every message for real, with keys of their own. What they save is what costs the TAM
 // nothing: they run no TEE, and do not check who signed what the TAM sends. TAM and devices share this
 // process then, so that its processor time and memory are an upper bound of the TAM's; beside the figures of each
@@ -35,8 +40,9 @@ import (
 type options struct {
 	devices, replicas, workers int
 	known                      bool
-	idle                       int // percent
-	rate                       int // per second; 0: as many as there can be
+	idle                       int     // percent
+	rate                       int     // per second; 0: as many as there can be
+	cores                      float64 // of each teep-tam; 0: whatever there is
 	store, program, compare    string
 	out                        io.Writer
 }
@@ -50,6 +56,7 @@ func main() {
 	flag.BoolVar(&o.known, "known", false, "load the devices into the PostgreSQL database instead of having them enrol")
 	flag.StringVar(&o.program, "program", "", "measure this teep-tam, in processes of its own and over HTTP, instead of a TAM in this process")
 	flag.IntVar(&o.rate, "rate", 0, "with -program: how many sessions begin per second, if the machine can; 0: as many as it can")
+	flag.Float64Var(&o.cores, "cores", 0, "with -program: what share of the processors each teep-tam has, such as 0.25 of one; 0: no limit (Linux, as root)")
 	flag.StringVar(&o.compare, "compare", "", "with -program: URL of another empty PostgreSQL database, for twice as many replicas")
 	flag.IntVar(&o.idle, "idle", 100, "how many of the devices that a round has nothing for come all the same, in percent")
 	flag.Parse()
@@ -71,8 +78,10 @@ func (o options) check() error {
 		return errors.New("-idle is 0 to 100")
 	case o.known && o.store == "":
 		return errors.New("-known needs -store with the URL of a PostgreSQL database")
-	case o.program == "" && (o.rate != 0 || o.compare != ""):
-		return errors.New("-rate and -compare are for -program")
+	case o.program == "" && (o.rate != 0 || o.compare != "" || o.cores != 0):
+		return errors.New("-rate, -cores and -compare are for -program")
+	case o.cores < 0 || o.cores > 0 && o.cores < .05:
+		return errors.New("-cores is 0.05 at least")
 	case o.program != "" && (o.known || o.rate < 0):
 		return errors.New("with -program all devices enrol, and -rate is not negative")
 	case o.compare != "" && o.store == "":

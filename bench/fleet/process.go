@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -29,6 +30,7 @@ type process struct {
 	teep, api  string // addresses
 	config     string
 	log        *os.File
+	quota      *quota // nil without one
 	ended      chan struct{}
 	connection *transport.Client
 }
@@ -102,7 +104,12 @@ func install(ctx context.Context, o options, replicas int, store string) (in *in
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range in.processes {
+	for i, p := range in.processes {
+		if o.cores > 0 {
+			if p.quota, err = newQuota(fmt.Sprintf("teep-fleet-%d-%d", os.Getpid(), i), o.cores); err != nil {
+				return nil, err
+			}
+		}
 		if err := p.start(ctx, o.program); err != nil {
 			return nil, err
 		}
@@ -164,6 +171,11 @@ func (p *process) start(ctx context.Context, program string) (err error) {
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
+	if p.quota != nil {
+		if err := p.quota.hold(p.cmd.Process.Pid); err != nil {
+			return errors.Join(err, p.cmd.Process.Kill(), p.cmd.Wait())
+		}
+	}
 	p.ended = make(chan struct{})
 	go func() {
 		_ = p.cmd.Wait() // how it ended is in its log
@@ -201,6 +213,11 @@ func (in *installation) close() {
 		if p.log != nil {
 			p.log.Close()
 		}
+		if p.quota != nil {
+			if err := p.quota.close(); err != nil {
+				fmt.Fprintln(os.Stderr, "fleet:", err)
+			}
+		}
 	}
 	if err := os.RemoveAll(in.dir); err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
@@ -228,8 +245,8 @@ func runProcesses(ctx context.Context, o options) error {
 	}
 	// TAMs, devices and the database are at work at the same time: with fewer cores than that, a second replica
 	// has none of its own.
-	if need := 2*o.replicas + 2; runtime.NumCPU() < need {
-		fmt.Fprintf(o.out, "replicas: not compared: %d of them with devices and database need %d cores, and this machine has %d\n",
+	if need := 2*o.replicas + 2; o.cores == 0 && runtime.NumCPU() < need {
+		fmt.Fprintf(o.out, "replicas: not compared: %d of them with devices and database need %d cores, and this machine has %d: see -cores\n",
 			2*o.replicas, need, runtime.NumCPU())
 		return nil
 	}
@@ -249,6 +266,7 @@ func measureProcesses(ctx context.Context, o options, replicas int, store string
 	}
 	defer in.close()
 	before := in.usage()
+	all, idle := machineTime()
 	pace := rate.NewLimiter(rate.Inf, o.workers) // a burst makes up for what was late
 	if o.rate > 0 {
 		pace.SetLimit(rate.Limit(o.rate))
@@ -276,6 +294,10 @@ func measureProcesses(ctx context.Context, o options, replicas int, store string
 	if o.rate > 0 && perSecond < .95*float64(o.rate) {
 		fmt.Fprintf(o.out, "  the machine did not reach the %d sessions/s that were asked for: with %d cores for TAMs, devices and database, this is what it does\n",
 			o.rate, runtime.NumCPU())
+	}
+	if o.cores > 0 {
+		allThen, idleThen := machineTime()
+		fmt.Fprintf(o.out, "  each process has %g of %d cores, and %.0f %% of the machine was idle\n", o.cores, runtime.NumCPU(), 100*(idleThen-idle)/max(allThen-all, 1))
 	}
 	for i := range after {
 		fmt.Fprintf(o.out, "  process %d: at most %d MiB resident (%d before the first session), %v of processor time for each of its sessions\n", i+1,
