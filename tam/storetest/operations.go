@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -69,6 +70,13 @@ func testAuditOfEveryChange(t *testing.T, open func() Operations) {
 	d := device(1)
 	create(t, s, d)
 	a := tam.Assignment{Manifest: manifest("a"), Mode: tam.ModeRequired}
+	deposit := tam.Deposit{ID: "1", Kind: tam.DepositData, Manifest: manifest("a"), EncryptionInfo: []byte{1}}
+	anchor := sha256.Sum256([]byte{1})
+	lab := func() int64 {
+		r, err := s.PolicyRecord(ctx, tam.KindGroup, "lab")
+		must(t, err)
+		return r.Revision
+	}
 	token := tam.APIToken{ID: "one", Name: "ci", Scopes: []string{"auditor"}, Expires: start}
 	for _, change := range []struct {
 		action audit.Action
@@ -82,6 +90,24 @@ func testAuditOfEveryChange(t *testing.T, open func() Operations) {
 		{audit.ActionPolicyDelete, manifest("a").String(), func() error { return s.DeleteAssignment(ctx, manifest("a")) }},
 		{audit.ActionPolicySet, manifest("a").String(), func() error { return s.SwapAssignment(ctx, manifest("a"), nil, &a, 0) }},
 		{audit.ActionPolicyDelete, manifest("a").String(), func() error { return s.SwapAssignment(ctx, manifest("a"), &a, nil, 0) }},
+		{audit.ActionPublisherKeys, "acme", func() error { return s.ChangePublisher(ctx, "acme", tam.PublisherChange{AddAnchors: [][]byte{{1}}}) }},
+		{audit.ActionKeyWithdraw, "acme", func() error {
+			return s.ChangePublisher(ctx, "acme", tam.PublisherChange{Withdraw: &tam.WithdrawnKey{Thumbprint: anchor[:], At: start, Reason: "lost"}})
+		}},
+		{audit.ActionDepositPut, manifest("a").String(), func() error { return s.PutDeposit(ctx, deposit) }},
+		{audit.ActionDepositPut, manifest("a").String(), func() error { return s.PutDeposit(ctx, deposit) }},
+		{audit.ActionDepositRemove, manifest("a").String(), func() error { return s.RemoveDeposit(ctx, deposit.ID) }},
+		{audit.ActionWebhookCreate, "hook", func() error {
+			return s.AddWebhook(ctx, tam.Webhook{ID: "hook", URL: "https://example.com", Secret: []byte("whsec_secret"), Created: start})
+		}},
+		{audit.ActionWebhookDelete, "hook", func() error { return s.DeleteWebhook(ctx, "hook") }},
+		{"group.set", "lab", func() error { return s.ChangePolicy(ctx, policyChange("lab", 0, `{"name":"lab"}`)) }},
+		{"group.set", "lab", func() error { return s.ChangePolicy(ctx, policyChange("lab", lab(), `{"name":"lab","match":"true"}`)) }},
+		{"group.delete", "lab", func() error {
+			c := policyChange("lab", lab(), "")
+			c.Action = "group.delete"
+			return s.ChangePolicy(ctx, c)
+		}},
 		{audit.ActionPublisherRevoke, "acme", func() error { return s.RevokePublisher(ctx, "acme", start) }},
 		{audit.ActionTokenCreate, "one", func() error { return s.AddAPIToken(ctx, token) }},
 		{audit.ActionTokenRevoke, "one", func() error { return s.RevokeAPIToken(ctx, "one", start) }},
@@ -114,10 +140,14 @@ func testAuditOfEveryChange(t *testing.T, open func() Operations) {
 	after, err := s.AuditHead(ctx)
 	must(t, err)
 	equal(t, after, before)
-	verifyChain(t, s, 13)
+	text := verifyChain(t, s, 23)
+	if strings.Contains(text, "whsec") {
+		t.Error("the secret of a webhook is in the audit log")
+	}
 }
 
-func verifyChain(t *testing.T, s audit.Log, entries int) {
+// verifyChain verifies an export, and returns it.
+func verifyChain(t *testing.T, s audit.Log, entries int) string {
 	t.Helper()
 	var b strings.Builder
 	must(t, audit.Export(t.Context(), s, 0, &b))
@@ -126,6 +156,7 @@ func verifyChain(t *testing.T, s audit.Log, entries int) {
 	if !r.Complete() || r.Entries != entries {
 		t.Fatalf("the log has %d entries from %d on, want %d from 1 on", r.Entries, r.First, entries)
 	}
+	return b.String()
 }
 
 func testAuditIsAtomic(t *testing.T, open func() Operations) {
