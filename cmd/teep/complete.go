@@ -27,7 +27,7 @@ const (
 type names func(ctx context.Context, client *api.Client, before []string, prefix string) ([]string, error)
 
 // completeFromTAM has shells complete what only a TAM knows, for those who are logged in: $TEEP_TAM and
-// $TEEP_TOKEN_FILE, or the flags. Without, and whatever goes wrong, there is nothing to offer.
+// $TEEP_TOKEN_FILE and their like, or the flags. Without, and whatever goes wrong, there is nothing to offer.
 func completeFromTAM(root *cobra.Command, patience time.Duration) {
 	arguments, flags := tamNames()
 	for path, arguments := range arguments {
@@ -65,8 +65,7 @@ func eachCommand(c *cobra.Command, do func(*cobra.Command)) {
 }
 
 func offer(cmd *cobra.Command, patience time.Duration, find names, before []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	at := tamFlags{url: cmd.Flag("tam").Value.String(), tokenFile: cmd.Flag("token-file").Value.String()}
-	client, err := at.client()
+	client, err := flagsOf(cmd).client()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -20,13 +24,18 @@ import (
 type tamFlags struct {
 	url       string
 	tokenFile string
-	json      bool
+	// certificate and key are the client's, where the TAM knows operators by these; ca is all that the TAM's own may lead to.
+	certificate, key, ca string
+	json                 bool
 }
 
 // register adds the flags to a command.
 func (f *tamFlags) register(c *cobra.Command) *cobra.Command {
 	c.Flags().StringVar(&f.url, "tam", os.Getenv("TEEP_TAM"), "base URL of the TAM's operator API (or $TEEP_TAM)")
-	c.Flags().StringVar(&f.tokenFile, "token-file", os.Getenv("TEEP_TOKEN_FILE"), "file with the API token (or $TEEP_TOKEN_FILE)")
+	c.Flags().StringVar(&f.tokenFile, "token-file", os.Getenv("TEEP_TOKEN_FILE"), "file with the API token, or one of the identity provider (or $TEEP_TOKEN_FILE)")
+	c.Flags().StringVar(&f.certificate, "client-certificate", os.Getenv("TEEP_CLIENT_CERTIFICATE"), "certificate to log in with in place of a token (or $TEEP_CLIENT_CERTIFICATE)")
+	c.Flags().StringVar(&f.key, "client-key", os.Getenv("TEEP_CLIENT_KEY"), "its private key (or $TEEP_CLIENT_KEY)")
+	c.Flags().StringVar(&f.ca, "tam-ca", os.Getenv("TEEP_TAM_CA"), "certificates that the TAM's own may lead to, in place of the system's (or $TEEP_TAM_CA)")
 	return c
 }
 
@@ -40,14 +49,56 @@ func (f *tamFlags) client() (*api.Client, error) {
 	if f.url == "" {
 		return nil, &program.Usage{Err: fmt.Errorf("--tam is missing: name the base URL of the TAM's operator API, such as http://127.0.0.1:8081")}
 	}
-	if f.tokenFile == "" {
-		return nil, &program.Usage{Err: fmt.Errorf("--token-file is missing: 'teep-tam token create' makes a token")}
+	if f.tokenFile == "" && f.certificate == "" {
+		return nil, &program.Usage{Err: fmt.Errorf("--token-file is missing: 'teep-tam token create' makes a token; or log in with --client-certificate and --client-key")}
 	}
-	token, err := os.ReadFile(f.tokenFile)
-	if err != nil {
-		return nil, fmt.Errorf("token: %w", err)
+	c := &api.Client{BaseURL: strings.TrimRight(f.url, "/")}
+	if f.tokenFile != "" {
+		token, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("token: %w", err)
+		}
+		c.Token = strings.TrimSpace(string(token))
 	}
-	return &api.Client{BaseURL: strings.TrimRight(f.url, "/"), Token: strings.TrimSpace(string(token))}, nil
+	var err error
+	c.HTTP, err = f.http()
+	return c, err
+}
+
+// http is a client for TLS as the flags say; nil where they say nothing of it.
+func (f *tamFlags) http() (*http.Client, error) {
+	if f.certificate == "" && f.key == "" && f.ca == "" {
+		return nil, nil
+	}
+	if u, err := url.Parse(f.url); err == nil && u.Scheme != "https" {
+		return nil, &program.Usage{Err: fmt.Errorf("--client-certificate and --tam-ca are for TLS, and %s has none: write an https URL", f.url)}
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.certificate != "" || f.key != "" {
+		pair, err := tls.LoadX509KeyPair(f.certificate, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("--client-certificate and --client-key: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	if f.ca != "" {
+		data, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("--tam-ca: %w", err)
+		}
+		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("--tam-ca: %s has no certificate in PEM", f.ca)
+		}
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = c
+	return &http.Client{Timeout: time.Minute, Transport: transport}, nil
+}
+
+// flagsOf are the flags that a command was given.
+func flagsOf(c *cobra.Command) *tamFlags {
+	value := func(name string) string { return c.Flag(name).Value.String() }
+	return &tamFlags{url: value("tam"), tokenFile: value("token-file"), certificate: value("client-certificate"), key: value("client-key"), ca: value("tam-ca")}
 }
 
 // print writes v as JSON, or what table writes. What a TAM says cannot command the terminal.

@@ -43,7 +43,9 @@ func (c *Client) ExportAuditFrom(ctx context.Context, after int64, w io.Writer) 
 	if err != nil {
 		return fmt.Errorf("api: %w", err)
 	}
-	req.Header.Set("Authorization", "Bearer "+c.Token)
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
 	client := c.client()
 	client.Timeout = 0 // it is as long as the log; ctx bounds it
 	res, err := client.Do(req)
