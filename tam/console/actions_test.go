@@ -60,8 +60,7 @@ func (s *service) tagIn(c *http.Client, path string) string {
 
 // TestRecordsAreNotOverwritten: what somebody saved since a form was opened stays, for every kind of record.
 func TestRecordsAreNotOverwritten(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeOperator)
 	must(t, s.store.AddPublisher(t.Context(), tam.Publisher{Name: "other", Prefixes: []suit.ComponentID{suit.NewComponentID("other")}, Created: s.now}))
 	manifest := suit.NewComponentID("acme", hostile).String()
@@ -92,8 +91,7 @@ func TestRecordsAreNotOverwritten(t *testing.T) {
 
 // TestFormsComeBackFilledIn: what cannot be saved says why, what to do, and keeps what was written.
 func TestFormsComeBackFilledIn(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeAdministrator)
 	for _, f := range []struct {
 		path   string
@@ -125,8 +123,7 @@ func TestFormsComeBackFilledIn(t *testing.T) {
 
 // TestPrivateKeysAreNotSentBack: who pastes the wrong key finds it nowhere in the answer.
 func TestPrivateKeysAreNotSentBack(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeAdministrator)
 	key, err := cose.GenerateKey(rand.Reader, cose.AlgESP256)
 	must(t, err)
@@ -229,8 +226,7 @@ func TestSecretsAreShownOnce(t *testing.T) {
 
 // TestRecordsAreRemoved: a group, a domain, a rule, a removal and a deposit go, and their lists say what next.
 func TestRecordsAreRemoved(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeOperator)
 	for path, field := range map[string]string{"groups": "", "domains": "delete", "admissions": "delete", "removals": "lift"} {
 		if path == "groups" {
@@ -259,8 +255,7 @@ func TestRecordsAreRemoved(t *testing.T) {
 
 // TestDeviceTakesAPlace: one record of a device takes the place of another.
 func TestDeviceTakesAPlace(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeOperator)
 	s.sends(c, csrf, "devices/0123/replace", "devices/0123", url.Values{"old": {"4567"}})
 	if d, err := s.store.Device(t.Context(), "4567"); err != nil || d.Status != tam.DeviceRetired || d.ReplacedBy != "0123" {
@@ -273,8 +268,7 @@ func TestDeviceTakesAPlace(t *testing.T) {
 
 // TestEveryScopeAlone: what a scope alone may do here is what the API lets it do; nothing is open by default.
 func TestEveryScopeAlone(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	for _, scope := range []api.Scope{api.ScopeOperator, api.ScopeAuditor, api.ScopePublisher} {
 		c, csrf := s.login(scope)
 		for i, r := range routes() {
@@ -298,8 +292,7 @@ func TestEveryScopeAlone(t *testing.T) {
 
 // TestPreviews: what somebody wrote so far is looked at, and nothing is saved.
 func TestPreviews(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeOperator)
 	must(t, s.store.CommitExchange(t.Context(), tam.Exchange{Device: &tam.Device{ID: "89ab", KeyThumbprint: []byte("89ab"), AgentKey: []byte{1}, Status: tam.DevicePending, FirstSeen: s.now, LastSeen: s.now, HWVersion: "new"}}))
 	must(t, s.store.AddPublisher(t.Context(), tam.Publisher{Name: "other", Prefixes: []suit.ComponentID{suit.NewComponentID("other")}, Created: s.now}))
@@ -337,8 +330,7 @@ func TestPreviews(t *testing.T) {
 
 // TestPreviewsGoOn: further devices are looked at on demand, as long as the proposal is the same.
 func TestPreviewsGoOn(t *testing.T) {
-	s := newService(t, func(c *Config) { c.PreviewDevices = 1 })
-	s.fill(t.Context())
+	s := newFilled(t, hostile, func(c *Config) { c.PreviewDevices = 1 })
 	c, csrf := s.login(api.ScopeOperator)
 	look := func(preview, seen, match string) (sentence, further string) {
 		t.Helper()
@@ -366,8 +358,7 @@ func TestPreviewsGoOn(t *testing.T) {
 
 // TestStoppingARollout: pause, resume and stop, with the reason kept.
 func TestStoppingARollout(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeOperator)
 	for _, action := range []string{"pause", "resume", "pause"} {
 		s.sends(c, csrf, "rollouts/spring", "rollouts/spring", url.Values{"action": {action}})

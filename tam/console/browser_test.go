@@ -39,12 +39,11 @@ const tabs = 3
 // policy, nothing is asked of anybody else, hostile texts run no script, nothing is wider than the screen, and
 // the accessibility checker finds nothing. With TEEP_SCREENSHOTS=DIR the pictures are kept.
 func testPages(t *testing.T, w *window, checker string) {
-	s := newService(t)
 	text, dir := hostile, os.Getenv("TEEP_SCREENSHOTS")
 	if dir != "" {
 		text = "camera" // pictures for people
 	}
-	s.fillWith(t.Context(), text)
+	s := newFilled(t, text)
 	first := s.visitor(w)
 	first.open("login")
 	first.look(picture{"login", ""}, checker, dir)
@@ -71,7 +70,8 @@ func testPages(t *testing.T, w *window, checker string) {
 	group.Wait()
 }
 
-// look checks the page that is open on every screen, loading it once.
+// look checks the page that is open on every screen, loading it once. The colours of light are checked where the
+// screen is wide, and the layout of a phone where it is dark: what a phone shows of its own is in testPhone.
 func (p *person) look(page picture, checker, dir string) {
 	p.bring(checker)
 	for i, screen := range []struct {
@@ -79,11 +79,11 @@ func (p *person) look(page picture, checker, dir string) {
 		width, height int
 		dark          bool
 		rules         string
-	}{{"", 1200, 900, false, allRules}, {"-dark", 1200, 900, true, colourRules}, {"-phone-dark", 390, 844, true, layoutRules}, {"-phone", 390, 844, false, colourRules}} {
+	}{{"", 1200, 900, false, allRules}, {"-dark", 1200, 900, true, colourRules}, {"-phone-dark", 390, 844, true, layoutRules}, {"-phone", 390, 844, false, ""}} {
 		p.screen(screen.width, screen.height, screen.dark)
 		name := page.name + screen.name
 		p.narrow(name)
-		if i == 0 || !strings.HasPrefix(page.path, "new-") { // whose forms are those of what there is
+		if i == 0 || screen.rules != "" && !strings.HasPrefix(page.path, "new-") { // whose forms are those of what there is
 			p.accessible(name, screen.rules)
 		}
 		if dir == "" {
@@ -121,11 +121,7 @@ func pictures(text string) []picture {
 // control can be reached, where the focus is can be seen, what is destructive asks once more, and a form can
 // be sent.
 func testKeyboard(t *testing.T, w *window, _ string) {
-	s := newService(t)
-	s.fillWith(t.Context(), "camera")
-	p := s.visitor(w)
-	secret, _ := s.token(api.ScopeAdministrator)
-	p.login(secret)
+	p := loggedIn(t, w, api.ScopeAdministrator)
 	p.open("devices/0123")
 	focused := func() (text string, visible bool) {
 		t.Helper()
@@ -153,7 +149,7 @@ func testKeyboard(t *testing.T, w *window, _ string) {
 		}
 		if text == "Block the device" {
 			p.leave(func() error { return p.page.Keyboard.Type(input.Enter) })
-			d, err := s.store.Device(t.Context(), "0123")
+			d, err := p.store.Device(t.Context(), "0123")
 			must(t, err)
 			if d.Status != "blocked" {
 				t.Errorf("after the button was pressed the device is %s", d.Status)
@@ -166,11 +162,7 @@ func testKeyboard(t *testing.T, w *window, _ string) {
 
 // testRollout previews a rollout while it is typed, creates it, sees it go on by itself, and stops it.
 func testRollout(t *testing.T, w *window, _ string) {
-	s := newService(t)
-	s.fillWith(t.Context(), "camera")
-	p := s.visitor(w)
-	secret, _ := s.token(api.ScopeOperator, api.ScopeAuditor)
-	p.login(secret)
+	p := loggedIn(t, w, api.ScopeOperator, api.ScopeAuditor)
 	p.open("new-rollout?manifest=%27acme%27%2F%27camera%27&sequence=4")
 	p.write("name", "summer")
 	p.write("match", `hwversion == `)
@@ -184,7 +176,7 @@ func testRollout(t *testing.T, w *window, _ string) {
 	p.await("#rollout", "scheduled")
 
 	// Without a click, the page shows what happens meanwhile.
-	must(t, s.tam.AdvanceRollouts(t.Context()))
+	must(t, p.tam.AdvanceRollouts(t.Context()))
 	p.await("#rollout .state", "running")
 	p.await("#rollout", "Stage 1 of 2 is the newest")
 	p.await("#news", "summer: running, stage 1 of 2") // what a screen reader is told
@@ -194,7 +186,7 @@ func testRollout(t *testing.T, w *window, _ string) {
 	p.write("reason", "seen enough")
 	p.press("Stop for good")
 	p.await("#rollout .state", "aborted")
-	r, err := s.tam.Rollout(t.Context(), "summer")
+	r, err := p.tam.Rollout(t.Context(), "summer")
 	must(t, err)
 	if r.State != policy.StateAborted || r.Reason != "seen enough" {
 		t.Errorf("the rollout is %s: %q", r.State, r.Reason)
@@ -203,11 +195,7 @@ func testRollout(t *testing.T, w *window, _ string) {
 
 // testGroup writes a group that contradicts another one: the preview says so before it is saved.
 func testGroup(t *testing.T, w *window, _ string) {
-	s := newService(t)
-	s.fillWith(t.Context(), "camera")
-	p := s.visitor(w)
-	secret, _ := s.token(api.ScopeOperator)
-	p.login(secret)
+	p := loggedIn(t, w, api.ScopeOperator)
 	p.open("new-group")
 	p.write("name", "lab")
 	p.write("match", `hwversion == "camera"`)
@@ -231,11 +219,7 @@ func testGroup(t *testing.T, w *window, _ string) {
 
 // testPhone opens the menu of a phone, by touch and with a key, and goes on from there.
 func testPhone(t *testing.T, w *window, checker string) {
-	s := newService(t)
-	s.fillWith(t.Context(), "camera")
-	p := s.visitor(w)
-	secret, _ := s.token(api.ScopeAuditor)
-	p.login(secret)
+	p := loggedIn(t, w, api.ScopeAuditor)
 	p.screen(390, 844, false)
 	p.open("devices")
 	shown := func() bool {
@@ -264,15 +248,11 @@ func testPhone(t *testing.T, w *window, checker string) {
 
 // testPolicy has a policy previewed and saved, and finds that somebody else was faster.
 func testPolicy(t *testing.T, w *window, _ string) {
-	s := newService(t)
-	s.fillWith(t.Context(), "camera")
-	p := s.visitor(w)
-	secret, _ := s.token(api.ScopeOperator)
-	p.login(secret)
+	p := loggedIn(t, w, api.ScopeOperator)
 	p.open("policies/%27acme%27%2F%27camera%27")
 	p.click("label", "must not have it")
 	p.await("#preview", "would change")
-	must(t, s.store.PutAssignment(t.Context(), tam.Assignment{Manifest: suit.NewComponentID("acme", "camera"), Mode: tam.ModeAvailable}))
+	must(t, p.store.PutAssignment(t.Context(), tam.Assignment{Manifest: suit.NewComponentID("acme", "camera"), Mode: tam.ModeAvailable}))
 	p.press("^Save$")
 	p.await("[role=alert]", "changed|meanwhile|reload|Reload")
 	p.open("policies/%27acme%27%2F%27camera%27")
@@ -283,14 +263,10 @@ func testPolicy(t *testing.T, w *window, _ string) {
 
 // testEvents sees an event without a click, and by its kind.
 func testEvents(t *testing.T, w *window, _ string) {
-	s := newService(t)
-	s.fillWith(t.Context(), "camera")
-	p := s.visitor(w)
-	secret, _ := s.token(api.ScopeAuditor)
-	p.login(secret)
+	p := loggedIn(t, w, api.ScopeAuditor)
 	p.open("events")
 	p.await("#events", "camera")
-	must(t, s.store.CommitExchange(t.Context(), tam.Exchange{Event: &tam.Event{DeviceID: "0123", At: s.now, Kind: tam.EventSucceeded, Detail: "it came"}}))
+	must(t, p.store.CommitExchange(t.Context(), tam.Exchange{Event: &tam.Event{DeviceID: "0123", At: p.now, Kind: tam.EventSucceeded, Detail: "it came"}}))
 	p.await("#events", "it came")
 	p.await("#news", "succeeded")
 	p.open("events?kind=failed")
@@ -301,11 +277,7 @@ func testEvents(t *testing.T, w *window, _ string) {
 
 // testWithdrawal makes a token that only publishes, sees what that person may see, and withdraws a key.
 func testWithdrawal(t *testing.T, w *window, _ string) {
-	s := newService(t)
-	s.fillWith(t.Context(), "camera")
-	p := s.visitor(w)
-	secret, _ := s.token(api.ScopeAdministrator)
-	p.login(secret)
+	p := loggedIn(t, w, api.ScopeAdministrator)
 	p.open("tokens")
 	p.write("name", "build server")
 	p.click("label", "^ *publisher: ")
@@ -319,7 +291,7 @@ func testWithdrawal(t *testing.T, w *window, _ string) {
 	p.press("Withdraw for good")
 	p.await("dl", "it leaked")
 
-	publisher := s.visitor(w)
+	publisher := p.visitor(w)
 	publisher.login(made)
 	publisher.await("h1", "Components")
 	nav := publisher.page.MustElement("nav").MustText()

@@ -13,6 +13,8 @@ import (
 	"github.com/go-rod/rod/lib/input"
 	"github.com/go-rod/rod/lib/launcher"
 	"github.com/go-rod/rod/lib/proto"
+
+	"github.com/go-teep/teep/tam/api"
 )
 
 // What people need to sit in front of a real browser.
@@ -89,6 +91,15 @@ func (s *service) visitor(w *window) *person {
 	context, err := w.browser.Incognito()
 	must(s.t, err)
 	return s.sits(context)
+}
+
+// loggedIn is somebody with the scopes, in front of a service of their own.
+func loggedIn(t *testing.T, w *window, scopes ...api.Scope) *person {
+	t.Helper()
+	p := newFilled(t, "camera").visitor(w)
+	secret, _ := p.token(scopes...)
+	p.login(secret)
+	return p
 }
 
 // beside is a second page of the same person.

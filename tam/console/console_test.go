@@ -53,12 +53,22 @@ func must(t *testing.T, err error) {
 
 func newService(t *testing.T, change ...func(*Config)) *service {
 	t.Helper()
+	return serviceOn(t, sqlitetest.Database(t, t.TempDir()), change...)
+}
+
+// serviceOn is the service over a database.
+func serviceOn(t *testing.T, database string, change ...func(*Config)) *service {
+	t.Helper()
 	s := &service{t: t, now: time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC)}
 	clock := func() time.Time { return s.now }
 	var err error
-	s.store, err = sqlite.Open(t.Context(), sqlitetest.Database(t, t.TempDir()), sqlite.Options{RelaxedDurability: true, Clock: clock})
+	s.store, err = sqlite.Open(t.Context(), database, sqlite.Options{RelaxedDurability: true, Clock: clock})
 	must(t, err)
-	must(t, s.store.AddTokenKey(t.Context(), tam.TokenKey{Generation: 1, Secret: bytes.Repeat([]byte{7}, 32), Created: s.now}))
+	keys, err := s.store.TokenKeys(t.Context())
+	must(t, err)
+	if len(keys) == 0 {
+		must(t, s.store.AddTokenKey(t.Context(), tam.TokenKey{Generation: 1, Secret: bytes.Repeat([]byte{7}, 32), Created: s.now}))
+	}
 	logger := slog.New(slog.NewTextHandler(&s.log, nil))
 	s.tam = newTAM(t, s.store, clock, logger)
 	payloads, err := blobfs.OpenPayloads(t.TempDir())
@@ -192,8 +202,7 @@ func nameIn(pattern string) string {
 }
 
 func TestEveryPageNeedsASession(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	other := newService(t)
 	must(t, other.store.AddTokenKey(t.Context(), tam.TokenKey{Generation: 2, Secret: bytes.Repeat([]byte{8}, 32)}))
 	foreign, _ := other.login(api.ScopeAdministrator)
@@ -303,8 +312,7 @@ func TestPlainHTTPFromElsewhere(t *testing.T) {
 }
 
 func TestFormsNeedTheSessionsToken(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeAdministrator)
 	_, other := s.login(api.ScopeAdministrator)
 	before, err := s.store.AuditHead(t.Context())
@@ -337,8 +345,7 @@ func TestFormsNeedTheSessionsToken(t *testing.T) {
 }
 
 func TestScopes(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeAuditor)
 	form := url.Values{"csrf": {csrf}, "status": {"blocked"}, "revision": {"1"}, "reason": {"x"}, "manifest": {"'a'"}, "mode": {"forbidden"}, "name": {"edge"}, "action": {"pause"}}
 	for _, p := range paths() {
@@ -363,8 +370,7 @@ func TestScopes(t *testing.T) {
 }
 
 func TestActions(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, csrf := s.login(api.ScopeOperator)
 	if r := s.post(c, "devices/0123", url.Values{"csrf": {csrf}, "status": {"blocked"}, "revision": {"1"}}); r.status != http.StatusSeeOther {
 		t.Fatalf("block: %d %s", r.status, r.body)
@@ -398,8 +404,7 @@ func TestActions(t *testing.T) {
 // TestTextsOfOthersAreTexts parses every page as a browser does: whatever devices and publishers call
 // themselves, it is text, and visible.
 func TestTextsOfOthersAreTexts(t *testing.T) {
-	s := newService(t)
-	s.fill(t.Context())
+	s := newFilled(t, hostile)
 	c, _ := s.login(api.ScopeAdministrator)
 	list := []string{"devices/" + url.PathEscape(hostile), "components/nothing", "devices/0123/messages/1772368200000001", "devices?status=" + url.QueryEscape(hostile), "login"}
 	for _, p := range paths() {

@@ -5,7 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"os"
+	"path/filepath"
 	"strconv"
+	"sync"
+	"testing"
 	"time"
 
 	"github.com/go-teep/teep"
@@ -14,12 +18,35 @@ import (
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/policy"
+	"github.com/go-teep/teep/tam/sqlite/sqlitetest"
 )
 
-// fill puts a fleet into the store in which every text is hostile.
-func (s *service) fill(ctx context.Context) {
-	s.t.Helper()
-	s.fillWith(ctx, hostile)
+// filled are databases with what fillWith puts there, by the text: made once each, and copied from then on.
+var filled struct {
+	sync.Mutex
+	databases map[string][]byte
+}
+
+// newFilled is a service with a fleet whose texts are text.
+func newFilled(t *testing.T, text string, change ...func(*Config)) *service {
+	t.Helper()
+	filled.Lock()
+	defer filled.Unlock()
+	database := filepath.Join(t.TempDir(), "tam.db")
+	if filled.databases[text] == nil {
+		if filled.databases == nil {
+			filled.databases = map[string][]byte{}
+		}
+		first := sqlitetest.Database(t, t.TempDir())
+		s := serviceOn(t, first)
+		s.fillWith(t.Context(), text)
+		must(t, s.store.Close())
+		data, err := os.ReadFile(first)
+		must(t, err)
+		filled.databases[text] = data
+	}
+	must(t, os.WriteFile(database, filled.databases[text], 0o600))
+	return serviceOn(t, database, change...)
 }
 
 // fillWith puts a fleet into the store whose texts are text, and a third device whose ID is.

@@ -18,7 +18,7 @@ func newServiceWithProvider(t *testing.T) (*service, *oidctest.Provider) {
 	t.Helper()
 	issuer := oidctest.New(t)
 	issuer.Claims = map[string]any{"sub": "ada", "email": "ada@example", "groups": "auditors"}
-	s := newService(t, func(c *Config) {
+	s := newFilled(t, hostile, func(c *Config) {
 		issuer.Now = c.Clock
 		var err error
 		c.Provider, err = identity.NewProvider(identity.ProviderConfig{
@@ -28,7 +28,6 @@ func newServiceWithProvider(t *testing.T) (*service, *oidctest.Provider) {
 		})
 		must(t, err)
 	})
-	s.fill(t.Context())
 	return s, issuer
 }
 

@@ -12,8 +12,7 @@ import (
 
 // TestTenant: the console of a tenant names it, and leads nowhere else.
 func TestTenant(t *testing.T) {
-	s := newService(t, func(c *Config) { c.Base = "/t/acme" })
-	s.fill(t.Context())
+	s := newFilled(t, hostile, func(c *Config) { c.Base = "/t/acme" })
 	server := httptest.NewServer(http.StripPrefix("/t/acme", s.server.Config.Handler))
 	defer server.Close()
 	secret, _ := s.token(api.ScopeAdministrator)
