@@ -2,8 +2,6 @@ package agent_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -18,57 +16,23 @@ import (
 	"github.com/go-teep/teep"
 	"github.com/go-teep/teep/agent/trust"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/testca"
 	"github.com/go-teep/teep/link"
 	"github.com/go-teep/teep/tee"
 )
 
 // authority is a certificate authority that certifies TAMs.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
+type authority struct{ *testca.Authority }
 
 func newAuthority(t *testing.T, from time.Time) *authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, NotBefore: from, NotAfter: from.AddDate(10, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{key, cert}
+	return &authority{testca.New(t, "root", from, from.AddDate(10, 0, 0))}
 }
 
 // delegate makes an authority below this one.
 func (a *authority) delegate(t *testing.T, name string, serial int64) *authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{key, cert}
+	return &authority{a.Below(t, name, serial)}
 }
 
 func (a *authority) certify(t *testing.T, name string, key *cose.Key, until time.Time) []byte {
@@ -77,19 +41,15 @@ func (a *authority) certify(t *testing.T, name string, key *cose.Key, until time
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+	return a.Certify(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: a.cert.NotBefore, NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
-	}, a.cert, public, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+		NotBefore: a.Cert.NotBefore, NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
+	}, public)
 }
 
 // withCarrier is the world's trust anchor set with one more TAM, which is anchored by an authority.
 func (w *world) withCarrier(ca *authority, carrier *tam) string {
-	root := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})))
+	root := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})))
 	return strings.Replace(string(w.trust()), "signers:\n", fmt.Sprintf(
 		"  - name: carrier\n    uris: [%s]\n    certificate-subject: tam.carrier.example\n    certificate-authority: |\n        %s\nsigners:\n",
 		carrier.uri, strings.ReplaceAll(root, "\n", "\n        ")), 1)
@@ -270,7 +230,7 @@ func TestListsOfIntermediatesOutliveARestart(t *testing.T) {
 	answered := func(why string, code teep.ErrorCode) {
 		t.Helper()
 		defer func() { w.device.now = now }() // connecting takes days, and lists are good for a week
-		switch m := w.chained(carrier, good, below.cert.Raw).(type) {
+		switch m := w.chained(carrier, good, below.Cert.Raw).(type) {
 		case *teep.QueryResponse:
 			if code != 0 {
 				t.Errorf("%s: accepted", why)
@@ -316,14 +276,7 @@ func TestListsOfIntermediatesOutliveARestart(t *testing.T) {
 // revoke makes a list of revoked certificates that is good for a week.
 func (a *authority) revoke(t *testing.T, at time.Time, serial int64) []byte {
 	t.Helper()
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		Number: big.NewInt(at.Unix()), ThisUpdate: at, NextUpdate: at.AddDate(0, 0, 7),
-		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(serial), RevocationTime: at}},
-	}, a.cert, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+	return a.Revoke(t, at.Unix(), at, at.AddDate(0, 0, 7), serial)
 }
 
 // TestAgentCertificate: the agent's own certificates go along, and must be those of its key.
@@ -344,7 +297,7 @@ func TestAgentCertificate(t *testing.T) {
 	if chain, err := h.X5Chain(); err != nil || len(chain) != 1 || !bytes.Equal(chain[0], cert) {
 		t.Fatalf("chain %x, %v", chain, err)
 	}
-	w.cfg.Certificates = [][]byte{ca.cert.Raw}
+	w.cfg.Certificates = [][]byte{ca.Cert.Raw}
 	if _, err := w.tryStart(w.trust()); err == nil {
 		t.Error("a certificate of another key was accepted")
 	}
@@ -420,7 +373,7 @@ func TestListsFurtherBelowOutliveRestarts(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.cfg.RevocationLists = nil // from then on, what is sealed has to do
-		if e, ok := w.chained(carrier, good, below.cert.Raw, middle.cert.Raw).(*teep.Error); !ok || e.Code != teep.ErrBadCertificate {
+		if e, ok := w.chained(carrier, good, below.Cert.Raw, middle.Cert.Raw).(*teep.Error); !ok || e.Code != teep.ErrBadCertificate {
 			t.Fatalf("start %d: the revoked certificate is accepted", i+1)
 		}
 		w.device.now = now // connecting takes days, and lists are good for a week

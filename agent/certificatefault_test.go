@@ -22,7 +22,7 @@ func TestCertificateFaultAmongSeveralAnchors(t *testing.T) {
 			for _, n := range []string{"first", "second"} {
 				ca, carrier := newAuthority(t, w.device.now.AddDate(-1, 0, 0)), newTAM(t, n)
 				authorities[n], carriers[n] = ca, carrier
-				root := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})))
+				root := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})))
 				anchors += fmt.Sprintf("  - name: %s\n    uris: [%s]\n    certificate-subject: tam.%s.example\n    certificate-authority: |\n        %s\n",
 					n, carrier.uri, n, strings.ReplaceAll(root, "\n", "\n        "))
 			}

@@ -115,7 +115,7 @@ func certified(t *testing.T, w *world, validFor time.Duration, byStranger bool) 
 		issuer = newAuthority(t, w.device.now.AddDate(-1, 0, 0))
 	}
 	carrier := newTAM(t, "carrier")
-	root := strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw}))), "\n", "\n        ")
+	root := strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw}))), "\n", "\n        ")
 	set := strings.Replace(string(w.trust()), "signers:\n", fmt.Sprintf(
 		"  - name: carrier\n    uris: [%s]\n    certificate-subject: tam.carrier.example\n    certificate-authority: |\n        %s\nsigners:\n", carrier.uri, root), 1)
 	v := newWorld(t)

@@ -1,11 +1,7 @@
 package tam_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"math/big"
 	"path/filepath"
@@ -22,28 +18,13 @@ import (
 // list makes a revocation list that is due for renewal after a week.
 func (a *authority) list(number int64, now time.Time, serials ...int64) []byte {
 	a.t.Helper()
-	list := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: now.AddDate(0, 0, 7)}
-	for _, s := range serials {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: now})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
-	must(a.t, err)
-	return der
+	return a.Revoke(a.t, number, now, now.AddDate(0, 0, 7), serials...)
 }
 
 // below makes an authority that this one certifies.
 func (a *authority) below(name string, serial int64) *authority {
 	a.t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(a.t, err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}, a.cert, &k.PublicKey, a.key)
-	must(a.t, err)
-	cert, err := x509.ParseCertificate(der)
-	must(a.t, err)
-	return &authority{a.t, k, cert}
+	return &authority{a.Below(a.t, name, serial), a.t}
 }
 
 // lasting certifies a signer for longer than revocation lists last.
@@ -191,14 +172,14 @@ func TestRevokedBelowAnIntermediate(t *testing.T) {
 	by := key(t, cose.AlgESP256)
 	now := w.clock.read()
 	middle := ca.below("middle", 5)
-	chain := append(middle.lasting(by, 2, now), middle.cert.Raw)
+	chain := append(middle.lasting(by, 2, now), middle.Cert.Raw)
 	w.renew(nil, middle.list(1, now, 2), ca.list(1, now)) // before anybody showed the intermediate
 	w.refuses(by, chain, "revoked")
-	good := append(middle.lasting(by, 3, now), middle.cert.Raw)
+	good := append(middle.lasting(by, 3, now), middle.Cert.Raw)
 	w.publish(release{name: "app", sequence: 1, payload: "one", by: by, chain: good})
 	forged := newAuthority(t, now)
-	forged.cert = &x509.Certificate{RawSubject: middle.cert.RawSubject, SubjectKeyId: middle.cert.SubjectKeyId, Subject: middle.cert.Subject,
-		KeyUsage: x509.KeyUsageCRLSign, PublicKey: &forged.key.PublicKey}
+	forged.Cert = &x509.Certificate{RawSubject: middle.Cert.RawSubject, SubjectKeyId: middle.Cert.SubjectKeyId, Subject: middle.Cert.Subject,
+		KeyUsage: x509.KeyUsageCRLSign, PublicKey: &forged.Key.PublicKey}
 	if err := w.tam.RenewRevocationLists(ctx(), "certified", [][]byte{forged.list(9, now)}, nil); !errors.Is(err, tam.ErrRevocationLists) {
 		t.Errorf("a forged list: %v", err)
 	}
@@ -252,7 +233,7 @@ func TestRenewRevocationListsRefuses(t *testing.T) {
 	w, ca := certified(t)
 	now := w.clock.read()
 	other := newAuthority(t, now) // of the same name
-	other.cert.SubjectKeyId = ca.cert.SubjectKeyId
+	other.Cert.SubjectKeyId = ca.Cert.SubjectKeyId
 	for name, c := range map[string]struct {
 		publisher string
 		list      []byte

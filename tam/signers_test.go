@@ -1,7 +1,6 @@
 package tam_test
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -28,9 +27,7 @@ func (a *authority) certifySigner(k *cose.Key, now time.Time, change func(*x509.
 	if change != nil {
 		change(template)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
-	must(a.t, err)
-	return [][]byte{der}
+	return [][]byte{a.Certify(a.t, template, public)}
 }
 
 // certified makes a world where a publisher is known by its authority.
@@ -38,7 +35,7 @@ func certified(t *testing.T) (*world, *authority) {
 	w := newWorld(t)
 	ca := newAuthority(t, w.clock.read())
 	_, err := w.tam.TrustPublisher(ctx(), tam.NewPublisher{
-		Name: "certified", Anchors: []*x509.Certificate{ca.cert}, Prefixes: []suit.ComponentID{suit.NewComponentID("acme", "app")},
+		Name: "certified", Anchors: []*x509.Certificate{ca.Cert}, Prefixes: []suit.ComponentID{suit.NewComponentID("acme", "app")},
 	})
 	must(t, err)
 	return w, ca
@@ -69,7 +66,7 @@ func TestPublishersByCertificate(t *testing.T) {
 		}
 	}
 	v := w.publish(release{name: "app", sequence: 1, payload: "one", by: by, chain: ca.certifySigner(by, w.clock.read(), nil)})
-	if fingerprint := sha256.Sum256(ca.cert.Raw); v.Publisher != "certified" || string(v.Anchor) != string(fingerprint[:]) ||
+	if fingerprint := sha256.Sum256(ca.Cert.Raw); v.Publisher != "certified" || string(v.Anchor) != string(fingerprint[:]) ||
 		!v.Expires.Equal(w.clock.read().Add(time.Hour)) {
 		t.Errorf("%+v", v)
 	}
@@ -136,7 +133,7 @@ func TestWithdrawnKeysLeaveDevices(t *testing.T) {
 			w, ca := certified(t)
 			by := key(t, cose.AlgESP256)
 			r := release{name: "app", sequence: 1, payload: "one", by: by, chain: ca.certifySigner(by, w.clock.read(), nil)}
-			fingerprint := sha256.Sum256(ca.cert.Raw)
+			fingerprint := sha256.Sum256(ca.Cert.Raw)
 			publisher, thumbprint := "certified", fingerprint[:]
 			switch which {
 			case "key":

@@ -1,8 +1,6 @@
 package tam_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,6 +14,7 @@ import (
 	"github.com/go-teep/teep/attest"
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/internal/cbor"
+	"github.com/go-teep/teep/internal/testca"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tee"
 	"github.com/go-teep/teep/teeptest"
@@ -125,36 +124,23 @@ func TestOlderPeers(t *testing.T) {
 
 // authority certifies keys.
 type authority struct {
-	t    *testing.T
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
+	*testca.Authority
+	t *testing.T
 }
 
 func newAuthority(t *testing.T, now time.Time) *authority {
 	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(10, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
-	must(t, err)
-	cert, err := x509.ParseCertificate(der)
-	must(t, err)
-	return &authority{t, k, cert}
+	return &authority{testca.New(t, "root", now.AddDate(-1, 0, 0), now.AddDate(10, 0, 0)), t}
 }
 
 func (a *authority) certify(k *cose.Key, serial int64, until time.Time) []byte {
 	a.t.Helper()
 	public, err := k.CryptoPublic()
 	must(a.t, err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+	return a.Certify(a.t, &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "agent"},
-		NotBefore: a.cert.NotBefore, NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
-	}, a.cert, public, a.key)
-	must(a.t, err)
-	return der
+		NotBefore: a.Cert.NotBefore, NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
+	}, public)
 }
 
 func (a *authority) revoke(now time.Time, serials ...int64) []byte {
@@ -180,7 +166,7 @@ func TestAgentCertificates(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	ca, stranger := newAuthority(t, now), newAuthority(t, now)
 	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
+	roots.AddCert(ca.Cert)
 	for name, test := range map[string]struct {
 		by     *authority
 		serial int64
@@ -218,7 +204,7 @@ func TestAgentCertificates(t *testing.T) {
 			}
 		})
 	}
-	if _, err := cose.NewCertified(signer(t, key(t, cose.AlgESP256)), [][]byte{ca.cert.Raw}); err == nil {
+	if _, err := cose.NewCertified(signer(t, key(t, cose.AlgESP256)), [][]byte{ca.Cert.Raw}); err == nil {
 		t.Error("a certificate for another key was accepted")
 	}
 }

@@ -1,8 +1,6 @@
 package trust_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,34 +14,17 @@ import (
 
 	"github.com/go-teep/teep/agent/trust"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/testca"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/suit/processor"
 )
 
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
+// authority is of a developer.
+type authority struct{ *testca.Authority }
 
 func newAuthority(t *testing.T, name string) authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return authority{key, cert}
+	return authority{testca.New(t, name, time.Unix(0, 0), time.Unix(1<<32, 0))}
 }
 
 // certify issues a certificate of an authority, as changed.
@@ -56,11 +37,7 @@ func (a authority) certify(t *testing.T, public any, change func(*x509.Certifica
 	if change != nil {
 		change(template)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+	return a.Certify(t, template, public)
 }
 
 var noon = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -94,7 +71,7 @@ func signedWith(t *testing.T, key *cose.Key, chain [][]byte, authority processor
 // What a certificate has to be for its key to count as a signer's, now and once its manifest is installed.
 func TestSignersByCertificate(t *testing.T) {
 	ca, other, limited := newAuthority(t, "ca"), newAuthority(t, "other"), newAuthority(t, "limited")
-	limited.cert = reissue(t, limited, func(c *x509.Certificate) {
+	limited.Cert = reissue(t, limited, func(c *x509.Certificate) {
 		c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"acme.example"}, true
 	})
 	key, stranger := newKey(t, cose.AlgESP256), newKey(t, cose.AlgESP256)
@@ -103,7 +80,7 @@ func TestSignersByCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFiles(t)
-	f["ca.pem"], f["limited.pem"] = []byte(certificatePEM(ca.cert.Raw)), []byte(certificatePEM(limited.cert.Raw))
+	f["ca.pem"], f["limited.pem"] = []byte(certificatePEM(ca.Cert.Raw)), []byte(certificatePEM(limited.Cert.Raw))
 	set := parse(t, f, `
 version: 1
 tams: [{name: tam, uris: [https://tam.example/], keys: [tam.pem]}]
@@ -112,7 +89,7 @@ signers:
   - {name: acme, certificate-authorities: [limited.pem], components: ["'acme'"]}
 `)
 	intermediate := newAuthority(t, "intermediate")
-	between := ca.certify(t, &intermediate.key.PublicKey, func(c *x509.Certificate) {
+	between := ca.certify(t, &intermediate.Key.PublicKey, func(c *x509.Certificate) {
 		c.Subject, c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.ExtKeyUsage = pkix.Name{CommonName: "intermediate"}, true, true, x509.KeyUsageCertSign, nil
 	})
 	usage := func(u ...x509.ExtKeyUsage) func(*x509.Certificate) {
@@ -176,7 +153,7 @@ signers:
 func TestRightsByCertificateAreApart(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	f := newFiles(t)
-	f["ca.pem"] = []byte(certificatePEM(ca.cert.Raw))
+	f["ca.pem"] = []byte(certificatePEM(ca.Cert.Raw))
 	set := parse(t, f, `
 version: 1
 tams: [{name: tam, uris: [https://tam.example/], keys: [tam.pem]}]
@@ -210,9 +187,9 @@ signers:
 
 func TestCertificateAuthoritiesRefused(t *testing.T) {
 	ca := newAuthority(t, "ca")
-	leaf := ca.certify(t, &newAuthority(t, "x").key.PublicKey, nil)
+	leaf := ca.certify(t, &newAuthority(t, "x").Key.PublicKey, nil)
 	f := newFiles(t)
-	f["ca.pem"], f["leaf.pem"] = []byte(certificatePEM(ca.cert.Raw)), []byte(certificatePEM(leaf))
+	f["ca.pem"], f["leaf.pem"] = []byte(certificatePEM(ca.Cert.Raw)), []byte(certificatePEM(leaf))
 	f["both.pem"] = append(f["ca.pem"], f["leaf.pem"]...)
 	for list, want := range map[string]string{
 		"{name: a, certificate-authorities: [leaf.pem], components: ['*']}":                                                                  "not that of an authority",
@@ -236,7 +213,7 @@ func TestCertificateAuthoritiesRefused(t *testing.T) {
 func TestManifestsShowIssuers(t *testing.T) {
 	ca, intermediate := newAuthority(t, "ca"), newAuthority(t, "intermediate")
 	f := newFiles(t)
-	f["ca.pem"] = []byte(certificatePEM(ca.cert.Raw))
+	f["ca.pem"] = []byte(certificatePEM(ca.Cert.Raw))
 	set := parse(t, f, `
 version: 1
 tams: [{name: tam, uris: [https://tam.example/], keys: [tam.pem]}]
@@ -247,10 +224,10 @@ signers: [{name: developer, certificate-authorities: [ca.pem], components: ["*"]
 	if err != nil {
 		t.Fatal(err)
 	}
-	between := ca.certify(t, &intermediate.key.PublicKey, func(c *x509.Certificate) {
+	between := ca.certify(t, &intermediate.Key.PublicKey, func(c *x509.Certificate) {
 		c.Subject, c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.ExtKeyUsage = pkix.Name{CommonName: "intermediate"}, true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
 	})
-	intermediate.cert, err = x509.ParseCertificate(between)
+	intermediate.Cert, err = x509.ParseCertificate(between)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,13 +237,13 @@ signers: [{name: developer, certificate-authorities: [ca.pem], components: ["*"]
 		if (err == nil) != (crls == nil) {
 			t.Errorf("%v", err)
 		}
-		if shown := authority.Shown(); len(shown) != 1 || !shown[0].Equal(intermediate.cert) {
+		if shown := authority.Shown(); len(shown) != 1 || !shown[0].Equal(intermediate.Cert) {
 			t.Errorf("shown: %v", shown)
 		}
 	}
 	stranger := newAuthority(t, "stranger")
 	authority := set.Authority(noon, nil)
-	if _, err := signedWith(t, key, [][]byte{stranger.certify(t, public, nil), stranger.cert.Raw}, authority); err == nil || len(authority.Shown()) != 0 {
+	if _, err := signedWith(t, key, [][]byte{stranger.certify(t, public, nil), stranger.Cert.Raw}, authority); err == nil || len(authority.Shown()) != 0 {
 		t.Errorf("a stranger's chain shows %v: %v", authority.Shown(), err)
 	}
 }
@@ -281,9 +258,9 @@ func encoded(s *trust.Set) (*trust.Set, error) {
 
 func reissue(t *testing.T, a authority, change func(*x509.Certificate)) *x509.Certificate {
 	t.Helper()
-	template := *a.cert
+	template := *a.Cert
 	change(&template)
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &a.key.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &a.Key.PublicKey, a.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,12 +273,5 @@ func reissue(t *testing.T, a authority, change func(*x509.Certificate)) *x509.Ce
 
 func (a authority) revoked(t *testing.T, at time.Time, serial int64) []byte {
 	t.Helper()
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		Number: big.NewInt(1), ThisUpdate: at, NextUpdate: at.AddDate(0, 1, 0),
-		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(serial), RevocationTime: at}},
-	}, a.cert, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+	return a.Revoke(t, 1, at, at.AddDate(0, 1, 0), serial)
 }

@@ -1,8 +1,6 @@
 package tpm_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -17,31 +15,16 @@ import (
 	"github.com/go-teep/teep/attest/bound/boundtest"
 	"github.com/go-teep/teep/attest/tpm"
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/testca"
 )
 
 // owner certifies attestation keys.
-type owner struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
+type owner struct{ *testca.Authority }
 
 func newOwner(t testing.TB) *owner {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Fleet"}, IsCA: true, BasicConstraintsValid: true,
-		SubjectKeyId: []byte{1}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &owner{key, cert}
+	ca := testca.New(t, "Fleet", time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+	return &owner{ca}
 }
 
 func (o *owner) certify(t testing.TB, ak *cose.Key, ueid []byte, end time.Time) []byte {
@@ -56,23 +39,12 @@ func (o *owner) certify(t testing.TB, ak *cose.Key, ueid []byte, end time.Time) 
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "AK"}, URIs: []*url.URL{name},
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: end, KeyUsage: x509.KeyUsageDigitalSignature}
-	der, err := x509.CreateCertificate(rand.Reader, template, o.cert, public, o.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+	return o.Certify(t, template, public)
 }
 
 func (o *owner) crl(t testing.TB, serials ...int64) *x509.RevocationList {
 	t.Helper()
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}
-	for _, s := range serials {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: time.Now()})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, o.cert, o.key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	der := o.Revoke(t, 1, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), serials...)
 	crl, err := x509.ParseRevocationList(der)
 	if err != nil {
 		t.Fatal(err)
@@ -105,12 +77,12 @@ func TestCertifiedAK(t *testing.T) {
 		"of another key":         {fleet.certify(t, soft, ueid, soon), nil, d.class.OEMID, attest.ErrSignature},
 		"for another device":     {fleet.certify(t, d.quoter.Key(), another, soon), nil, d.class.OEMID, attest.ErrUntrusted},
 		"of another vendor's":    {fleet.certify(t, d.quoter.Key(), ueid, soon), nil, []byte{0x19, 0x7e, 0xd9}, attest.ErrUntrusted},
-		"the authority's itself": {fleet.cert.Raw, nil, d.class.OEMID, attest.ErrUntrusted},
+		"the authority's itself": {fleet.Cert.Raw, nil, d.class.OEMID, attest.ErrUntrusted},
 	} {
 		d.requote(t, func(q *tpm.QuoterConfig) { q.X5Chain = [][]byte{c.chain} })
 		b := d.bench(t, func(x *boundtest.Device) {
 			x.Collateral.Endorsements = nil
-			x.Collateral.Manufacturers = []appraisal.Manufacturer{{OEMID: c.oemid, Roots: []*x509.Certificate{fleet.cert}, CRLs: c.crl}}
+			x.Collateral.Manufacturers = []appraisal.Manufacturer{{OEMID: c.oemid, Roots: []*x509.Certificate{fleet.Cert}, CRLs: c.crl}}
 		})
 		if c.want != nil {
 			b.Refused(name, b.Evidence(), c.want)

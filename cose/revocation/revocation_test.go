@@ -1,11 +1,8 @@
 package revocation_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"math/big"
@@ -13,49 +10,25 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/cose/revocation"
+	"github.com/go-teep/teep/internal/testca"
 )
 
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
+type authority struct{ *testca.Authority }
 
 func newAuthority(t *testing.T, name string) authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return authority{key, cert}
+	return authority{testca.New(t, name, time.Unix(0, 0), time.Unix(1<<32, 0))}
 }
 
 func (a authority) list(t *testing.T, day int) []byte {
 	t.Helper()
 	at := time.Date(2026, 1, day, 0, 0, 0, 0, time.UTC)
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		Number: big.NewInt(int64(day)), ThisUpdate: at, NextUpdate: at.AddDate(0, 1, 0),
-	}, a.cert, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+	return a.Revoke(t, int64(day), at, at.AddDate(0, 1, 0))
 }
 
 func TestRenew(t *testing.T) {
 	one, two, below, forger := newAuthority(t, "one"), newAuthority(t, "two"), newAuthority(t, "below"), newAuthority(t, "one")
-	anchors := []*x509.Certificate{one.cert, two.cert}
+	anchors := []*x509.Certificate{one.Cert, two.Cert}
 	first := [][]byte{one.list(t, 5), two.list(t, 5)}
 	for name, c := range map[string]struct {
 		before, lists [][]byte
@@ -108,7 +81,7 @@ func TestCRLNumbers(t *testing.T) {
 	at := time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
 	list := func(number int64, days int) []byte {
 		template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: at.AddDate(0, 0, days), NextUpdate: at.AddDate(0, 1, 0)}
-		der, err := x509.CreateRevocationList(rand.Reader, template, one.cert, one.key)
+		der, err := x509.CreateRevocationList(rand.Reader, template, one.Cert, one.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +95,7 @@ func TestCRLNumbers(t *testing.T) {
 		"higher, later": {list(6, 1), true}, "higher, same date": {list(6, 0), true}, "same, later": {list(5, 1), true},
 		"lower, later": {list(4, 1), false}, "higher, earlier": {list(6, -1), false},
 	} {
-		if _, err := revocation.Renew(now, [][]byte{c.list}, []*x509.Certificate{one.cert}, nil); (err == nil) != c.ok || err != nil && !errors.Is(err, revocation.ErrOlder) {
+		if _, err := revocation.Renew(now, [][]byte{c.list}, []*x509.Certificate{one.Cert}, nil); (err == nil) != c.ok || err != nil && !errors.Is(err, revocation.ErrOlder) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

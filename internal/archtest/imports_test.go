@@ -59,7 +59,7 @@ var layers = []struct {
 	rooms []string
 	level int
 }{
-	{[]string{"internal/cbor", "internal/vectors", "internal/archtest", "internal/filewatch", "internal/freeport"}, 0},
+	{[]string{"internal/cbor", "internal/vectors", "internal/archtest", "internal/filewatch", "internal/freeport", "internal/testca"}, 0},
 	{[]string{"internal/edn", "cose"}, 1},
 	{[]string{".", "suit", "attest", "tee", "link", "transport"}, 2},
 	{[]string{"suit/processor", "suit/describe", "tee/", "attest/"}, 3},
