@@ -9,6 +9,7 @@ import (
 // componentState is what the command sequences of a manifest do with one component, as far as the
 // manifest alone tells.
 type componentState struct {
+	id suit.ComponentID // nil of a dependency that is named by prefix alone
 	// final are the parameters after the last command.
 	final   suit.Parameters
 	fetches []fetch
@@ -20,6 +21,8 @@ type fetch struct {
 	digest    suit.Digest
 	hasDigest bool
 	encrypted bool
+	// component is what it is fetched into.
+	component suit.ComponentID
 }
 
 func (s *componentState) digest() (suit.Digest, bool) { return s.final.Digest() }
@@ -28,6 +31,9 @@ func (s *componentState) digest() (suit.Digest, bool) { return s.final.Digest() 
 // update procedure (SUIT §6.3). Of a try-each every alternative is followed, because devices differ.
 func componentParameters(m *suit.Manifest) []componentState {
 	w := walk{states: make([]componentState, m.Common.IndexCount())}
+	for i, id := range m.Common.Components {
+		w.states[i].id = id
+	}
 	w.selected = []uint64{0}
 	shared := m.Common.SharedSequence.Commands
 	w.sequence(shared, 0)
@@ -87,7 +93,7 @@ func (w *walk) command(c *suit.Command, depth int) {
 		}
 	case suit.DirFetch:
 		w.each(func(s *componentState) {
-			f := fetch{encrypted: s.final.Has(suit.ParamEncryptionInfo)}
+			f := fetch{component: s.id, encrypted: s.final.Has(suit.ParamEncryptionInfo)}
 			f.uri, _ = s.final.URI()
 			f.digest, f.hasDigest = s.final.Digest()
 			s.fetches = append(s.fetches, f)

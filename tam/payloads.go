@@ -3,14 +3,9 @@ package tam
 import (
 	"context"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
-
-	"github.com/go-teep/teep/cose"
-	"github.com/go-teep/teep/suit"
 )
 
 // Payloads keeps payloads that travel beside their envelope, by the SHA-256 of their bytes. They may be
@@ -60,74 +55,6 @@ func (t *TAM) payloadName(uri string) (name string, own bool) {
 		}
 	}
 	return "", false
-}
-
-// checkDetached compares the payloads that a manifest fetches from this TAM with the digests that it has for
-// them: a device that could not install what it is offered would find out too late. What lies
-// elsewhere the TAM does not see.
-func (t *TAM) checkDetached(ctx context.Context, a *suit.Authenticated, signers cose.KeySource) error {
-	if t.payloads == nil {
-		return nil
-	}
-	for i, state := range componentParameters(a.Manifest) {
-		_, isDependency := a.Manifest.Common.Dependency(uint64(i))
-		for _, f := range state.fetches {
-			if _, integrated := a.Envelope.Integrated[f.uri]; integrated {
-				continue
-			}
-			name, own := t.payloadName(f.uri)
-			if !own {
-				continue
-			}
-			if err := t.checkStored(ctx, &f, name, isDependency, signers); err != nil {
-				return fmt.Errorf("payload %q of component %d: %w", f.uri, i, err)
-			}
-		}
-	}
-	return nil
-}
-
-func (t *TAM) checkStored(ctx context.Context, f *fetch, name string, isDependency bool, signers cose.KeySource) error {
-	digest, ok := ParsePayloadName(name)
-	if !ok {
-		return fmt.Errorf("%w: the URI does not end in the SHA-256 of a payload, in 64 lower-case hexadecimal digits; write it so", ErrEnvelope)
-	}
-	p, err := t.payloads.Open(ctx, digest)
-	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("%w: it was not uploaded; do that first, for example with teep publish --payload", ErrEnvelope)
-	}
-	if err != nil {
-		return fmt.Errorf("tam: opening a payload: %w", err)
-	}
-	defer p.Close() //nolint:errcheck // was only read
-	switch {
-	case f.encrypted:
-		return nil // the digest is of the plaintext, which only devices see
-	case isDependency:
-		if p.Size() > maxDetachedDependency {
-			return fmt.Errorf("%w: an envelope of %d bytes is larger than any that is offered", ErrEnvelope, p.Size())
-		}
-		data, err := io.ReadAll(p)
-		if err != nil {
-			return fmt.Errorf("tam: reading a payload: %w", err)
-		}
-		return f.check(data, true, signers)
-	case !f.hasDigest:
-		return fmt.Errorf("%w: the manifest has no image digest for it; add one", ErrEnvelope)
-	}
-	h, err := f.digest.Hash()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrEnvelope, err)
-	}
-	// What is stored is read, although its name is a digest too: it may have been damaged, and the
-	// manifest's digest may be of another algorithm.
-	if _, err := io.Copy(h, p); err != nil {
-		return fmt.Errorf("tam: reading a payload: %w", err)
-	}
-	if !f.digest.MatchesSum(h.Sum(nil)) {
-		return fmt.Errorf("%w: what is stored there does not match the image digest; upload the payload that was signed, and name its SHA-256 in the URI", ErrTampered)
-	}
-	return nil
 }
 
 // ParsePayloadName reads the name of a payload in a URI: its SHA-256 in lower-case hexadecimal. There is

@@ -50,14 +50,14 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 	if publisher != "" && p.Name != publisher {
 		return nil, fmt.Errorf("%w: it is %q's; upload it with a token for that publisher, or for none in particular", ErrNotYourSigner, p.Name)
 	}
-	v, err := describeVersion(a, signers)
+	v, err := describeVersion(a)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.allows(v); err != nil {
 		return nil, err
 	}
-	if err := t.checkDetached(ctx, a, signers); err != nil {
+	if err := (inspection{t, signers}).envelope(ctx, a, envelope, v.Manifest, 0); err != nil {
 		return nil, err
 	}
 	v.Publisher, v.Uploaded, v.Size = p.Name, t.clock().UTC(), int64(len(envelope))
@@ -128,9 +128,8 @@ func (p *Publisher) allows(v *Version) error {
 	return nil
 }
 
-// describeVersion takes out of an authenticated manifest what the TAM decides by, and checks the
-// payloads that the envelope carries.
-func describeVersion(a *suit.Authenticated, keys cose.KeySource) (*Version, error) {
+// describeVersion takes out of an authenticated manifest what the TAM decides by.
+func describeVersion(a *suit.Authenticated) (*Version, error) {
 	m := a.Manifest
 	v := &Version{Manifest: m.ComponentID, Sequence: m.SequenceNumber, Digest: a.Envelope.Digest.Bytes}
 	parameters := componentParameters(m)
@@ -162,54 +161,5 @@ func describeVersion(a *suit.Authenticated, keys cose.KeySource) (*Version, erro
 		}
 		v.Manifest = v.Components[0].ID
 	}
-	return v, checkPayloads(a, parameters, keys)
-}
-
-// checkPayloads compares each integrated payload with the digest that the manifest has for the
-// component that it is fetched into.
-func checkPayloads(a *suit.Authenticated, parameters []componentState, keys cose.KeySource) error {
-	for uri, payload := range a.Envelope.Integrated {
-		used := false
-		for i := range parameters {
-			_, isDependency := a.Manifest.Common.Dependency(uint64(i))
-			for _, f := range parameters[i].fetches {
-				if f.uri != uri {
-					continue
-				}
-				used = true
-				if err := f.check(payload, isDependency, keys); err != nil {
-					return fmt.Errorf("payload %q of component %d: %w", uri, i, err)
-				}
-			}
-		}
-		if !used {
-			return fmt.Errorf("%w: payload %q is not used by any command of the manifest; remove it", ErrEnvelope, uri)
-		}
-	}
-	return nil
-}
-
-func (f *fetch) check(payload []byte, isDependency bool, keys cose.KeySource) error {
-	switch {
-	case f.encrypted:
-		return nil // the digest is of the plaintext, which only devices see
-	case isDependency:
-		// An integrated dependency is an envelope of its own.
-		e, err := suit.ParseEnvelope(payload)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrEnvelope, err)
-		}
-		if _, err := e.Verify(keys, suit.VerifyOptions{}); err != nil {
-			return publishFault(err)
-		}
-		if f.hasDigest && !f.digest.Equal(e.Digest) {
-			return fmt.Errorf("%w: it is another dependency than the one that was signed for", ErrTampered)
-		}
-		return nil
-	case !f.hasDigest:
-		return fmt.Errorf("%w: the manifest has no image digest for it; add one", ErrEnvelope)
-	case !f.digest.Matches(payload):
-		return fmt.Errorf("%w: it does not match the image digest; put in the payload that was signed", ErrTampered)
-	}
-	return nil
+	return v, nil
 }

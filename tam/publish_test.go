@@ -26,6 +26,15 @@ func manifestID(name string) suit.ComponentID { return suit.NewComponentID("acme
 
 func componentID(name string) suit.ComponentID { return suit.NewComponentID("acme", name) }
 
+// forClass begins a shared sequence as devices want it: with what the manifest is for.
+func forClass(p suit.Parameters) suit.Sequence {
+	vendor := suit.VendorID{UUID: suit.NewVendorID("example.com")}
+	p.SetVendorID(vendor)
+	p.SetClassID(suit.NewClassID(vendor, []byte("class")))
+	return suit.Sequence{suit.SetComponentIndex(0), suit.OverrideParameters(p),
+		suit.Condition(suit.CondVendorIdentifier, suit.ReportAll), suit.Condition(suit.CondClassIdentifier, suit.ReportAll)}
+}
+
 func (w *world) envelope(r release) []byte {
 	w.t.Helper()
 	var shared, install suit.Parameters
@@ -41,7 +50,7 @@ func (w *world) envelope(r release) []byte {
 		m.Common.Components = append(m.Common.Components, manifestID(d))
 		m.Common.Dependencies = append(m.Common.Dependencies, suit.Dependency{Index: uint64(i + 1)})
 	}
-	m.Common.SharedSequence.Commands = suit.Sequence{suit.SetComponentIndex(0), suit.OverrideParameters(shared)}
+	m.Common.SharedSequence.Commands = forClass(shared)
 	m.Install.Commands = suit.Sequence{
 		suit.SetComponentIndex(0), suit.OverrideParameters(install),
 		suit.Directive(suit.DirFetch, suit.ReportAll), suit.Condition(suit.CondImageMatch, suit.ReportAll),
@@ -118,7 +127,7 @@ func TestPublishRefuses(t *testing.T) {
 			b.Manifest.Common.Components = []suit.ComponentID{suit.NewComponentID("acme2")}
 		}}), "", tam.ErrPrefix, "component 'acme2'"},
 		{"payload without a digest", w.envelope(release{name: "app", sequence: 6, payload: "six", change: func(b *suit.Builder) {
-			b.Manifest.Common.SharedSequence.Commands = suit.Sequence{suit.SetComponentIndex(0)}
+			b.Manifest.Common.SharedSequence.Commands = forClass(suit.Parameters{})
 		}}), "", tam.ErrEnvelope, "no image digest"},
 		{"another publisher's token", good, "somebody", tam.ErrNotYourSigner, "acme"},
 	} {

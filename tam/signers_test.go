@@ -91,7 +91,7 @@ func TestCertifiedDependencyInside(t *testing.T) {
 		m.ComponentID = suit.NewComponentID("acme", "app", "outer")
 		m.Common.Components = []suit.ComponentID{manifestID("app")}
 		m.Common.Dependencies = []suit.Dependency{{Index: 0}}
-		m.Common.SharedSequence.Commands = suit.Sequence{suit.SetComponentIndex(0), suit.OverrideParameters(p)}
+		m.Common.SharedSequence.Commands = forClass(p)
 		m.Install.Commands = suit.Sequence{suit.SetComponentIndex(0), suit.Directive(suit.DirFetch, suit.ReportAll)}
 		b.Integrated = map[string][]byte{"#dependency": inner}
 	}})

@@ -56,6 +56,15 @@ func (p *Processor) UpdateAll(ctx context.Context, envelopes [][]byte, o UpdateO
 	return reports, wrapFailure(failed)
 }
 
+// Check makes those checks of Update that need no device and no payload: the limits on the envelope, its signature
+// and what the signer may do, and the walk through all commands of the manifest, whether or not they would run. What
+// is behind its dependencies it does not look at. The error, if any, is a *Failure.
+func (p *Processor) Check(ctx context.Context, envelope []byte, o UpdateOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Limits.Time)
+	defer cancel()
+	return wrapFailure(p.accept(ctx, envelope, o, 1).err)
+}
+
 // accept verifies one envelope and makes the checks that need no transaction.
 func (p *Processor) accept(ctx context.Context, data []byte, o UpdateOptions, of int) *job {
 	j := &job{rep: newReporter(o.Nonce, p.cfg.Limits.Records)}

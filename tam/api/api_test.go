@@ -267,6 +267,15 @@ func TestRouteGrants(t *testing.T) {
 	}
 }
 
+// forClass begins a shared sequence as devices want it: with what the manifest is for.
+func forClass(p suit.Parameters) suit.Sequence {
+	vendor := suit.VendorID{UUID: suit.NewVendorID("example.com")}
+	p.SetVendorID(vendor)
+	p.SetClassID(suit.NewClassID(vendor, []byte("class")))
+	return suit.Sequence{suit.SetComponentIndex(0), suit.OverrideParameters(p),
+		suit.Condition(suit.CondVendorIdentifier, suit.ReportAll), suit.Condition(suit.CondClassIdentifier, suit.ReportAll)}
+}
+
 func (s *service) envelope(sequence uint64, by *cose.Key) []byte {
 	s.t.Helper()
 	var shared, install suit.Parameters
@@ -276,7 +285,7 @@ func (s *service) envelope(sequence uint64, by *cose.Key) []byte {
 	b.Manifest.SequenceNumber = sequence
 	b.Manifest.ComponentID = suit.NewComponentID("acme", "app", "suit")
 	b.Manifest.Common.Components = []suit.ComponentID{suit.NewComponentID("acme", "app")}
-	b.Manifest.Common.SharedSequence.Commands = suit.Sequence{suit.OverrideParameters(shared)}
+	b.Manifest.Common.SharedSequence.Commands = forClass(shared)
 	b.Manifest.Install.Commands = suit.Sequence{suit.OverrideParameters(install), suit.Directive(suit.DirFetch, 0)}
 	e, err := b.Build()
 	must(s.t, err)
