@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/suit"
@@ -38,16 +39,69 @@ func (s *signerSet) Rights(signer *cose.Key) (r processor.Rights, ok bool) {
 
 var _ processor.Authority = (*signerSet)(nil)
 
+// level is an envelope that is looked into, within others: what a dependency fetches may lie in what brought it.
+type level struct {
+	*suit.Authenticated
+	depth  int
+	used   map[string]bool // by URI
+	parent *level
+}
+
+func (l *level) find(uri string) (payload []byte, ok bool) {
+	for ; l != nil; l = l.parent {
+		if payload, ok = l.Envelope.Integrated[uri]; ok {
+			l.used[uri] = true
+			return payload, true
+		}
+	}
+	return nil, false
+}
+
 // envelope inspects an authenticated envelope, which is recorded under id if it does not name itself.
-func (i inspection) envelope(ctx context.Context, a *suit.Authenticated, data []byte, id suit.ComponentID, depth int) error {
+func (i inspection) envelope(ctx context.Context, a *suit.Authenticated, data []byte, id suit.ComponentID, parent *level) error {
 	if err := i.manifest(ctx, data, id); err != nil {
 		return err
 	}
-	parameters := componentParameters(a.Manifest)
-	if err := i.integrated(ctx, a, parameters, depth); err != nil {
-		return err
+	l := &level{Authenticated: a, used: make(map[string]bool), parent: parent}
+	if parent != nil {
+		l.depth = parent.depth + 1
 	}
-	return i.detached(ctx, a, parameters, depth)
+	for n, state := range componentParameters(a.Manifest) {
+		_, isDependency := a.Manifest.Common.Dependency(uint64(n))
+		for _, f := range state.fetches {
+			f.isDependency = isDependency
+			if err := i.fetched(ctx, l, &f); err != nil {
+				return fmt.Errorf("payload %q of component %d: %w", f.uri, n, err)
+			}
+		}
+		if state.neverCompared() && !isDependency {
+			return fmt.Errorf("%w: component %v is fetched and never compared with its digest: add condition-image-match", ErrEnvelope, state.id)
+		}
+	}
+	for uri := range a.Envelope.Integrated {
+		if !l.used[uri] {
+			return fmt.Errorf("%w: payload %q is not used by any command of the manifest; remove it", ErrEnvelope, uri)
+		}
+	}
+	return nil
+}
+
+// fetched inspects what a directive fetches.
+func (i inspection) fetched(ctx context.Context, l *level, f *fetch) error {
+	payload, integrated := l.find(f.uri)
+	switch {
+	case integrated:
+		return i.payload(ctx, l, f, payload)
+	case f.uri == "" && !f.maybe:
+		return fmt.Errorf("%w: it has no URI to be fetched from", ErrEnvelope)
+	case strings.HasPrefix(f.uri, "#") && !f.maybe:
+		return fmt.Errorf("%w: the envelope does not have it; put it in", ErrEnvelope)
+	}
+	name, own := i.tam.payloadName(f.uri)
+	if !own || i.tam.payloads == nil {
+		return nil
+	}
+	return i.stored(ctx, l, f, name)
 }
 
 // manifest makes the checks of the processor, on a device that has every component and can answer every command.
@@ -72,38 +126,17 @@ func (i inspection) manifest(ctx context.Context, data []byte, id suit.Component
 	}
 }
 
-// integrated compares each integrated payload with the digest that the manifest has for the component that it is
-// fetched into.
-func (i inspection) integrated(ctx context.Context, a *suit.Authenticated, parameters []componentState, depth int) error {
-	for uri, payload := range a.Envelope.Integrated {
-		used := false
-		for n := range parameters {
-			_, isDependency := a.Manifest.Common.Dependency(uint64(n))
-			for _, f := range parameters[n].fetches {
-				if f.uri != uri {
-					continue
-				}
-				used = true
-				if err := i.payload(ctx, &f, payload, isDependency, depth); err != nil {
-					return fmt.Errorf("payload %q of component %d: %w", uri, n, err)
-				}
-			}
-		}
-		if !used {
-			return fmt.Errorf("%w: payload %q is not used by any command of the manifest; remove it", ErrEnvelope, uri)
-		}
-	}
-	return nil
-}
-
-func (i inspection) payload(ctx context.Context, f *fetch, payload []byte, isDependency bool, depth int) error {
+// payload compares what is fetched with what the manifest says of it.
+func (i inspection) payload(ctx context.Context, l *level, f *fetch, payload []byte) error {
 	switch {
 	case f.encrypted:
 		return nil // the digest is of the plaintext, which only devices see
-	case isDependency:
-		return i.dependency(ctx, f, payload, depth+1)
+	case f.isDependency:
+		return i.dependency(ctx, l, f, payload)
 	case !f.hasDigest:
 		return fmt.Errorf("%w: the manifest has no image digest for it; add one", ErrEnvelope)
+	case f.otherSize(int64(len(payload))):
+		return fmt.Errorf("%w: it has %d bytes and not those of the image size", ErrTampered, len(payload))
 	case !f.digest.Matches(payload):
 		return fmt.Errorf("%w: it does not match the image digest; put in the payload that was signed", ErrTampered)
 	}
@@ -111,8 +144,8 @@ func (i inspection) payload(ctx context.Context, f *fetch, payload []byte, isDep
 }
 
 // dependency inspects an envelope that another one brings.
-func (i inspection) dependency(ctx context.Context, f *fetch, data []byte, depth int) error {
-	if depth >= maxInspected {
+func (i inspection) dependency(ctx context.Context, l *level, f *fetch, data []byte) error {
+	if l.depth+1 >= maxInspected {
 		return fmt.Errorf("%w: dependencies are nested deeper than %d", ErrEnvelope, maxInspected)
 	}
 	e, err := suit.ParseEnvelope(data)
@@ -126,35 +159,12 @@ func (i inspection) dependency(ctx context.Context, f *fetch, data []byte, depth
 	if f.hasDigest && !f.digest.Equal(e.Digest) {
 		return fmt.Errorf("%w: it is another dependency than the one that was signed for", ErrTampered)
 	}
-	return i.envelope(ctx, a, data, f.component, depth)
+	return i.envelope(ctx, a, data, f.component, l)
 }
 
-// detached compares the payloads that a manifest fetches from this TAM with the digests that it has for
-// them: a device that could not install what it is offered would find out too late. What lies
-// elsewhere the TAM does not see.
-func (i inspection) detached(ctx context.Context, a *suit.Authenticated, parameters []componentState, depth int) error {
-	if i.tam.payloads == nil {
-		return nil
-	}
-	for n, state := range parameters {
-		_, isDependency := a.Manifest.Common.Dependency(uint64(n))
-		for _, f := range state.fetches {
-			if _, integrated := a.Envelope.Integrated[f.uri]; integrated {
-				continue
-			}
-			name, own := i.tam.payloadName(f.uri)
-			if !own {
-				continue
-			}
-			if err := i.stored(ctx, &f, name, isDependency, depth); err != nil {
-				return fmt.Errorf("payload %q of component %d: %w", f.uri, n, err)
-			}
-		}
-	}
-	return nil
-}
-
-func (i inspection) stored(ctx context.Context, f *fetch, name string, isDependency bool, depth int) error {
+// stored compares what a manifest fetches from this TAM with what it says of it: a device that could not install what
+// it is offered would find out too late. What lies elsewhere the TAM does not see.
+func (i inspection) stored(ctx context.Context, l *level, f *fetch, name string) error {
 	digest, ok := ParsePayloadName(name)
 	if !ok {
 		return fmt.Errorf("%w: the URI does not end in the SHA-256 of a payload, in 64 lower-case hexadecimal digits; write it so", ErrEnvelope)
@@ -170,7 +180,7 @@ func (i inspection) stored(ctx context.Context, f *fetch, name string, isDepende
 	switch {
 	case f.encrypted:
 		return nil // the digest is of the plaintext, which only devices see
-	case isDependency:
+	case f.isDependency:
 		if p.Size() > maxDetachedDependency {
 			return fmt.Errorf("%w: an envelope of %d bytes is larger than any that is offered", ErrEnvelope, p.Size())
 		}
@@ -178,9 +188,11 @@ func (i inspection) stored(ctx context.Context, f *fetch, name string, isDepende
 		if err != nil {
 			return fmt.Errorf("tam: reading a payload: %w", err)
 		}
-		return i.dependency(ctx, f, data, depth+1)
+		return i.dependency(ctx, l, f, data)
 	case !f.hasDigest:
 		return fmt.Errorf("%w: the manifest has no image digest for it; add one", ErrEnvelope)
+	case f.otherSize(p.Size()):
+		return fmt.Errorf("%w: it has %d bytes and not those of the image size", ErrTampered, p.Size())
 	}
 	h, err := f.digest.Hash()
 	if err != nil {

@@ -13,6 +13,14 @@ type componentState struct {
 	// final are the parameters after the last command.
 	final   suit.Parameters
 	fetches []fetch
+	// matched says that a condition compares its content with a digest, moved that content gets from one component
+	// to another.
+	matched, moved bool
+}
+
+// neverCompared tells whether something is fetched for sure that nothing vouches for.
+func (s *componentState) neverCompared() bool {
+	return !s.matched && !s.moved && slices.ContainsFunc(s.fetches, func(f fetch) bool { return !f.maybe && !f.encrypted })
 }
 
 // fetch is a fetch directive with the parameters at that point.
@@ -20,10 +28,19 @@ type fetch struct {
 	uri       string
 	digest    suit.Digest
 	hasDigest bool
+	size      uint64
+	hasSize   bool
 	encrypted bool
+	// maybe says that it is one of several alternatives, or that its failure may be of no consequence.
+	maybe bool
+	// isDependency says that what is fetched is an envelope.
+	isDependency bool
 	// component is what it is fetched into.
 	component suit.ComponentID
 }
+
+// otherSize tells whether a size is another than the manifest says.
+func (f *fetch) otherSize(n int64) bool { return f.hasSize && f.size != uint64(n) }
 
 func (s *componentState) digest() (suit.Digest, bool) { return s.final.Digest() }
 
@@ -41,7 +58,14 @@ func componentParameters(m *suit.Manifest) []componentState {
 		w.selected = []uint64{0}
 		w.sequence(m.Section(label).Commands, 0)
 	}
+	// What these set is for later procedures, but what they compare counts.
+	checks := walk{states: slices.Clone(w.states)}
+	for _, label := range []suit.Label{suit.LabelCandidateVerification, suit.LabelValidate} {
+		checks.selected = []uint64{0}
+		checks.sequence(m.Section(label).Commands, 0)
+	}
 	for i := range w.states {
+		w.states[i].matched, w.states[i].moved = checks.states[i].matched, checks.states[i].moved
 		// A digest may be given after the fetch and before the image match.
 		d, ok := w.states[i].final.Digest()
 		for n := range w.states[i].fetches {
@@ -96,8 +120,16 @@ func (w *walk) command(c *suit.Command, depth int) {
 			f := fetch{component: s.id, encrypted: s.final.Has(suit.ParamEncryptionInfo)}
 			f.uri, _ = s.final.URI()
 			f.digest, f.hasDigest = s.final.Digest()
+			f.size, f.hasSize = s.final.Size()
+			f.maybe = depth > 0
 			s.fetches = append(s.fetches, f)
 		})
+	case suit.CondImageMatch:
+		w.each(func(s *componentState) { s.matched = true })
+	case suit.DirCopy, suit.DirSwap:
+		for i := range w.states {
+			w.states[i].moved = true
+		}
 	case suit.DirTryEach, suit.DirRunSequence:
 		selected := slices.Clone(w.selected)
 		for _, nested := range c.Sequences {

@@ -57,7 +57,7 @@ func (t *TAM) Publish(ctx context.Context, envelope []byte, publisher string) (*
 	if err := p.allows(v); err != nil {
 		return nil, err
 	}
-	if err := (inspection{t, signers}).envelope(ctx, a, envelope, v.Manifest, 0); err != nil {
+	if err := (inspection{t, signers}).envelope(ctx, a, envelope, v.Manifest, nil); err != nil {
 		return nil, err
 	}
 	v.Publisher, v.Uploaded, v.Size = p.Name, t.clock().UTC(), int64(len(envelope))

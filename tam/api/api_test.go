@@ -286,7 +286,7 @@ func (s *service) envelope(sequence uint64, by *cose.Key) []byte {
 	b.Manifest.ComponentID = suit.NewComponentID("acme", "app", "suit")
 	b.Manifest.Common.Components = []suit.ComponentID{suit.NewComponentID("acme", "app")}
 	b.Manifest.Common.SharedSequence.Commands = forClass(shared)
-	b.Manifest.Install.Commands = suit.Sequence{suit.OverrideParameters(install), suit.Directive(suit.DirFetch, 0)}
+	b.Manifest.Install.Commands = suit.Sequence{suit.OverrideParameters(install), suit.Directive(suit.DirFetch, 0), suit.Condition(suit.CondImageMatch, 0)}
 	e, err := b.Build()
 	must(s.t, err)
 	signer, err := by.Signer()
