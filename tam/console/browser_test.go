@@ -70,21 +70,21 @@ func testPages(t *testing.T, w *window, checker string) {
 	group.Wait()
 }
 
-// look checks the page that is open on every screen, loading it once. The colours of light are checked where the
-// screen is wide, and the layout of a phone where it is dark: what a phone shows of its own is in testPhone.
+// look checks the page that is open on every screen, loading it once. The contents are checked wide in light, and as
+// on a phone in dark; the frame, of which a phone shows less, wide in dark too. The menu of a phone is in testPhone.
 func (p *person) look(page picture, checker, dir string) {
 	p.bring(checker)
 	for i, screen := range []struct {
 		name          string
 		width, height int
 		dark          bool
-		rules         string
-	}{{"", 1200, 900, false, allRules}, {"-dark", 1200, 900, true, colourRules}, {"-phone-dark", 390, 844, true, layoutRules}, {"-phone", 390, 844, false, ""}} {
+		where, rules  string
+	}{{"", 1200, 900, false, wholePage, allRules}, {"-dark", 1200, 900, true, itsFrame, colourRules}, {"-phone-dark", 390, 844, true, wholePage, layoutRules}, {"-phone", 390, 844, false, "", ""}} {
 		p.screen(screen.width, screen.height, screen.dark)
 		name := page.name + screen.name
 		p.narrow(name)
 		if i == 0 || screen.rules != "" && !strings.HasPrefix(page.path, "new-") { // whose forms are those of what there is
-			p.accessible(name, screen.rules)
+			p.accessible(name, screen.where, screen.rules)
 		}
 		if dir == "" {
 			continue
@@ -236,7 +236,7 @@ func testPhone(t *testing.T, w *window, checker string) {
 		t.Fatal("the button opens no menu")
 	}
 	p.bring(checker)
-	p.accessible("menu", allRules)
+	p.accessible("menu", wholePage, allRules)
 	must(t, p.page.Keyboard.Type(input.Escape))
 	if shown() {
 		t.Error("the menu does not close with Escape")

@@ -195,10 +195,16 @@ const (
 	colourRules = `{type: "rule", values: ["color-contrast", "link-in-text-block"]}`
 )
 
-// accessible runs the checker over the page that is open.
-func (p *person) accessible(what, which string) {
+// Where the checker looks.
+const (
+	wholePage = `document`
+	itsFrame  = `{include: [["header"], ["nav"], ["footer"]]}`
+)
+
+// accessible runs the checker over the page that is open, or a part of it.
+func (p *person) accessible(what, where, which string) {
 	p.t.Helper()
-	found, err := p.page.Eval(`() => axe.run(document, {resultTypes: ["violations"], runOnly: ` + which + `}).then(r => JSON.stringify(r.violations))`)
+	found, err := p.page.Eval(`() => axe.run(` + where + `, {resultTypes: ["violations"], runOnly: ` + which + `}).then(r => JSON.stringify(r.violations))`)
 	must(p.t, err)
 	var violations []violation
 	must(p.t, json.Unmarshal([]byte(found.Value.Str()), &violations))
