@@ -37,6 +37,9 @@ func moveTakesEverything(t *testing.T, url string) {
 		must(t, rows.Err())
 		return columns
 	}, had)
+	// A message that was too long to be kept, as Updates with payloads are: its size alone.
+	_, err = db.ExecContext(t.Context(), `INSERT INTO recordings (device_id, id, direction, asked, size, data) VALUES ('affirming', 7, 'sent', 0, 70000, x'')`)
+	must(t, err)
 	from, err := sqlite.Open(t.Context(), path, sqlite.Options{RelaxedDurability: true})
 	must(t, err)
 	defer from.Close()

@@ -57,7 +57,7 @@ func (s *Store) Check(ctx context.Context) error {
 	return wrap(rows.Err())
 }
 
-// Row is one row of a dump. Values are int64, string, []byte or nil.
+// Row is one row of a dump. Values are int64, string, []byte (not nil, where there are no bytes) or nil for NULL.
 type Row struct {
 	Table   string
 	Columns []string
@@ -144,6 +144,12 @@ func dumpTable(ctx context.Context, tx *sql.Tx, table string, visit func(Row) er
 	for rows.Next() {
 		if err := rows.Scan(into...); err != nil {
 			return wrap(err)
+		}
+		for i, v := range values {
+			// The driver gives nil bytes for a BLOB of none, such as a recorded message that was too long to be kept.
+			if b, ok := v.([]byte); ok && b == nil {
+				values[i] = []byte{}
+			}
 		}
 		if err := visit(Row{table, columns, values}); err != nil {
 			return err
