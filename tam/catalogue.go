@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-teep/teep/suit"
@@ -63,6 +64,17 @@ type VersionCursor struct {
 	Sequence uint64
 	// First is the position before the first version of Manifest, whatever its number.
 	First bool
+}
+
+// Before tells whether a version comes after the position.
+func (c VersionCursor) Before(manifest suit.ComponentID, sequence uint64) bool {
+	if c.Manifest == nil {
+		return true
+	}
+	if order := strings.Compare(manifest.Key(), c.Manifest.Key()); order != 0 {
+		return order > 0
+	}
+	return c.First || sequence > c.Sequence
 }
 
 // Mode says what devices should have of a manifest.

@@ -90,6 +90,23 @@ type Identities interface {
 	CountInstalled(ctx context.Context, after VersionCursor, limit int) ([]InstalledCount, error)
 }
 
+// CountAllInstalled counts the devices that have each version there is, in the store's order. In a large fleet that
+// takes a store long.
+func CountAllInstalled(ctx context.Context, s Identities) (all []InstalledCount, err error) {
+	const page = 1000
+	for after := (VersionCursor{}); ; {
+		list, err := s.CountInstalled(ctx, after, page)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+		if len(list) < page {
+			return all, nil
+		}
+		after = VersionCursor{Manifest: list[page-1].Manifest, Sequence: list[page-1].Sequence}
+	}
+}
+
 // InstalledCount is how many devices have a version.
 type InstalledCount struct {
 	Manifest suit.ComponentID

@@ -119,6 +119,9 @@ func fleetCommand() *cobra.Command {
 				for _, d := range o.Devices {
 					fmt.Fprintf(w, "%s\t%s\t%d\n", d.Status, d.Attestation, d.Devices)
 				}
+				if !o.CountedAt.IsZero() && time.Since(o.CountedAt) > 10*time.Second {
+					fmt.Fprintf(w, "\nCounted at %s: so large a fleet is not counted for everyone who asks.\n", o.CountedAt.Local().Format(time.DateTime))
+				}
 			})
 		},
 	}

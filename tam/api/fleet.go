@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -292,10 +293,12 @@ func (h *handler) installed(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := h.Store.CountInstalled(r.Context(), cursor, limit+1)
+	all, _, err := h.versions.Read(r.Context())
 	if err != nil {
 		return err
 	}
+	first := sort.Search(len(all), func(i int) bool { return cursor.Before(all[i].Manifest, all[i].Sequence) })
+	list := all[first:min(first+limit+1, len(all))]
 	list = within(only, list, func(c *tam.InstalledCount) suit.ComponentID { return c.Manifest })
 	return writeJSON(w, http.StatusOK, newPage(list, limit, func(c *tam.InstalledCount) InstalledCount {
 		return InstalledCount{c.Manifest.String(), c.Sequence, c.Devices}
@@ -455,37 +458,22 @@ func (h *handler) versionsSignedBy(ctx context.Context, publisher, key string, a
 	}
 }
 
-// devicesHaving counts the devices that have each of the versions, which are in order.
+// devicesHaving counts the devices that have each of the versions.
 func (h *handler) devicesHaving(ctx context.Context, versions []tam.Version) ([]int64, error) {
 	devices := make([]int64, len(versions))
 	if len(versions) == 0 {
 		return devices, nil
 	}
-	for i, after := 0, (tam.VersionCursor{Manifest: versions[0].Manifest, First: true}); i < len(versions); {
-		counts, err := h.Store.CountInstalled(ctx, after, maxPage)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range counts {
-			after = tam.VersionCursor{Manifest: c.Manifest, Sequence: c.Sequence}
-			for i < len(versions) && before(&versions[i], after) {
-				i++
-			}
-			if i < len(versions) && versions[i].Manifest.Equal(c.Manifest) && versions[i].Sequence == c.Sequence {
-				devices[i] = c.Devices
-			}
-		}
-		if len(counts) < maxPage {
-			break
+	all, _, err := h.versions.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for n, v := range versions {
+		at := tam.VersionCursor{Manifest: v.Manifest, Sequence: v.Sequence}
+		after := sort.Search(len(all), func(i int) bool { return at.Before(all[i].Manifest, all[i].Sequence) })
+		if after > 0 && all[after-1].Sequence == v.Sequence && all[after-1].Manifest.Equal(v.Manifest) {
+			devices[n] = all[after-1].Devices
 		}
 	}
 	return devices, nil
-}
-
-// before tells whether a version comes before a position in lists by manifest and sequence number.
-func before(v *tam.Version, c tam.VersionCursor) bool {
-	if order := strings.Compare(v.Manifest.Key(), c.Manifest.Key()); order != 0 {
-		return order < 0
-	}
-	return v.Sequence < c.Sequence
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-teep/teep/cose"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/audit"
+	"github.com/go-teep/teep/tam/tally"
 )
 
 // Config is what the API works on. TAM and Store are required.
@@ -72,6 +74,8 @@ type handler struct {
 	Config
 	document []byte // OpenAPI
 	streams  chan struct{}
+	devices  *tally.Tally[[]tam.DeviceCount]
+	versions *tally.Tally[[]tam.InstalledCount] // in the order of the store
 }
 
 // NewHandler makes the API's handler, for paths below /v1/.
@@ -98,7 +102,11 @@ func NewHandler(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handler{c, document, make(chan struct{}, maxStreams)}
+	h := &handler{Config: c, document: document, streams: make(chan struct{}, maxStreams)}
+	h.devices = tally.New(c.Store.CountDevices, c.Clock, c.Ending)
+	h.versions = tally.New(func(ctx context.Context) ([]tam.InstalledCount, error) {
+		return tam.CountAllInstalled(ctx, c.Store)
+	}, c.Clock, c.Ending)
 	mux := http.NewServeMux()
 	for _, r := range c.routes() {
 		mux.Handle(r.pattern, h.serve(r))

@@ -30,6 +30,8 @@ func (h *handler) health(w http.ResponseWriter, r *http.Request) error {
 // Overview is the fleet in numbers.
 type Overview struct {
 	Devices []DeviceCount `json:"devices"`
+	// CountedAt is as of when: a large fleet is not counted for each who asks.
+	CountedAt time.Time `json:"countedAt"`
 	// Activity counts what happened in the last seven days, by the hour.
 	Activity []Activity `json:"activity"`
 }
@@ -49,7 +51,7 @@ type Activity struct {
 }
 
 func (h *handler) overview(w http.ResponseWriter, r *http.Request) error {
-	counts, err := h.Store.CountDevices(r.Context())
+	counts, at, err := h.devices.Read(r.Context())
 	if err != nil {
 		return err
 	}
@@ -57,7 +59,7 @@ func (h *handler) overview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	view := Overview{Devices: []DeviceCount{}, Activity: []Activity{}}
+	view := Overview{Devices: []DeviceCount{}, CountedAt: at, Activity: []Activity{}}
 	for _, c := range counts {
 		view.Devices = append(view.Devices, DeviceCount{c.Status, c.Attestation.String(), c.Devices})
 	}

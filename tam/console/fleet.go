@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
@@ -14,7 +15,9 @@ type fleetPage struct {
 	Statuses     []tam.DeviceStatus
 	Attestations []attestationRow
 	Total        int64
-	Plots        []plot
+	// Counted is as of when Attestations are, or nil if they are of just now.
+	Counted *time.Time
+	Plots   []plot
 	// Rollouts are those that are under way.
 	Rollouts []rolloutData
 	// Installed is what most devices have, MoreInstalled how many manifests there are beside it.
@@ -22,6 +25,9 @@ type fleetPage struct {
 	MoreInstalled int
 	Field         []fieldPlot
 }
+
+// countedNow is how old a number may be without saying so.
+const countedNow = 10 * time.Second
 
 // News is what a screen reader is told when it changed.
 func (p fleetPage) News() string {
@@ -74,6 +80,9 @@ func (s *console) fleet(v *visit) error {
 	p := fleetPage{}
 	p.countDevices(o.Devices)
 	now := s.Clock()
+	if now.Sub(o.CountedAt) > countedNow {
+		p.Counted = &o.CountedAt
+	}
 	p.Plots = []plot{
 		newPlot("Sessions", "attested sessions per hour", "", now, o.Activity, tam.EventAttested),
 		newPlot("Failures", "failed attestations and failed updates per hour", "bad", now, o.Activity, tam.EventAttestationFailed, tam.EventFailed),

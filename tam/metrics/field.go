@@ -19,7 +19,7 @@ func (m *Metrics) countField(ctx context.Context) {
 	known, err := m.store.FieldSince(ctx, hour, tam.VersionCursor{}, 1)
 	if err == nil && len(known) == 0 {
 		var counts []tam.InstalledCount
-		if counts, err = m.installed(ctx); err == nil && len(counts) > 0 {
+		if counts, err = tam.CountAllInstalled(ctx, m.store); err == nil && len(counts) > 0 {
 			err = m.store.AddField(ctx, hour, counts)
 		}
 	}
@@ -30,21 +30,4 @@ func (m *Metrics) countField(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fieldCounted = hour
-}
-
-// installed counts the devices that have each version there is.
-func (m *Metrics) installed(ctx context.Context) (all []tam.InstalledCount, err error) {
-	const page = 1000
-	for after := (tam.VersionCursor{}); ; {
-		list, err := m.store.CountInstalled(ctx, after, page)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, list...)
-		if len(list) < page {
-			return all, nil
-		}
-		last := list[page-1]
-		after = tam.VersionCursor{Manifest: last.Manifest, Sequence: last.Sequence}
-	}
 }
