@@ -11,10 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errCgo says how to build the program.
+var errCgo = errors.New("confine: the program was built with cgo, and could not give up its privileges in all threads: build it with CGO_ENABLED=0, as make build does")
+
 // Enter builds the walls around this process, which Run started, in the order in which each can
 // still be built. An error means that what was handed over is not understood or that privileges could
 // not be given up; walls that are missing are no error here, but in the Report.
 func Enter() (*Confined, error) {
+	if builtWithCgo {
+		return nil, errCgo
+	}
 	Harden()
 	h, files, orphaned, err := receive()
 	if err != nil {
