@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -105,9 +106,10 @@ func migrateStoreCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "migrate-store --config FILE --to URL",
 		Short: "Move the SQLite store to a new PostgreSQL database",
-		Long: `Copies everything of the SQLite store into the database, in one transaction, and verifies it. Stop the TAM first:
-what it does meanwhile would be lost. Afterwards write the URL into the configuration as store, and start the TAM, or
-several. The SQLite file stays as it is, and so do envelopes and payloads: all replicas need their folder.
+		Long: `Copies everything of the SQLite store into the database, in one transaction, and verifies it; of a service with tenants
+those of the tenants first, each into a schema of its own. Stop the TAM before: what it does meanwhile would be lost.
+Afterwards write the URL into the service's configuration as store, and start the TAM, or several. SQLite files stay as
+they are, and so do envelopes and payloads: all replicas need their folder.
 
 A password belongs into PGPASSWORD or a passfile, so that no list of processes shows it.`,
 		Example: `  teep-tam migrate-store --config tam/tam.yaml --to 'postgres://tam@db.example/tam?sslmode=verify-full'`,
@@ -117,17 +119,7 @@ A password belongs into PGPASSWORD or a passfile, so that no list of processes s
 			if err != nil {
 				return err
 			}
-			counts, err := migrateStore(cmd.Context(), c, to)
-			if err != nil {
-				return err
-			}
-			for _, table := range slices.Sorted(maps.Keys(counts)) {
-				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%8d %s\n", counts[table], table); err != nil {
-					return err
-				}
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Moved. Next: write the URL into %s as store, and start the TAM.\n", path)
-			return err
+			return migrateStores(cmd.Context(), c, to, cmd.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&to, "to", "", "URL of the database")
@@ -135,6 +127,38 @@ A password belongs into PGPASSWORD or a passfile, so that no list of processes s
 		panic(err) // the flag was added a line above
 	}
 	return configFlag(c, &path)
+}
+
+// migrateStores moves the stores of a service's tenants and then its own, or that of the one tenant that c is, and
+// says to out what was moved.
+func migrateStores(ctx context.Context, c *configuration, url string, out io.Writer) error {
+	tenants, err := c.loadTenants()
+	if err != nil {
+		return err
+	}
+	for _, of := range append(tenants, c) {
+		counts, err := migrateStore(ctx, of, url)
+		if err != nil && len(tenants) > 0 {
+			return fmt.Errorf("%s: %w; what was moved before it stays in the database: drop that, make it anew, and move all again", of.path, err)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "%s: %s\n", of.path, of.Store); err != nil {
+			return err
+		}
+		for _, table := range slices.Sorted(maps.Keys(counts)) {
+			if _, err := fmt.Fprintf(out, "%8d %s\n", counts[table], table); err != nil {
+				return err
+			}
+		}
+	}
+	if c.tenant != "" {
+		_, err = fmt.Fprintf(out, "Moved this tenant. Next: move the other tenants and the service (%s), each with its own configuration, before the service is started on the database.\n", c.TenantOf)
+		return err
+	}
+	_, err = fmt.Fprintf(out, "Moved. Next: write the URL into %s as store, and start the TAM.\n", c.path)
+	return err
 }
 
 func migrateStore(ctx context.Context, c *configuration, url string) (map[string]int64, error) {

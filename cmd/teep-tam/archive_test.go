@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -80,6 +81,69 @@ func TestBackupRestoreAndMove(t *testing.T) {
 		if out, err := command(t, args...); err == nil {
 			t.Errorf("%v: %s", args, out)
 		}
+	}
+}
+
+// TestMoveTenants: a service moves with all of its tenants, each into a schema of its own, and one that was left
+// behind is told of.
+func TestMoveTenants(t *testing.T) {
+	path := made(t, "name:", "tenants: tenants\nname:")
+	dir := filepath.Dir(path)
+	for _, args := range [][]string{{"tenant", "create", "--config", path, "a"}, {"tenant", "create", "--config", path, "b"}} {
+		if out, err := command(t, args...); err != nil {
+			t.Fatal(out, err)
+		}
+	}
+	configs := map[string]string{"": path, "a": filepath.Join(dir, "tenants/a/tam.yaml"), "b": filepath.Join(dir, "tenants/b/tam.yaml")}
+	for name, of := range configs {
+		if out, err := command(t, "token", "create", "--config", of, "--name", "of-"+name, "--scope", "auditor"); err != nil {
+			t.Fatal(out, err)
+		}
+	}
+	server := pgtest.Start(t)
+	url := server.Database(t)
+	out, err := command(t, "migrate-store", "--config", path, "--to", url)
+	if err != nil || strings.Count(out, "1 api_tokens") != 3 {
+		t.Fatal(out, err)
+	}
+	if out, err := command(t, "migrate-store", "--config", path, "--to", url); err == nil || !strings.Contains(err.Error(), "tenants/a") || !strings.Contains(err.Error(), "make it anew") {
+		t.Error(out, err)
+	}
+	text, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, bytes.Replace(text, []byte("store: tam.db"), []byte("store: "+url), 1), 0o600))
+	var logged bytes.Buffer
+	for name, of := range configs {
+		c, err := load(of)
+		must(t, err)
+		s, err := openStore(t.Context(), c)
+		must(t, err)
+		tokens, err := s.ListAPITokens(t.Context(), "", 9)
+		must(t, errors.Join(err, s.Close()))
+		if len(tokens) != 1 || tokens[0].Name != "of-"+name {
+			t.Errorf("tenant %q has the tokens %+v", name, tokens)
+		}
+	}
+	must(t, os.Remove(filepath.Join(dir, "tenants/b/tam.db")))
+	main, err := load(path)
+	must(t, err)
+	opened, err := openStore(t.Context(), main)
+	must(t, err)
+	defer opened.Close()
+	instances, err := openInstances(t.Context(), main, opened, slog.New(slog.NewTextHandler(&logged, nil)))
+	must(t, err)
+	closeInstances(instances)
+	if got := logged.String(); strings.Count(got, "SQLite file is not served") != 1 || !strings.Contains(got, "tenants/a/tam.db") {
+		t.Errorf("of files that do not count the log says:\n%s", got)
+	}
+
+	apart := server.Database(t)
+	if out, err := command(t, "migrate-store", "--config", configs["a"], "--to", apart); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Error(out, err)
+	}
+	must(t, os.WriteFile(path, text, 0o600))
+	if out, err := command(t, "migrate-store", "--config", configs["a"], "--to", apart); err != nil || !strings.Contains(out, "before the service is started") {
+		t.Error(out, err)
 	}
 }
 

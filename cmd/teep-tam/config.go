@@ -99,6 +99,8 @@ type configuration struct {
 	traces *tracing.Tracing
 	// tenant is the name of one; "" for the service itself.
 	tenant string
+	// unused is the SQLite file of a tenant whose service has a database.
+	unused string
 }
 
 // distribution is how the TAM signs manifests of its own; without a key it signs none.

@@ -96,6 +96,9 @@ func (c *configuration) joinService() error {
 		c.KeySecret = main.KeySecret
 	}
 	if isPostgres(main.Store) {
+		if !isPostgres(c.Store) {
+			c.unused = c.Store
+		}
 		c.Store, c.InsecureStore = main.Store, main.InsecureStore
 	} else if isPostgres(c.Store) {
 		return fmt.Errorf("%s: store is a database, and that of %s is a file: move the service to the database first", c.path, c.TenantOf)

@@ -207,6 +207,9 @@ func (s *service) refuse(path string, err error) {
 // openTenantInstance opens a tenant over the connections of the service's store.
 func openTenantInstance(ctx context.Context, main store, t *configuration, log *slog.Logger) (*instance, error) {
 	log = log.With("tenant", t.tenant)
+	if _, err := os.Stat(t.unused); t.unused != "" && err == nil {
+		log.Warn("what is in the tenant's SQLite file is not served, because the service's store is a database: move it there ('teep-tam migrate-store', before the service's configuration names the database), or put the file away", "file", t.unused)
+	}
 	store, err := openTenantStore(ctx, main, t)
 	if err != nil {
 		return nil, fmt.Errorf("tenant %s: %w", t.tenant, err)
