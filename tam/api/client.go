@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -229,7 +230,7 @@ func (c *Client) exchange(ctx context.Context, condition map[string]string, meth
 	}
 	res, err := c.client().Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("api: %w (is the TAM running, and is the URL that of its operator API?)", err)
+		return nil, unanswered(err)
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
@@ -249,11 +250,20 @@ func (c *Client) exchange(ctx context.Context, condition map[string]string, meth
 	return res.Header, nil
 }
 
+// unanswered says what to look at where a request had no answer.
+func unanswered(err error) error {
+	var authority x509.UnknownAuthorityError
+	if errors.As(err, &authority) {
+		return fmt.Errorf("api: %w (where the TAM's certificate is of a private authority, name that with --tam-ca or TEEP_TAM_CA)", err)
+	}
+	return fmt.Errorf("api: %w (is the TAM running, and is the URL that of its operator API?)", err)
+}
+
 func problemOf(status int, data []byte) error {
 	p := &Problem{}
 	if err := json.Unmarshal(data, p); err != nil || p.Detail == "" {
 		p = &Problem{Code: "http", Detail: "The server answered " + http.StatusText(status) + ".",
-			Next: "Check that the URL is that of a TAM's operator API."}
+			Next: "Check that the URL is that of a TAM's operator API, and that it begins with https:// where that has TLS."}
 	}
 	p.Status = status
 	return p

@@ -50,7 +50,7 @@ func (c *Client) ExportAuditFrom(ctx context.Context, after int64, w io.Writer) 
 	client.Timeout = 0 // it is as long as the log; ctx bounds it
 	res, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("api: %w (is the TAM running, and is the URL that of its operator API?)", err)
+		return unanswered(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {

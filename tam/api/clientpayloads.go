@@ -29,7 +29,7 @@ func (c *Client) UploadPayload(ctx context.Context, payload io.Reader, size int6
 	client.Timeout = 0
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("api: %w (is the TAM running, and is the URL that of its operator API?)", err)
+		return nil, unanswered(err)
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))

@@ -206,7 +206,7 @@ func (c *Client) Follow(ctx context.Context, after int64, see func(FeedEvent) er
 	client.Timeout = 0
 	res, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("api: %w", err)
+		return unanswered(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
