@@ -24,7 +24,10 @@ func everything(t *testing.T) string {
 	if err := m.Store().CommitExchange(t.Context(), attested("a")); err != nil {
 		t.Fatal(err)
 	}
-	m.Handler("teep", http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	for _, status := range []int{http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		m.Handler("teep", refuse).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/tam", nil))
+	}
 	m.Connections("teep", counted{})
 	m.Certificate("teep", func() time.Time { return now })
 	m.Traces(func() (exported, failed, dropped uint64) { return 1, 2, 3 })
