@@ -84,8 +84,7 @@ func TestReadmeTranscript(t *testing.T) {
 	}
 }
 
-// TestReadmeByHand runs the README's second screen as it stands, but for ports that may be in use
-// here, and for the patience of a person who types.
+// TestReadmeByHand runs the README's second screen as it stands, but for ports that may be in use here.
 func TestReadmeByHand(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "byhand-") // t.TempDir is too long for a socket's name
@@ -97,11 +96,6 @@ func TestReadmeByHand(t *testing.T) {
 	script := block(t, readme(t), "<!-- byhand")
 	script = strings.Replace(script, "teep-tam init tam", "teep-tam init tam --listen "+tam+" --api-listen "+api, 1)
 	script = strings.ReplaceAll(script, "127.0.0.1:8081", api)
-	script = strings.Replace(script, "# Author, sign, publish.", `
-for i in $(seq 200); do
-  [ -S device/app.sock ] && [ -S device/agent.sock ] && (exec 3<>/dev/tcp/`+strings.Replace(api, ":", "/", 1)+`) 2>/dev/null && break
-  sleep 0.1
-done`, 1)
 	script = "set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\ncp " + filepath.Join(programs, "hello-1.wasm") + " .\n" + script
 
 	runByHand(t, dir, script, "is installed", "Hello, Ada!", "affirming", "#1")
