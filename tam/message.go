@@ -137,7 +137,7 @@ var errMultiple = errors.New("a COSE_Sign, which is of no cipher suite that a TA
 
 var errNotServed = errors.New("the operator does not serve this device")
 
-// drop logs why a message is ignored. Causes come from parsers and hold no payload. Where the cause
+// drop logs why a message is ignored, unless too many are. Causes come from parsers and hold no payload. Where the cause
 // is the TAM's own store, the message is not ignored but fails.
 func (t *TAM) drop(ctx context.Context, s *sender, reason string, err error) ([]byte, error) {
 	if own := (*storeError)(nil); errors.As(err, &own) {
@@ -149,9 +149,20 @@ func (t *TAM) drop(ctx context.Context, s *sender, reason string, err error) ([]
 	if o := t.outcomeOf(ctx); o != nil {
 		o.Ignored = reason
 	}
+	limit := t.strangers
+	if s != nil { // so that garbage does not hide what is signed
+		limit = t.senders
+	}
+	withheld, ok := limit.next(t.clock())
+	if !ok {
+		return nil, nil
+	}
 	attrs := []slog.Attr{slog.String("reason", reason), slog.Any("err", err)}
 	if s != nil {
 		attrs = append(attrs, slog.String("agent", DeviceID(s.key.Thumbprint())))
+	}
+	if withheld > 0 {
+		attrs = append(attrs, slog.Int64("not-logged", withheld))
 	}
 	t.log.LogAttrs(ctx, slog.LevelWarn, "message ignored", attrs...)
 	return nil, nil

@@ -200,6 +200,8 @@ type TAM struct {
 	clock    func() time.Time
 	rand     io.Reader
 	log      *slog.Logger
+	// strangers bounds the log of messages of nobody in particular that are ignored, senders of those that somebody signed.
+	strangers, senders *ignoredLog
 
 	olderPeers  bool
 	payloadURIs []string
@@ -239,6 +241,7 @@ func New(ctx context.Context, c Config) (*TAM, error) {
 		payloads: c.Payloads, payloadURIs: c.PayloadURIs,
 		allow: c.AllowList, clock: c.Clock, rand: c.Rand, log: c.Logger,
 		devices: newDeviceCache(c.Store), envelopes: newEnvelopeCache(c.Blobs), retries: newRetryLimit(c.Clock),
+		strangers: newIgnoredLog(), senders: newIgnoredLog(),
 	}
 	t.revision.store = c.Store
 	var err error
