@@ -28,6 +28,9 @@ func (t *TAM) CreateRollout(ctx context.Context, r policy.Rollout, by policy.Per
 	if err := r.Check(t.compiler); err != nil {
 		return nil, err
 	}
+	if err := by.MayPropose(&r); err != nil {
+		return nil, err
+	}
 	r = r.Begin(by, t.clock().UTC())
 	// A name is used once: what devices did under it is counted for good.
 	counts, err := t.store.RolloutCounts(ctx, r.Name)

@@ -293,6 +293,8 @@ func TestRolloutNeedsASecondPerson(t *testing.T) {
 		return &Client{BaseURL: s.server.URL, HTTP: s.server.Client(), Token: secret}
 	}
 	one, ctx := person("test", "ann@example.com"), t.Context()
+	_, err = person("nobody's", "").CreateRollout(ctx, NewRollout{Name: "r", Manifest: appManifest, Sequence: 2, Stages: []policy.Stage{{Percent: 100}}})
+	refused(t, err, http.StatusForbidden, "unknown-person")
 	r, err := one.CreateRollout(ctx, NewRollout{Name: "r", Manifest: appManifest, Sequence: 2, Stages: []policy.Stage{{Percent: 100}}})
 	must(t, err)
 	if r.State != policy.StateProposed {

@@ -26,6 +26,15 @@ var (
 	ErrUnknownPerson = errors.New("policy: it is not known whose credentials these are")
 )
 
+// MayPropose refuses a rollout that a second person is to approve where nobody could tell that they are another: it
+// would wait for ever.
+func (p Person) MayPropose(r *Rollout) error {
+	if r.Approval && len(p.Subjects) == 0 {
+		return fmt.Errorf("%w: somebody else has to approve this: propose it with a token that has an owner ('teep token create --owner'), or with an account of the identity provider", ErrUnknownPerson)
+	}
+	return nil
+}
+
 // secondTo refuses an approval by p of what first proposed, unless they are known to be two people. One
 // person may have several tokens, and an account beside them.
 func (p Person) secondTo(first Person) error {
