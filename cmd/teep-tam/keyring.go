@@ -203,7 +203,13 @@ func (c *configuration) openKeys(names []string) ([]*keyfile.Key, error) {
 	}
 	keys := make([]*keyfile.Key, len(names))
 	for i, name := range names {
-		if keys[i], err = opener.Open(name); err != nil {
+		keys[i], err = opener.Open(name)
+		switch {
+		case errors.Is(err, keyfile.ErrSecret) && opener.Secret == nil && c.KeySecret == (keyfile.Source{}):
+			return nil, fmt.Errorf("%w: name it as key-secret in %s", err, c.path)
+		case errors.Is(err, keyfile.ErrSecret) && opener.Secret == nil:
+			return nil, fmt.Errorf("%w: key-secret of %s is read when the service starts: start it again", err, c.path)
+		case err != nil:
 			return nil, err
 		}
 	}

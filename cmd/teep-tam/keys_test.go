@@ -276,6 +276,15 @@ func TestEncryptedKeys(t *testing.T) {
 	if _, err := c.ring(); err == nil || !strings.Contains(err.Error(), "TEEP_TEST_KEYS") {
 		t.Errorf("no secret: %v", err)
 	}
+	// A service that was started without one, before and after it was written into the configuration.
+	c.opener = &keyfile.Opener{}
+	if _, err := c.ring(); err == nil || !strings.Contains(err.Error(), "start it again") {
+		t.Errorf("a secret that came later: %v", err)
+	}
+	c.KeySecret = keyfile.Source{}
+	if _, err := c.ring(); err == nil || !strings.Contains(err.Error(), "name it as key-secret") {
+		t.Errorf("no secret named: %v", err)
+	}
 }
 
 // TestBrokenRings: what is wrong with a ring is said, and the TAM goes on with the keys that it has.
