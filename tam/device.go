@@ -86,6 +86,9 @@ type Device struct {
 	// ReplacedBy is the other direction.
 	Replaces   string `json:"replaces,omitempty"`
 	ReplacedBy string `json:"replacedBy,omitempty"`
+	// Formerly are all records that the device had under older agent keys, the newest, which is Replaces, first.
+	// Records of older releases have none.
+	Formerly []string `json:"formerly,omitempty"`
 	// Rollouts is how far rollouts came on this device, at most one for each manifest.
 	Rollouts []RolloutProgress `json:"rollouts,omitempty"`
 	// InventoryMark tells whether [Identities] knows the inventory.

@@ -46,6 +46,9 @@ func (d *Device) State() ([]byte, error) {
 	w.text("decidedBy", d.DecidedBy)
 	w.text("replaces", d.Replaces)
 	w.text("replacedBy", d.ReplacedBy)
+	if len(d.Formerly) > 0 {
+		w.any("formerly", d.Formerly)
+	}
 	if len(d.Rollouts) > 0 {
 		w.name("rollouts")
 		w.rollouts(d.Rollouts)

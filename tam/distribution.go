@@ -163,7 +163,7 @@ func (s *sharedDeposits) get(ctx context.Context, store Store, revision int64) (
 }
 
 // deliveries finds out what a device should have beside the developers' manifests. What was deposited for
-// a device alone goes before what is for a group of it, and that before what is for all. Which version of a manifest
+// a device alone, under whichever of its agent keys, goes before what is for a group of it, and that before what is for all. Which version of a manifest
 // the device is to have is decided later: one that something else names by digest goes before the newest.
 func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (deposited, error) {
 	if t.distribution == nil {
@@ -175,8 +175,12 @@ func (t *TAM) deliveries(ctx context.Context, c *catalogue, d *Device) (deposite
 	}
 	var own []Deposit
 	if d.ID != "" { // a stranger has none
-		if own, err = t.store.DepositsFor(ctx, d.ID); err != nil {
-			return nil, fmt.Errorf("tam: reading deposits: %w", err)
+		for _, name := range d.names() {
+			list, err := t.store.DepositsFor(ctx, name)
+			if err != nil {
+				return nil, fmt.Errorf("tam: reading deposits: %w", err)
+			}
+			own = append(own, list...)
 		}
 	}
 	at := &standing{catalogue: c, device: d, now: t.clock()}

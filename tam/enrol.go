@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/go-teep/teep/attest"
@@ -108,23 +109,50 @@ func (t *TAM) recognize(ctx context.Context, s *sender, d *Device) error {
 	if t.policy.Reenrolment != ReenrolAutomatically || candidates != 1 || d.Attestation.Status != attest.StatusAffirming {
 		return nil
 	}
-	d.replace(old)
+	if err := d.replace(old); err != nil {
+		t.log.WarnContext(ctx, "new agent key of a known device", "device", d.ID, "err", err)
+		return nil
+	}
 	s.replaced, s.note = old, fmt.Sprintf("takes the place of %s, with a new agent key; ", old.ID)
 	t.log.InfoContext(ctx, "device has a new agent key", "device", d.ID, "replaces", old.ID)
 	return nil
 }
 
+// maxFormerly bounds how many agent keys a device may have had: each is a name more that policy and deposits are
+// looked up by, in every session. Forgetting the oldest instead would let a device shake off what was said of it.
+const maxFormerly = 64
+
 // replace makes d the successor of old.
-func (d *Device) replace(old *Device) {
-	d.Status, d.DecidedBy, d.Replaces = old.Status, old.DecidedBy, old.ID
+func (d *Device) replace(old *Device) error {
+	if len(old.names()) > maxFormerly {
+		return fmt.Errorf("%w: it had %d agent keys, and no more are kept track of: accept the new record as a device of its own, and retire %s",
+			ErrReplacement, len(old.names()), old.ID)
+	}
+	d.Status, d.DecidedBy, d.Replaces, d.Formerly = old.Status, old.DecidedBy, old.ID, old.names()
 	if len(d.Labels) == 0 {
 		d.Labels = old.Labels
 	}
 	old.Status, old.ReplacedBy = DeviceRetired, d.ID
+	return nil
 }
 
-// ReplaceDevice lets a device take the place of another record of the same device: status and labels go
-// over, and the old agent key is served no longer. Both must have the same attested UEID, and the
+// names are the IDs by which operators may have spoken of the device: its own, and those that it had under older
+// agent keys, the newest first.
+func (d *Device) names() []string {
+	if len(d.Formerly) == 0 && d.Replaces != "" {
+		return []string{d.ID, d.Replaces}
+	}
+	return append([]string{d.ID}, d.Formerly...)
+}
+
+// isNamed tells whether one of the IDs is the device's.
+func (d *Device) isNamed(ids []string) bool {
+	return slices.Contains(ids, d.ID) || d.Replaces != "" &&
+		slices.ContainsFunc(d.names(), func(name string) bool { return slices.Contains(ids, name) })
+}
+
+// ReplaceDevice lets a device take the place of another record of the same device: status, labels, and what is said
+// of the old one by its ID, assignments and deposits, go over, and the old agent key is served no longer. Both must have the same attested UEID, and the
 // newest attestation of the new one must be affirming. who is for the history.
 func (t *TAM) ReplaceDevice(ctx context.Context, id, old, who string) (*Device, error) {
 	for range 5 {
@@ -151,7 +179,9 @@ func (t *TAM) ReplaceDevice(ctx context.Context, id, old, who string) (*Device, 
 			return nil, fmt.Errorf("%w: the old record is retired: accept the new one instead", ErrReplacement)
 		}
 		was := d.Status
-		d.replace(o)
+		if err := d.replace(o); err != nil {
+			return nil, err
+		}
 		x := d.exchange(&Event{DeviceID: d.ID, At: t.clock(), Kind: EventStatus,
 			Detail: fmt.Sprintf("%s → %s, in the place of %s, by %s", was, d.Status, o.ID, who)})
 		x.Replaced = o

@@ -2,6 +2,7 @@ package tam_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/go-teep/teep"
@@ -80,6 +81,38 @@ func TestNewKeyOfAKnownDevice(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNewKeysKeepWhatWasSaidByID: an assignment that names a device by an ID of long ago counts for it under every
+// key since, and for no other device.
+func TestNewKeysKeepWhatWasSaidByID(t *testing.T) {
+	w := newWorld(t, func(c *tam.Config) { c.Policy.Reenrolment = tam.ReenrolAutomatically })
+	other := w.agent(cose.AlgESP256)
+	other.ueid = []byte("\x01device-0000000001")
+	keys := []*agent{w.agent(cose.AlgESP256), w.agent(cose.AlgESP256), w.agent(cose.AlgESP256), w.agent(cose.AlgESP256)}
+	for _, a := range keys {
+		a.session()
+	}
+	newest := keys[3].device()
+	if want := []string{keys[2].device().ID, keys[1].device().ID, keys[0].device().ID}; !slices.Equal(newest.Formerly, want) {
+		t.Fatalf("formerly %v, not %v", newest.Formerly, want)
+	}
+	w.publish(release{name: "app", sequence: 1, payload: "one"})
+	for _, a := range []*agent{other, keys[3]} {
+		a.requests(componentID("app"))
+	}
+	for i, a := range keys {
+		_, err := w.tam.ChangeAssignment(ctx(), manifestID("app"), func(*tam.Assignment, uint64) (*tam.Assignment, error) {
+			return &tam.Assignment{Manifest: manifestID("app"), Mode: tam.ModeForbidden, Devices: []string{a.device().ID}}, nil
+		})
+		must(t, err)
+		if reply := keys[3].session(); reply != nil {
+			t.Errorf("what was forbidden by the ID of key %d came with a %v", i, reply.Type())
+		}
+		if reply := other.session(); reply == nil {
+			t.Error("it was forbidden another device")
+		}
+	}
 }
 
 func TestAdmission(t *testing.T) {

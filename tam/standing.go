@@ -239,9 +239,7 @@ func (s *standing) says(m *manifest) word {
 	if a.Mode != "" && len(a.Devices) == 0 {
 		w.mode, w.source = a.Mode, "assignment for all devices"
 	}
-	named := a.Mode != "" && len(a.Devices) > 0 && (slices.Contains(a.Devices, s.device.ID) ||
-		s.device.Replaces != "" && slices.Contains(a.Devices, s.device.Replaces))
-	if named {
+	if a.Mode != "" && s.device.isNamed(a.Devices) {
 		w.mode, w.source = a.Mode, "assignment for this device"
 	} else {
 		for _, rule := range m.rules {

@@ -1,6 +1,8 @@
 package tam
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -154,4 +156,27 @@ func TestProgressIsCountedOnce(t *testing.T) {
 	settle(policy.ProgressDropped)
 	offer()
 	settle(policy.ProgressSucceeded)
+}
+
+// TestReplacementsAreBounded: no ID is forgotten to make room, and records of releases that kept none but the last
+// bring that one along.
+func TestReplacementsAreBounded(t *testing.T) {
+	d := &Device{ID: "b", Replaces: "a", Status: DeviceAccepted} // of an older release
+	for n := range maxFormerly - 1 {
+		next := &Device{ID: fmt.Sprint(n), Status: DevicePending}
+		if err := next.replace(d); err != nil {
+			t.Fatalf("replacement %d: %v", n, err)
+		}
+		d = next
+	}
+	if !d.isNamed([]string{"a"}) || !d.isNamed([]string{"x", "b"}) || d.isNamed([]string{"x"}) || d.isNamed(nil) {
+		t.Errorf("it goes by the names %v", d.names())
+	}
+	last := &Device{ID: "last", Status: DevicePending}
+	if err := last.replace(d); !errors.Is(err, ErrReplacement) {
+		t.Errorf("one replacement more: %v", err)
+	}
+	if last.Status != DevicePending || last.Replaces != "" || d.Status != DeviceAccepted || d.ReplacedBy != "" {
+		t.Errorf("what was refused left %+v and %+v", last, d)
+	}
 }

@@ -295,6 +295,57 @@ func TestDataForOneDevice(t *testing.T) {
 	}
 }
 
+// TestDataFollowsADevice: what was deposited for a device by an ID of long ago reaches it under its newest key, behind
+// what names that one, and leaves with its deposit.
+func TestDataFollowsADevice(t *testing.T) {
+	w := teeptest.New(t, teeptest.Options{Logger: testLogger(t)})
+	old, d, ctx := w.Device, w.AddDevice("new key"), t.Context()
+	w.Publish(w.Component("hello", 1, "one"))
+	hello, licence, colour := teeptest.ManifestID("hello"), suit.NewComponentID("keys", "licence"), suit.NewComponentID("keys", "colour")
+	for _, one := range []*teeptest.Device{old, d} {
+		if err := one.Request(ctx, "hello"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for component, data := range map[string]string{"licence": "a licence", "colour": "green"} {
+		if err := depositData(t, w, hello, suit.NewComponentID("keys", component), data, old.ID()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := depositData(t, w, hello, colour, "blue", d.ID()); err != nil {
+		t.Fatal(err)
+	}
+	holds := func(id suit.ComponentID, want string) {
+		t.Helper()
+		w.Settle(ctx, d)
+		if got := string(d.Content(id)); got != want {
+			t.Errorf("%v is %q, want %q", id, got, want)
+		}
+	}
+	holds(licence, "")
+	record, err := w.Store.Device(ctx, d.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	record.Replaces, record.Formerly = "between", []string{"between", old.ID()}
+	if err := w.Store.UpdateDevice(ctx, record); err != nil {
+		t.Fatal(err)
+	}
+	holds(licence, "a licence")
+	holds(colour, "blue")
+	list, err := w.Store.DepositsFor(ctx, old.ID())
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d deposits, %v", len(list), err)
+	}
+	for _, one := range list {
+		if err := w.Store.RemoveDeposit(ctx, one.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(licence, "")
+	holds(colour, "blue")
+}
+
 // TestDataForAGroup: who is in a group of policy gets its data, as long as it is in there, before what is for
 // all and after what is for it alone.
 func TestDataForAGroup(t *testing.T) {
