@@ -88,11 +88,33 @@ func deviceStatus(verb string, status tam.DeviceStatus, short string) *cobra.Com
 			if err != nil {
 				return err
 			}
-			_, err = client.ChangeDevice(cmd.Context(), d.ID, api.DeviceChange{Status: status})
-			return err
+			if d, err = client.ChangeDevice(cmd.Context(), d.ID, api.DeviceChange{Status: status}); err != nil {
+				return err
+			}
+			if status == tam.DeviceBlocked || status == tam.DeviceRetired {
+				return warnOfOthers(cmd, client, d)
+			}
+			return nil
 		},
 	}
 	return at.register(c)
+}
+
+// warnOfOthers names the TEEs of a device, or further keys of one, that are served on after one was put out of service.
+func warnOfOthers(cmd *cobra.Command, client *api.Client, d *api.Device) error {
+	if d.UEID == "" {
+		return nil
+	}
+	tees, err := client.TEEs(cmd.Context(), d.UEID)
+	if err != nil {
+		return fmt.Errorf("%s is %s, but whether other TEEs of the device are served could not be found out; see 'teep devices --ueid %s': %w", d.ID, d.Status, d.UEID, err)
+	}
+	for _, o := range tees.Items {
+		if o.ID != d.ID && o.Status == tam.DeviceAccepted {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s has the same UEID and is served on\n", o.ID)
+		}
+	}
+	return nil
 }
 
 func deviceTable(w *tabwriter.Writer, all []api.Device) {
@@ -114,8 +136,14 @@ func inventory(d api.Device) string {
 }
 
 func (r *deviceHistory) write(w *tabwriter.Writer) {
-	fmt.Fprintf(w, "Device\t%s\nStatus\t%s\nUEID\t%s\nHardware\tmodel %s, version %s\nFirst seen\t%s\nLast seen\t%s\nInstalled\t%s\n",
-		r.ID, r.Status, r.UEID, r.HWModel, plain(r.HWVersion), when(r.FirstSeen), when(r.LastSeen), inventory(r.Device))
+	fmt.Fprintf(w, "Device\t%s\nStatus\t%s\n", r.ID, r.Status)
+	for _, line := range [][2]string{{"Decided by", r.DecidedBy}, {"Replaces", r.Replaces}, {"Replaced by", r.ReplacedBy}, {"Labels", labelText(r.Labels)}} {
+		if line[1] != "" {
+			fmt.Fprintf(w, "%s\t%s\n", line[0], plain(line[1]))
+		}
+	}
+	fmt.Fprintf(w, "UEID\t%s\nHardware\tmodel %s, version %s\nFirst seen\t%s\nLast seen\t%s\nInstalled\t%s\n",
+		r.UEID, r.HWModel, plain(r.HWVersion), when(r.FirstSeen), when(r.LastSeen), inventory(r.Device))
 	fmt.Fprintf(w, "\nAttestation\t%s\n", r.Attestation.Status)
 	for _, c := range r.Attestation.Claims {
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", plain(c.Claim), c.Status, plain(c.Text))
