@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,25 +50,21 @@ func (o *connectOptions) check() error {
 	return nil
 }
 
-// connect runs sessions with every agent, again and again until ctx ends. Failures are logged and
-// followed by the next session at its time; agents are contacted apart from each other.
-func (o *connectOptions) connect(ctx context.Context, t *tam.TAM, log *slog.Logger) error {
-	if len(o.Agents) == 0 {
-		return nil
-	}
-	interval, timeout := o.Interval, o.Timeout
-	if interval == 0 {
-		interval = defaultConnectInterval
-	}
-	if timeout == 0 {
-		timeout = defaultConnectTimeout
-	}
+// open makes the task that runs sessions with agents. What is wrong with a file is said here, before anything runs.
+func (o *connectOptions) open(t *tam.TAM, log *slog.Logger) (func(context.Context) error, error) {
 	client, err := transport.NewClient(transport.ClientOptions{
-		CAFile: o.CAFile, UserAgent: "teep-tam", Timeout: timeout, Retry: transport.DefaultRetry(),
+		CAFile: o.CAFile, UserAgent: "teep-tam", Timeout: cmp.Or(o.Timeout, defaultConnectTimeout), Retry: transport.DefaultRetry(),
 	})
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return nil, fmt.Errorf("connect: %w", err)
 	}
+	return func(ctx context.Context) error { return o.connect(ctx, client, t, log) }, nil
+}
+
+// connect runs sessions with every agent, again and again until ctx ends. Failures are logged and
+// followed by the next session at its time; agents are contacted apart from each other.
+func (o *connectOptions) connect(ctx context.Context, client *transport.Client, t *tam.TAM, log *slog.Logger) error {
+	interval := cmp.Or(o.Interval, defaultConnectInterval)
 	defer client.CloseIdleConnections()
 	slots := make(chan struct{}, maxConnections)
 	var g errgroup.Group

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,29 +36,10 @@ type instance struct {
 	// busy is held by requests under way, and ended once there are to be no more.
 	busy  sync.RWMutex
 	ended atomic.Bool
+	// marks tell whether another TAM has the same keys or the same store.
+	marks map[mark]string
 	// payloads answers downloads, by the name of a payload; nil: there are none.
 	payloads http.Handler
-}
-
-// openInstances opens the service's own TAM, which comes first, and those of its tenants.
-func openInstances(ctx context.Context, c *configuration, main store, log *slog.Logger) ([]*instance, error) {
-	tenants, err := c.loadTenants()
-	if err != nil {
-		return nil, err
-	}
-	own, err := openInstance(ctx, c, main, metrics.New(main, log, time.Now), log)
-	if err != nil {
-		return nil, err
-	}
-	all := []*instance{own}
-	for _, t := range tenants {
-		i, err := openTenantInstance(ctx, main, t, log)
-		if err != nil {
-			return all, err
-		}
-		all = append(all, i)
-	}
-	return all, nil
 }
 
 func closeInstances(all []*instance) {
@@ -104,15 +84,21 @@ func (i *instance) counted(next http.Handler) http.Handler {
 
 func openInstance(ctx context.Context, c *configuration, store store, measured *metrics.Metrics, log *slog.Logger) (_ *instance, err error) {
 	ctx, stop := context.WithCancel(ctx)
+	i := &instance{ctx: ctx, stop: stop, config: c, measured: measured}
 	defer func() {
-		if err != nil {
+		if err != nil { // a tenant that is wrong is tried again and again
 			stop()
+			i.close()
 		}
 	}()
 	log = c.traces.Log(log)
 	if c.Policy.AcceptWarning {
 		log.Warn("insecure: devices whose appraisal ended in a warning are served")
 	}
+	if _, err := c.opened(); err != nil {
+		return nil, err
+	}
+	i.closers = append(i.closers, c.opener)
 	known, err := openCollateral(&c.Verifier, log)
 	if err != nil {
 		return nil, err
@@ -128,9 +114,14 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if err != nil {
 		return nil, err
 	}
+	i.closers = append(i.closers, blobs.closers...)
 	blobs.envelopes = c.traces.Blobs(blobs.envelopes)
 	t, err := newTAM(ctx, c, c.traces.Store(measured.Store()), blobs, known, recorded, log)
 	if err != nil {
+		return nil, err
+	}
+	i.tam = t
+	if err := i.readMarks(ctx, store); err != nil {
 		return nil, err
 	}
 	if c.Webhooks.InsecurePrivate {
@@ -138,7 +129,6 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	}
 	hooks := webhook.NewSender(webhook.Config{Store: store, InsecurePrivateAddresses: c.Webhooks.InsecurePrivate, Logger: log,
 		Wrap: func(base http.RoundTripper) http.RoundTripper { return c.traces.Transport("webhook", base) }})
-	i := &instance{ctx: ctx, stop: stop, config: c, tam: t, measured: measured, closers: append(slices.Clone(blobs.closers), c.opener)}
 	if c.Payloads.Path != "" {
 		i.payloads = c.traces.Public("payloads", measured.Handler("payloads", download.NewHandler(download.Config{
 			Payloads: blobs.payloads, Concurrent: c.Payloads.Concurrent, Logger: log})))
@@ -156,11 +146,14 @@ func openInstance(ctx context.Context, c *configuration, store store, measured *
 	if err != nil {
 		return nil, err
 	}
+	connect, err := c.Connect.open(t, log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.path, err)
+	}
 	measured.Limits("teep", limits.Limits())
 	i.agents = c.traces.Public("teep", measured.Handler("teep", transport.NewHandler(t, limits)))
 	i.tasks = append(i.tasks, measured.Run, hooks.Run, known.follow, c.certificates.follow,
-		c.allowed.follow, i.keys.follower.Follow, i.keys.expire, c.Policy.advance(t, log),
-		func(ctx context.Context) error { return c.Connect.connect(ctx, t, log) },
+		c.allowed.follow, i.keys.follower.Follow, i.keys.expire, c.Policy.advance(t, log), connect,
 		func(ctx context.Context) error { return sweep(ctx, t, store, c.Policy.KeepHistory, log) })
 	if recorded != nil {
 		i.tasks = append(i.tasks, recorded.Run)

@@ -97,28 +97,26 @@ func serve(ctx context.Context, path string, olderPeers bool, logs *program.LogF
 	if c.API.InsecureHTTP {
 		log.Warn("insecure: the operator API accepts tokens over plain HTTP")
 	}
-	all, err := openInstances(ctx, c, store, log)
-	s := newService(c, store, log)
-	defer func() { closeInstances(s.instances()) }()
+	own, err := openInstance(ctx, c, store, metrics.New(store, log, time.Now), log)
 	if err != nil {
-		closeInstances(all)
 		return err
 	}
+	s := newService(c, store, log)
+	defer func() { closeInstances(s.instances()) }()
 	if c.traces != nil {
-		all[0].measured.Traces(c.traces.Spans)
+		own.measured.Traces(c.traces.Spans)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.run, ctx = errgroup.WithContext(ctx)
-	for _, i := range all {
-		s.add(ctx, i)
-	}
+	s.add(ctx, own)
+	s.beginTenants(ctx)
 	s.run.Go(func() error { return s.followTenants(ctx) })
 	if err := s.listen(ctx); err != nil {
 		cancel()
 		return errors.Join(err, s.run.Wait())
 	}
-	log.Info("ready", "tam", c.uri(), "api", c.API.Listen, "tenants", len(all)-1)
+	log.Info("ready", "tam", c.uri(), "api", c.API.Listen, "tenants", len(s.instances())-1)
 	if err := s.run.Wait(); err != nil {
 		return err
 	}

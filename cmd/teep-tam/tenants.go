@@ -26,6 +26,12 @@ import (
 // tenantFile is the configuration of a tenant in its folder.
 const tenantFile = "tam.yaml"
 
+// tenantStore and tenantBlobs are where a new tenant keeps what it has, in its folder.
+const (
+	tenantStore = "tam.db"
+	tenantBlobs = "envelopes"
+)
+
 // tenantPath is before the names of tenants in paths.
 const tenantPath = "/t/"
 
@@ -45,7 +51,31 @@ func (c *configuration) schema() string {
 	if c.tenant == "" {
 		return ""
 	}
-	return "tenant_" + strings.ReplaceAll(c.tenant, "-", "_")
+	return schemaOf(c.tenant)
+}
+
+// schemaOf is the schema of the tenant of that name.
+func schemaOf(tenant string) string { return "tenant_" + strings.ReplaceAll(tenant, "-", "_") }
+
+// unusedSchema refuses the name of a tenant that there was: its devices would be the new one's, and its operators' tokens would count.
+func (c *configuration) unusedSchema(ctx context.Context, name string) error {
+	if !isPostgres(c.Store) {
+		return nil
+	}
+	db, err := postgres.Open(ctx, c.Store, postgres.Options{InsecurePlaintext: c.InsecureStore})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	used, err := db.HasSchema(ctx, schemaOf(name))
+	if err != nil {
+		return err
+	}
+	if used {
+		return fmt.Errorf("the database has the schema %[1]s of an earlier tenant of that name, with its devices and its operators' tokens: choose another name, drop the schema (DROP SCHEMA %[1]s CASCADE), or, to go on with it, put back its folder from your copy",
+			schemaOf(name))
+	}
+	return nil
 }
 
 // joinService fills in what a tenant has from the service that it is a tenant of.
@@ -225,10 +255,13 @@ func (c *configuration) createTenant(ctx context.Context, name string) (dir stri
 		return "", &program.Usage{Err: fmt.Errorf("%q cannot be a tenant's name: use lower-case letters, digits and hyphens, beginning with a letter, at most 40", name)}
 	}
 	dir = filepath.Join(c.Tenants, name)
-	for _, file := range []string{"keys", tenantFile} {
+	for _, file := range []string{"keys", tenantFile, defaultRing, tenantStore, tenantBlobs} {
 		if _, err := os.Lstat(filepath.Join(dir, file)); !errors.Is(err, fs.ErrNotExist) {
 			return "", errors.Join(err, fmt.Errorf("%s has a %s already: choose another name, or remove the folder", dir, file))
 		}
+	}
+	if err := c.unusedSchema(ctx, name); err != nil {
+		return "", err
 	}
 	if err := recordAudit(ctx, c, audit.ActionTenantCreate, name, ""); err != nil {
 		return "", err
@@ -240,15 +273,15 @@ func (c *configuration) createTenant(ctx context.Context, name string) (dir stri
 	if err != nil {
 		return "", err
 	}
-	store := "store: tam.db\n"
+	store := "store: " + tenantStore + "\n"
 	if isPostgres(c.Store) {
 		store = "" // a schema of the service's database
 	}
 	text := fmt.Sprintf(`# Configuration of a tenant. Paths are relative to this file.
 tenant-of: %s
 name: %q
-%sblobs: envelopes
-%s`, back, name, store, keyLines("attested"))
+%sblobs: %s
+%s`, back, name, store, tenantBlobs, keyLines("attested"))
 	return dir, writeNew(filepath.Join(dir, tenantFile), []byte(text), 0o600)
 }
 

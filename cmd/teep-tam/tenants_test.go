@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
+	"github.com/go-teep/teep/tam/metrics"
 	"github.com/go-teep/teep/tam/postgres/pgtest"
 	"github.com/go-teep/teep/transport"
 )
@@ -69,6 +71,25 @@ func newServiceWithTenants(t *testing.T, store string) *serviceWithTenants {
 	s.server, s.agents = httptest.NewServer(operators), httptest.NewServer(agents)
 	t.Cleanup(func() { s.server.Close(); s.agents.Close(); closeInstances(instances); opened.Close() })
 	return s
+}
+
+// openInstances opens the service's own TAM, which comes first, and those of its tenants, of which all have to be right.
+func openInstances(ctx context.Context, c *configuration, main store, log *slog.Logger) ([]*instance, error) {
+	own, err := openInstance(ctx, c, main, metrics.New(main, log, time.Now), log)
+	if err != nil {
+		return nil, err
+	}
+	all := []*instance{own}
+	tenants, err := c.loadTenants()
+	for _, t := range tenants {
+		i, err := openTenantInstance(ctx, main, t, log)
+		if err != nil {
+			closeInstances(all)
+			return nil, err
+		}
+		all = append(all, i)
+	}
+	return all, err
 }
 
 // administrator makes a token of a tenant that may do everything there.

@@ -76,7 +76,7 @@ func (s *service) replace(ctx context.Context, old, new *instance) {
 			new.running.Add(1)
 			s.run.Go(func() error {
 				defer new.running.Done()
-				return task(new.ctx)
+				return s.ended(new, task(new.ctx))
 			})
 		}
 	}
@@ -90,6 +90,15 @@ func (s *service) replace(ctx context.Context, old, new *instance) {
 	if old != nil {
 		s.run.Go(func() error { old.drain(); return nil })
 	}
+}
+
+// ended is what the end of an instance's task means to the service: that of a tenant's ends nobody else's.
+func (s *service) ended(i *instance, err error) error {
+	if err == nil || i.config.tenant == "" {
+		return err
+	}
+	s.log.Error("a task of the tenant ended, and is not begun again before its configuration changes or the service is started anew", "tenant", i.config.tenant, "err", err)
+	return nil
 }
 
 // instances are those that are served now.
@@ -119,6 +128,14 @@ func (s *service) tenantMetrics() (all []*metrics.Metrics) {
 	return all
 }
 
+// beginTenants serves those that there are when the service begins. One that is wrong keeps the service and the others no more from
+// beginning than from going on.
+func (s *service) beginTenants(ctx context.Context) {
+	if s.config.Tenants != "" {
+		s.lookForTenants(ctx)
+	}
+}
+
 // followTenants serves new tenants soon after their folders are there, those with a changed configuration with the new one, and
 // those that were removed no longer, until ctx ends. One that is wrong keeps nobody else from being served.
 func (s *service) followTenants(ctx context.Context) error {
@@ -140,7 +157,7 @@ func (s *service) followTenants(ctx context.Context) error {
 func (s *service) lookForTenants(ctx context.Context) {
 	paths, err := s.config.tenantFiles()
 	if err != nil {
-		s.refuse(s.config.Tenants, err) // and nobody is taken out of service: the folder may come back
+		s.refuse(s.config.Tenants, "tenants are served as before", err) // and nobody is taken out of service: the folder may come back
 		return
 	}
 	served := map[string]*instance{}
@@ -171,7 +188,11 @@ func (s *service) lookForTenants(ctx context.Context) {
 		}
 		i, err := s.openTenant(ctx, path, old)
 		if err != nil {
-			s.refuse(path, err)
+			what := "tenant is not served"
+			if old != nil {
+				what += " so, what was read before stays in force"
+			}
+			s.refuse(path, what, err)
 			continue
 		}
 		delete(s.refused, path)
@@ -182,9 +203,10 @@ func (s *service) lookForTenants(ctx context.Context) {
 
 // openTenant opens a tenant beside all but the instance of its that there is already, if any.
 func (s *service) openTenant(ctx context.Context, path string, old *instance) (*instance, error) {
+	beside := slices.DeleteFunc(s.instances(), func(i *instance) bool { return i == old })
 	var others []*configuration
-	for _, i := range s.instances() {
-		if i != old && i.config.tenant != "" {
+	for _, i := range beside {
+		if i.config.tenant != "" {
 			others = append(others, i.config)
 		}
 	}
@@ -192,16 +214,25 @@ func (s *service) openTenant(ctx context.Context, path string, old *instance) (*
 	if err != nil {
 		return nil, err
 	}
-	return openTenantInstance(ctx, s.store, t, s.log)
+	i, err := openTenantInstance(ctx, s.store, t, s.log)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.distinct(beside); err != nil {
+		i.stop()
+		i.close()
+		return nil, err
+	}
+	return i, nil
 }
 
-// refuse says once what is wrong.
-func (s *service) refuse(path string, err error) {
+// refuse says once what is wrong, and what comes of it.
+func (s *service) refuse(path, what string, err error) {
 	if s.refused[path] == err.Error() {
 		return
 	}
 	s.refused[path] = err.Error()
-	s.log.Error("tenant is not served so, what was read before stays in force", "file", path, "err", err)
+	s.log.Error(what, "file", path, "err", err)
 }
 
 // openTenantInstance opens a tenant over the connections of the service's store.

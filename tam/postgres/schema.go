@@ -90,3 +90,12 @@ func (s *Store) Tenant(ctx context.Context, schema string) (*Store, error) {
 	t := &Store{pool: &schemaPool{s.pool.pool, schema, s.pool.through}, clock: s.clock, borrowed: true}
 	return t, t.migrate(ctx)
 }
+
+// HasSchema tells whether the database has a schema of the name.
+func (s *Store) HasSchema(ctx context.Context, schema string) (found bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = $1)`, schema).Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("postgres: looking for the schema %s: %w", schema, err)
+	}
+	return found, nil
+}
