@@ -96,6 +96,9 @@ func (t *TAM) recognize(ctx context.Context, s *sender, d *Device) error {
 	candidates := 0
 	for i := range same {
 		o := &same[i]
+		if o.ID == d.ID {
+			continue // it waits, and has a record already
+		}
 		if o.Status == DeviceBlocked {
 			// Making a new key is no way out.
 			d.Status = DeviceBlocked
@@ -106,7 +109,8 @@ func (t *TAM) recognize(ctx context.Context, s *sender, d *Device) error {
 			candidates++
 		}
 	}
-	if t.policy.Reenrolment != ReenrolAutomatically || candidates != 1 || d.Attestation.Status != attest.StatusAffirming {
+	if t.policy.Reenrolment != ReenrolAutomatically || candidates != 1 || d.Attestation.Status != attest.StatusAffirming ||
+		d.Replaces != "" || old.ReplacedBy != "" { // each took part in a replacement already: see [TAM.ReplaceDevice]
 		return nil
 	}
 	if err := d.replace(old); err != nil {

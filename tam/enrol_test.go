@@ -207,3 +207,27 @@ func TestRolloutStopsByItself(t *testing.T) {
 		t.Errorf("%d have it, %v", len(n), err)
 	}
 }
+
+// TestPendingDevicesAreNotTheirOwnSuccessors: a record that waits is found by its UEID like any other.
+func TestPendingDevicesAreNotTheirOwnSuccessors(t *testing.T) {
+	w := newWorld(t, func(c *tam.Config) {
+		c.Policy.Admission, c.Policy.Reenrolment = tam.AdmitManually, tam.ReenrolAutomatically
+	})
+	one, two := w.agent(cose.AlgESP256), w.agent(cose.AlgESP256)
+	for range 3 {
+		one.session()
+		if d := one.device(); d.Status != tam.DevicePending || d.Replaces != "" || d.ReplacedBy != "" {
+			t.Fatalf("%s, replaces %q, replaced by %q", d.Status, d.Replaces, d.ReplacedBy)
+		}
+	}
+	_, err := w.tam.SetAdmission(ctx(), policy.Admission{Name: "all", Match: "true"}, tam.ExpectAny)
+	must(t, err)
+	one.session()
+	if d := one.device(); d.Status != tam.DeviceAccepted || d.DecidedBy != "rule all" {
+		t.Fatalf("%s by %q", d.Status, d.DecidedBy)
+	}
+	two.session()
+	if d := two.device(); d.Replaces != one.device().ID || d.Status != tam.DeviceAccepted {
+		t.Errorf("%s, replaces %q", d.Status, d.Replaces)
+	}
+}
