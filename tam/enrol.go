@@ -34,7 +34,8 @@ func (t *TAM) admit(ctx context.Context, s *sender, d *Device) error {
 		return nil
 	}
 	if d.DecidedBy == undecided {
-		if err := t.recognize(ctx, s, d); err != nil || s.replaced != nil || !d.served() {
+		known, err := t.recognize(ctx, s, d)
+		if err != nil || known {
 			return err
 		}
 	}
@@ -82,18 +83,19 @@ func (t *TAM) acceptance(ctx context.Context, d *Device) (by string, labels map[
 	return "", nil, nil
 }
 
-// recognize looks whether a new agent key belongs to a device that is known. Its UEID is attested and
-// bound to the key that signed the message: without that there would be no record to make.
-func (t *TAM) recognize(ctx context.Context, s *sender, d *Device) error {
+// recognize looks whether a new agent key belongs to a device that is known, and tells whether that settles its
+// status. Its UEID is attested and bound to the key that signed the message: without that there would be no record to
+// make.
+func (t *TAM) recognize(ctx context.Context, s *sender, d *Device) (settled bool, err error) {
 	if len(d.UEID) == 0 {
-		return nil
+		return false, nil
 	}
 	same, err := t.store.DevicesByUEID(ctx, d.UEID)
 	if err != nil {
-		return fmt.Errorf("tam: looking up a device: %w", err)
+		return false, fmt.Errorf("tam: looking up a device: %w", err)
 	}
-	var old *Device
-	candidates := 0
+	var old, left *Device
+	candidates, accepted := 0, false
 	for i := range same {
 		o := &same[i]
 		if o.ID == d.ID {
@@ -102,24 +104,34 @@ func (t *TAM) recognize(ctx context.Context, s *sender, d *Device) error {
 		if o.Status == DeviceBlocked {
 			// Making a new key is no way out.
 			d.Status = DeviceBlocked
-			return nil
+			return true, nil
+		}
+		accepted = accepted || o.Status == DeviceAccepted
+		if o.Status == DeviceRetired && o.ReplacedBy == "" && strings.HasPrefix(o.DecidedBy, byPerson) {
+			left = o
 		}
 		if o.served() && bytes.Equal(o.OEMID, d.OEMID) && bytes.Equal(o.HWModel, d.HWModel) {
 			old = o
 			candidates++
 		}
 	}
+	if left != nil && !accepted {
+		// A person took the device out of the fleet: for a person it is to take it back.
+		s.note = fmt.Sprintf("was retired as %s; ", left.ID)
+		return true, nil
+	}
 	if t.policy.Reenrolment != ReenrolAutomatically || candidates != 1 || d.Attestation.Status != attest.StatusAffirming ||
 		d.Replaces != "" || old.ReplacedBy != "" { // each took part in a replacement already: see [TAM.ReplaceDevice]
-		return nil
+		return false, nil
 	}
 	if err := d.replace(old); err != nil {
 		t.log.WarnContext(ctx, "new agent key of a known device", "device", d.ID, "err", err)
-		return nil
+		s.note = fmt.Sprintf("is %s, which had too many agent keys to be followed; ", old.ID)
+		return true, nil
 	}
 	s.replaced, s.note = old, fmt.Sprintf("takes the place of %s, with a new agent key; ", old.ID)
 	t.log.InfoContext(ctx, "device has a new agent key", "device", d.ID, "replaces", old.ID)
-	return nil
+	return true, nil
 }
 
 // maxFormerly bounds how many agent keys a device may have had: each is a name more that policy and deposits are

@@ -3,6 +3,7 @@ package tam_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/go-teep/teep"
@@ -229,5 +230,65 @@ func TestPendingDevicesAreNotTheirOwnSuccessors(t *testing.T) {
 	two.session()
 	if d := two.device(); d.Replaces != one.device().ID || d.Status != tam.DeviceAccepted {
 		t.Errorf("%s, replaces %q", d.Status, d.Replaces)
+	}
+}
+
+// TestRetiredDevicesComeBackByAPerson: neither attestation nor a rule nor the allow-list takes a device back, under a new
+// key, that a person retired; as a further TEE of a device in service it is accepted, and so is who was never retired.
+func TestRetiredDevicesComeBackByAPerson(t *testing.T) {
+	list, err := policy.ParseAllowList([]byte("ueid 016465766963652d30303030303030303030"))
+	must(t, err)
+	manual := func(c *tam.Config) { c.Policy.Admission = tam.AdmitManually }
+	for name, change := range map[string]func(*tam.Config){
+		"attested":  func(*tam.Config) {},
+		"automatic": func(c *tam.Config) { c.Policy.Reenrolment = tam.ReenrolAutomatically },
+		"rule":      manual,
+		"list": func(c *tam.Config) {
+			manual(c)
+			c.AllowList = func() *policy.AllowList { return list }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, change)
+			_, err := w.tam.SetAdmission(ctx(), policy.Admission{Name: "all", Match: "true"}, tam.ExpectAny)
+			must(t, err)
+			one, two, other, third := w.agent(cose.AlgESP256), w.agent(cose.AlgESP256), w.agent(cose.AlgESP256), w.agent(cose.AlgESP256)
+			other.ueid = []byte("\x01device-0000000001")
+			one.session()
+			one.set(func(d *tam.Device) { d.Decide(tam.DeviceRetired, "Ann") })
+			for range 2 {
+				two.session()
+				if d := two.device(); d.Status != tam.DevicePending || d.Replaces != "" {
+					t.Fatalf("it is %s by %s", d.Status, d.DecidedBy)
+				}
+			}
+			events, err := w.store.Events(ctx(), two.device().ID, 0, 10)
+			must(t, err)
+			if want := "was retired as " + one.device().ID; len(events) == 0 || !strings.Contains(events[0].Detail, want) {
+				t.Errorf("its history does not say %q: %v", want, events)
+			}
+			other.session()
+			if other.device().Status != tam.DeviceAccepted {
+				t.Errorf("another device is %s", other.device().Status)
+			}
+			two.set(func(d *tam.Device) { d.Decide(tam.DeviceAccepted, "Ann") })
+			third.session()
+			if third.device().Status != tam.DeviceAccepted {
+				t.Errorf("a further key of a device in service is %s", third.device().Status)
+			}
+		})
+	}
+}
+
+// TestReplacedIsNotRetired: a record that gave way to a new key says nothing against the key after that.
+func TestReplacedIsNotRetired(t *testing.T) {
+	w := newWorld(t, func(c *tam.Config) { c.Policy.Reenrolment = tam.ReenrolAutomatically })
+	keys := []*agent{w.agent(cose.AlgESP256), w.agent(cose.AlgESP256), w.agent(cose.AlgESP256)}
+	keys[0].session()
+	keys[0].set(func(d *tam.Device) { d.Decide(tam.DevicePending, "Ann") })
+	keys[1].session()
+	keys[2].session()
+	if d := keys[2].device(); d.Replaces != keys[1].device().ID || d.Status != tam.DevicePending || d.DecidedBy != "person Ann" {
+		t.Errorf("%s by %s, replaces %q", d.Status, d.DecidedBy, d.Replaces)
 	}
 }
