@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -114,6 +115,29 @@ func (b *blobStores) close() {
 
 // payloadFolder is that of the payloads within the folder of the envelopes.
 const payloadFolder = "payloads"
+
+// blobPlaces are where envelopes and payloads are, the same for each way of writing it.
+func (c *configuration) blobPlaces() []string {
+	if isS3(c.Blobs) {
+		b, err := c.bucket()
+		if err != nil {
+			return nil // it cannot be opened either
+		}
+		in := strings.TrimSuffix(strings.ToLower(b.Endpoint), "/") + "/" + b.Bucket
+		return []string{path.Join(in, b.Prefix, "envelopes"), path.Join(in, b.Prefix, payloadFolder)}
+	}
+	places := []string{c.Blobs, filepath.Join(c.Blobs, payloadFolder)}
+	for i, place := range places {
+		if real, err := filepath.EvalSymlinks(place); err == nil {
+			place = real
+		}
+		if absolute, err := filepath.Abs(place); err == nil {
+			place = absolute
+		}
+		places[i] = place
+	}
+	return places
+}
 
 // openBlobs opens the stores that the configuration names.
 func openBlobs(c *configuration) (*blobStores, error) {

@@ -185,8 +185,10 @@ func (c *configuration) apart(t *configuration, others []*configuration) error {
 			return fmt.Errorf("%s: the store %s is that of %s too: tenants have stores of their own", t.path, t.Store, name)
 		}
 		// What one of them needs no longer is removed.
-		if t.Blobs == o.Blobs {
-			return fmt.Errorf("%s: blobs is that of %s too: tenants have folders, or prefixes in a bucket, of their own", t.path, name)
+		for _, place := range t.blobPlaces() {
+			if slices.Contains(o.blobPlaces(), place) {
+				return fmt.Errorf("%s: blobs is that of %s too, or within it: tenants have folders, or prefixes in a bucket, of their own", t.path, name)
+			}
 		}
 	}
 	return nil

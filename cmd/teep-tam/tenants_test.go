@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/internal/config"
 	"github.com/go-teep/teep/suit"
 	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/api"
@@ -352,6 +355,33 @@ func TestTenantConfigurations(t *testing.T) {
 		must(t, os.WriteFile(file, []byte(strings.Replace(string(good), change[0], change[1], 1)), 0o600))
 		if _, err := main.loadTenants(); err == nil {
 			t.Errorf("a tenant has %s", name)
+		}
+	}
+	for name, blobs := range map[string][2]string{
+		"the same by another name": {"envelopes", filepath.Join(dir, "tenants", "..", "envelopes") + "/"},
+		"a link":                   {"envelopes", "linked"},
+		"where payloads are":       {"envelopes", "../../envelopes/payloads"},
+		"a bucket":                 {"s3://bucket/x", "s3://bucket/x"},
+		"a bucket's prefix":        {"s3://bucket/x", "s3://bucket/x/"},
+		"a bucket's region":        {"s3://bucket/x", "s3://bucket/x?region=eu-west-1"},
+		"a bucket's endpoint":      {"s3://bucket/x?endpoint=https://s3.example", "s3://bucket/x?endpoint=S3.example/"},
+	} {
+		theirs, mine := *main, *main
+		theirs.Blobs = config.Relative(path, blobs[0])
+		if isS3(blobs[0]) {
+			theirs.Blobs = blobs[0]
+		}
+		must(t, os.MkdirAll(filepath.Join(dir, "envelopes", payloadFolder), 0o700))
+		if err := os.Symlink(filepath.Join(dir, "envelopes"), filepath.Join(folder, "linked")); err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Fatal(err)
+		}
+		mine.SignKeys, mine.DecryptKey, mine.Distribution.Key, mine.Verifier.Key, mine.SelfAttestation.Key = nil, nil, "", "", ""
+		mine.Store, mine.Blobs = "other", blobs[1]
+		if !isS3(blobs[1]) {
+			mine.Blobs = config.Relative(file, blobs[1])
+		}
+		if err := theirs.apart(&mine, nil); err == nil || !strings.Contains(err.Error(), "blobs") {
+			t.Errorf("a tenant has envelopes in %s: %v", name, err)
 		}
 	}
 	must(t, os.WriteFile(file, append(append([]byte{}, good...), "payloads: {max-total-bytes: 7}\n"...), 0o600))
