@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strings"
 	"time"
 
@@ -42,6 +43,9 @@ type httpLimits struct {
 	// TrustedProxies are the addresses or networks of proxies whose X-Forwarded-For is believed.
 	TrustedProxies []string `yaml:"trusted-proxies"`
 }
+
+// set tells whether anything differs from the defaults.
+func (l *httpLimits) set() bool { return !reflect.DeepEqual(*l, httpLimits{}) }
 
 func (l *httpLimits) check() error {
 	switch {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,9 +106,16 @@ func (c *configuration) joinService() error {
 		!c.Payloads.elsewhere(own.Payloads):
 		return fmt.Errorf("%s: a tenant has no listen, path, tls, acme, metrics, tracing, console, payloads and tenants of its own: they are those of %s", c.path, c.TenantOf)
 	}
-	uri := c.TEEP.URI
+	uri, limits := c.TEEP.URI, c.TEEP.Limits
+	if limits.Connections != 0 || len(limits.TrustedProxies) > 0 {
+		return fmt.Errorf("%s: a tenant has no teep.limits.connections and teep.limits.trusted-proxies of its own: they are those of %s, which listens", c.path, c.TenantOf)
+	}
 	c.TEEP, c.API.Listen, c.API.TLS, c.API.InsecureHTTP = main.TEEP, main.API.Listen, main.API.TLS, main.API.InsecureHTTP
-	c.Console, c.API.Timeout = main.Console, main.API.Timeout
+	if limits.set() {
+		limits.Connections, limits.TrustedProxies = main.TEEP.Limits.Connections, main.TEEP.Limits.TrustedProxies
+		c.TEEP.Limits = limits
+	}
+	c.Console, c.API.Timeout = main.Console, cmp.Or(c.API.Timeout, main.API.Timeout)
 	space := c.Payloads.MaxTotalBytes
 	if c.Payloads = main.Payloads; space != 0 {
 		c.Payloads.MaxTotalBytes = space

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -342,6 +344,8 @@ func TestTenantConfigurations(t *testing.T) {
 	for name, line := range map[string]string{
 		"listens": "teep: {listen: \"127.0.0.1:1\"}\n", "has a path": "teep: {path: /x}\n", "serves an API": "api: {listen: \"127.0.0.1:1\"}\n",
 		"has metrics": "metrics: {listen: \"127.0.0.1:1\"}\n", "has tenants": "tenants: x\n", "unknown key": "tenent: x\n", "has payloads": "payloads: {path: /x}\n",
+		"bounds connections": "teep: {limits: {connections: 7}}\n", "trusts proxies": "teep: {limits: {trusted-proxies: [0.0.0.0/0]}}\n",
+		"has a limit that is none": "teep: {limits: {rate: -1}}\n",
 	} {
 		must(t, os.WriteFile(file, append(append([]byte{}, good...), line...), 0o600))
 		if _, err := load(file); err == nil {
@@ -391,5 +395,40 @@ func TestTenantConfigurations(t *testing.T) {
 	must(t, os.WriteFile(file, good, 0o600))
 	if all, err := main.loadTenants(); err != nil || len(all) != 1 || all[0].uri() != "http://127.0.0.1:8080/t/a/tam" {
 		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// TestLimitsOfTenants: a tenant has the service's limits, or its own in their place; what belongs to the listener stays the service's.
+func TestLimitsOfTenants(t *testing.T) {
+	dir := t.TempDir()
+	c := defaults()
+	must(t, initialize(dir, &c))
+	path := filepath.Join(dir, "tam.yaml")
+	text, err := os.ReadFile(path)
+	must(t, err)
+	limited := strings.Replace(string(text), "teep:\n", "teep:\n  limits: {concurrent: 5, rate: 9, connections: 11, trusted-proxies: [192.0.2.0/24]}\n", 1)
+	limited = strings.Replace(limited, "api:\n", "api:\n  timeout: 3s\n", 1)
+	must(t, os.WriteFile(path, []byte(limited+"tenants: tenants\n"), 0o600))
+	main, err := load(path)
+	must(t, err)
+	folder, err := main.createTenant(t.Context(), "a")
+	must(t, err)
+	file := filepath.Join(folder, tenantFile)
+	good, err := os.ReadFile(file)
+	must(t, err)
+	for lines, want := range map[string]httpLimits{
+		"": {Concurrent: 5, Rate: 9, Connections: 11, TrustedProxies: []string{"192.0.2.0/24"}},
+		"teep: {limits: {rate: 2}}\napi: {timeout: 7s}\n": {Rate: 2, Connections: 11, TrustedProxies: []string{"192.0.2.0/24"}},
+	} {
+		must(t, os.WriteFile(file, append(bytes.Clone(good), lines...), 0o600))
+		a, err := load(file)
+		must(t, err)
+		timeout := 3 * time.Second
+		if lines != "" {
+			timeout = 7 * time.Second
+		}
+		if !reflect.DeepEqual(a.TEEP.Limits, want) || a.API.Timeout != timeout {
+			t.Errorf("with %q a tenant has %+v and %v", lines, a.TEEP.Limits, a.API.Timeout)
+		}
 	}
 }
