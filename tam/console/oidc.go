@@ -17,7 +17,8 @@ const (
 	providerSession = time.Hour
 	// loginLifetime is how long a login at the provider may take.
 	loginLifetime = 10 * time.Minute
-	loginSuffix   = "-login"
+	// loginSuffix is the end of no tenant's name: what the tenants a and a-login keep in a browser is apart.
+	loginSuffix = "_login"
 )
 
 // attempt is a login under way, in a cookie of its own.

@@ -87,3 +87,21 @@ func TestSwitchTenant(t *testing.T) {
 		}
 	}
 }
+
+// TestCookiesOfTenants: no two tenants have a cookie in common, whatever the one is called.
+func TestCookiesOfTenants(t *testing.T) {
+	seen := map[string]string{}
+	for _, base := range []string{"", "/t/a", "/t/a-login", "/t/login", "/t/t-a", "/t/a-t-a"} {
+		c := &console{Config: Config{Base: base}}
+		r := httptest.NewRequest("GET", Prefix, nil)
+		r.RemoteAddr = "127.0.0.1:1"
+		name, _, err := c.cookieName(r)
+		must(t, err)
+		for _, cookie := range []string{name, name + loginSuffix} {
+			if other, ok := seen[cookie]; ok {
+				t.Errorf("%q and %q both have the cookie %s", base, other, cookie)
+			}
+			seen[cookie] = base
+		}
+	}
+}
