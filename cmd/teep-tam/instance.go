@@ -37,7 +37,7 @@ type instance struct {
 	busy  sync.RWMutex
 	ended atomic.Bool
 	// marks tell whether another TAM has the same keys or the same store.
-	marks map[mark]string
+	marks marks
 	// payloads answers downloads, by the name of a payload; nil: there are none.
 	payloads http.Handler
 }

@@ -24,6 +24,8 @@ type liveKeys struct {
 
 	mu     sync.Mutex
 	config *configuration
+	// distinct refuses keys that another TAM of the service has; nil: there is none yet.
+	distinct func(names []string, keys []*cose.Key) error
 	// decryption and verification are for those who look at recorded messages.
 	decryption, verification []*cose.Key
 }
@@ -69,6 +71,11 @@ func (k *liveKeys) read() error {
 	if err != nil {
 		return err
 	}
+	if k.distinct != nil {
+		if err := k.distinct(slices.Concat(now.SignKeys, now.DecryptKey), slices.Concat(verification, ring.DecryptionKeys)); err != nil {
+			return err
+		}
+	}
 	if err := k.tam.SetKeys(ring); err != nil {
 		return err
 	}
@@ -77,6 +84,13 @@ func (k *liveKeys) read() error {
 		k.log.Info("signing key in use", "key", key.String(), "name", now.SignKeys[i])
 	}
 	return nil
+}
+
+// beside has keys that are read from now on looked at by distinct.
+func (k *liveKeys) beside(distinct func(names []string, keys []*cose.Key) error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.distinct = distinct
 }
 
 // current are the keys that explain recorded messages.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"os"
@@ -9,7 +10,11 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/go-teep/teep"
+	"github.com/go-teep/teep/cose"
+	"github.com/go-teep/teep/tam"
 	"github.com/go-teep/teep/tam/postgres/pgtest"
 )
 
@@ -77,6 +82,47 @@ func TestCopiedTenantsAreRefused(t *testing.T) {
 	s.lookForTenants(s.ctx)
 	if !s.served("mended") || !s.served("a") {
 		t.Errorf("a copy with keys and a store of its own is not served, or its model is not: %s", s.said)
+	}
+}
+
+// TestKeysThatComeToTenants: a key ring brings a running tenant no key that another has.
+func TestKeysThatComeToTenants(t *testing.T) {
+	s := newLiveService(t)
+	a, b := s.tenant("a"), s.tenant("b")
+	_, err := command(t, "keys", "next", "--config", filepath.Join(a, tenantFile))
+	must(t, err)
+	for _, i := range s.instances()[1:] {
+		if _, err := i.keys.follower.Look(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var next string // which a has since it is served
+	ring, err := readRing(filepath.Join(a, defaultRing))
+	must(t, err)
+	for _, k := range ring.Signing {
+		if k.Role == roleNext {
+			next = filepath.Join(a, k.Key)
+		}
+	}
+	taken := filepath.Join(b, "keys", "taken.pem")
+	must(t, os.Link(next, taken))
+	_, err = command(t, "keys", "next", "--config", filepath.Join(b, tenantFile), "--key", "keys/taken.pem")
+	must(t, err)
+	keys := s.instances()[2].keys
+	if changed, err := keys.follower.Look(); !changed || err == nil || !strings.Contains(err.Error(), "tenant a") {
+		t.Errorf("b has a key of a: %v", err)
+	}
+	if _, now := keys.current(); len(now) != 2 {
+		t.Errorf("b signs with %d keys", len(now))
+	}
+	must(t, os.Remove(filepath.Join(b, defaultRing)))
+	_, err = command(t, "keys", "next", "--config", filepath.Join(b, tenantFile))
+	must(t, err)
+	if _, err := keys.follower.Look(); err != nil {
+		t.Errorf("b has no keys of its own: %v", err)
+	}
+	if _, now := keys.current(); len(now) != 4 {
+		t.Errorf("with keys of its own b signs with %d", len(now))
 	}
 }
 
@@ -196,4 +242,50 @@ func TestNamesOfEarlierTenants(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestTokensOfTenants: a token that one TAM sent is none at another, although both know the device and its key.
+func TestTokensOfTenants(t *testing.T) {
+	s := newLiveService(t)
+	for _, name := range []string{"a", "b"} {
+		s.tenant(name)
+		s.change(name, "policy:\n", "policy:\n  query: token\n")
+	}
+	s.lookForTenants(s.ctx)
+	agent, err := cose.GenerateKey(rand.Reader, cose.AlgESP256)
+	must(t, err)
+	encoded, err := agent.Public().MarshalCBOR()
+	must(t, err)
+	own, err := agent.Signer()
+	must(t, err)
+	tenants := map[string]*instance{}
+	for _, i := range s.instances()[1:] {
+		tenants[i.config.tenant] = i
+		must(t, i.measured.Store().CommitExchange(t.Context(), tam.Exchange{Device: &tam.Device{
+			ID: "device", KeyThumbprint: agent.Public().Thumbprint(), AgentKey: encoded, Status: tam.DeviceAccepted, FirstSeen: time.Now(), LastSeen: time.Now(),
+		}}))
+	}
+	for from, asked := range tenants {
+		for to, answered := range tenants {
+			offer, err := asked.tam.ProcessConnect(t.Context())
+			must(t, err)
+			keys, err := asked.config.publicKeys(asked.config.SignKeys)
+			must(t, err)
+			trusted, err := cose.NewKeySet(keys...)
+			must(t, err)
+			opened, err := teep.Open(offer, trusted, teep.OpenOptions{})
+			must(t, err)
+			request, ok := opened.Message.(*teep.QueryRequest)
+			if !ok || len(request.Token) == 0 {
+				t.Fatalf("%s asks with %+v", from, opened.Message)
+			}
+			message, err := teep.Protect(rand.Reader, &teep.QueryResponse{Token: request.Token, TrustedComponents: []teep.RawMessage{}}, own)
+			must(t, err)
+			reply, err := answered.tam.ProcessTeepMessage(t.Context(), message)
+			must(t, err)
+			if (len(reply) > 0) != (from == to) {
+				t.Errorf("the answer to %s at %s: %d bytes come back", from, to, len(reply))
+			}
+		}
+	}
 }

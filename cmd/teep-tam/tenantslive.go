@@ -72,6 +72,7 @@ func (s *service) add(ctx context.Context, i *instance) { s.replace(ctx, nil, i)
 func (s *service) replace(ctx context.Context, old, new *instance) {
 	if new != nil {
 		context.AfterFunc(ctx, new.stop)
+		new.keys.beside(s.newKeys(new))
 		for _, task := range new.tasks {
 			new.running.Add(1)
 			s.run.Go(func() error {
@@ -203,7 +204,7 @@ func (s *service) lookForTenants(ctx context.Context) {
 
 // openTenant opens a tenant beside all but the instance of its that there is already, if any.
 func (s *service) openTenant(ctx context.Context, path string, old *instance) (*instance, error) {
-	beside := slices.DeleteFunc(s.instances(), func(i *instance) bool { return i == old })
+	beside := s.others(old)
 	var others []*configuration
 	for _, i := range beside {
 		if i.config.tenant != "" {
@@ -218,7 +219,7 @@ func (s *service) openTenant(ctx context.Context, path string, old *instance) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := i.distinct(beside); err != nil {
+	if err := distinct(t.path, i.marks.copied(), beside); err != nil {
 		i.stop()
 		i.close()
 		return nil, err
