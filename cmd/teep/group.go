@@ -290,6 +290,9 @@ func removalOrder() *cobra.Command {
 func admissionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "admission", Short: "Rules that accept new devices, where the TAM does not accept all",
+		Long: `Where policy.admission of the TAM is manual, a device whose attestation is good is accepted when one of these conditions holds. They
+are conditions as in groups ('teep group --help'); ueid, hwmodel and measurement are hexadecimal, as 'teep devices ID' shows them. Whom one
+would accept of those that wait: 'teep devices --status pending --match CONDITION'. What a person decided, no rule changes.`,
 		Example: "  teep admission set edge --match 'oemid == \"pen:3704\" && attestation == \"affirming\"'\n  teep admission list",
 	}
 	var match string

@@ -2,6 +2,8 @@ package policy
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -260,8 +262,18 @@ func (a *Admission) Check(c *Compiler) error {
 	return err
 }
 
-// Describe says whom the rule accepts, for the audit log.
-func (a *Admission) Describe() string { return "accepts devices with " + a.Match }
+// Describe says whom the rule accepts and as what, for the audit log: labels decide on groups.
+func (a *Admission) Describe() string {
+	text := "accepts devices with " + a.Match
+	var labels []string
+	for _, name := range slices.Sorted(maps.Keys(a.Labels)) {
+		labels = append(labels, fmt.Sprintf("%s=%q", name, a.Labels[name]))
+	}
+	if labels != nil {
+		text += ", with labels " + strings.Join(labels, ", ")
+	}
+	return text
+}
 
 // Limits of labels.
 const (

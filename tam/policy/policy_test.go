@@ -251,6 +251,18 @@ func TestAllowList(t *testing.T) {
 }
 
 // TestStagesAreStable: a device is in one stage, always the same, and stages have about their share.
+// TestAdmissionsSayTheirLabels: what the audit log has of a rule tells two apart that give other labels.
+func TestAdmissionsSayTheirLabels(t *testing.T) {
+	for want, labels := range map[string]map[string]string{
+		`accepts devices with true`: nil,
+		`accepts devices with true, with labels ring="new", site="a, b=\"c\""`: {"site": `a, b="c"`, "ring": "new"},
+	} {
+		if got := (&policy.Admission{Name: "all", Match: "true", Labels: labels}).Describe(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestStagesAreStable(t *testing.T) {
 	r := policy.Rollout{Name: "r", Stages: []policy.Stage{{Group: "canary"}, {Percent: 10}, {Percent: 50}, {Percent: 100}}}
 	no := func(string) bool { return false }
