@@ -27,7 +27,8 @@ type Config struct {
 	MemoryMiB int
 	// Machine is QEMU's type of machine: q35, or microvm, which has no firmware and no TPM.
 	Machine string
-	// Accelerator is kvm, tcg, or empty for what there is.
+	// Accelerator is kvm, tcg, or empty: kvm where this user may have the processor run the machine, and the host
+	// is no virtual machine itself, and else tcg.
 	Accelerator string
 	// TPM is empty for none, TPMEmulated, or the device of the host's TPM that the machine gets
 	// for itself. With a TPM, firmware boots the image and measures it.
@@ -216,10 +217,14 @@ func find(name string) (string, error) {
 	return "", err
 }
 
-// accelerator is what runs the machine: the processor, where this user may have it do so.
+// accelerator is what runs the machine: the processor, where this user may have it do so. Inside of a virtual machine
+// it does so where that is configured only: many offer a /dev/kvm with which QEMU fails or a guest hangs.
 func (c *Config) accelerator() string {
 	if c.Accelerator != "" {
 		return c.Accelerator
+	}
+	if cpu, err := os.ReadFile("/proc/cpuinfo"); err == nil && virtual(string(cpu)) {
+		return AcceleratorTCG
 	}
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
@@ -227,4 +232,15 @@ func (c *Config) accelerator() string {
 	}
 	f.Close() //nolint:errcheck // nothing was written
 	return AcceleratorKVM
+}
+
+// virtual tells from the processor's flags, as Linux lists them, whether a hypervisor is below.
+func virtual(cpuinfo string) bool {
+	for line := range strings.Lines(cpuinfo) {
+		name, flags, _ := strings.Cut(line, ":")
+		if strings.TrimSpace(name) == "flags" {
+			return slices.Contains(strings.Fields(flags), "hypervisor")
+		}
+	}
+	return false
 }

@@ -211,3 +211,18 @@ func TestApprovalsAndOwner(t *testing.T) {
 		t.Errorf("a machine that does not run: %v", err)
 	}
 }
+
+// TestVirtual: what a hypervisor says of itself in the processor's flags.
+func TestVirtual(t *testing.T) {
+	for cpuinfo, want := range map[string]bool{
+		"processor\t: 0\nflags\t\t: fpu vme svm hypervisor lahf_lm\n\nprocessor\t: 1\nflags\t\t: fpu\n": true,
+		"processor\t: 0\nflags\t\t: fpu vme svm nohypervisor\n":                                         false,
+		"processor\t: 0\nmodel name\t: hypervisor\nflags\t\t: fpu\n":                                    false,
+		"processor\t: 0\nFeatures\t: fp asimd\n":                                                        false,
+		"":                                                                                              false,
+	} {
+		if got := virtual(cpuinfo); got != want {
+			t.Errorf("%q: %v", cpuinfo, got)
+		}
+	}
+}
