@@ -50,12 +50,23 @@ func (i *instance) readMarks(ctx context.Context, store tam.Store) error {
 		return err
 	}
 	i.marks.add(names, keys)
-	tokens, err := store.TokenKeys(ctx)
-	for _, k := range tokens {
+	made, err := store.TokenKeys(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range made {
 		i.marks.all[sha256.Sum256(k.Secret)] = "what is in the store"
+	}
+	// A store that was restored from another's backup has new token keys, and the operators' tokens of the other.
+	tokens, err := store.ListAPITokens(ctx, "", markedTokens)
+	for _, t := range tokens {
+		i.marks.all[sha256.Sum256([]byte(t.ID))] = "what is in the store, with the operators' token " + t.ID + ","
 	}
 	return err
 }
+
+// markedTokens bounds the operators' tokens that are compared: a store has few, and a copy all of them.
+const markedTokens = 1000
 
 // distinct refuses what others have as well.
 func distinct(file string, own map[mark]string, others []*instance) error {

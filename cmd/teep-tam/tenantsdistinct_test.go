@@ -77,6 +77,24 @@ func TestCopiedTenantsAreRefused(t *testing.T) {
 		}
 		must(t, os.RemoveAll(folder))
 	}
+	backup := filepath.Join(t.TempDir(), "backup")
+	_, err := command(t, "token", "create", "--config", filepath.Join(a, tenantFile), "--name", "ops", "--scope", "administrator")
+	must(t, err)
+	_, err = command(t, "backup", "--config", filepath.Join(a, tenantFile), backup)
+	must(t, err)
+	s.change("a", "policy:\n", "policy:\n  query: token\n") // and it is opened anew
+	s.lookForTenants(s.ctx)
+	restored := copied("restored")
+	fresh(t, restored)
+	must(t, os.RemoveAll(filepath.Join(restored, tenantBlobs)))
+	_, err = command(t, "restore", "--config", filepath.Join(restored, tenantFile), backup)
+	must(t, err)
+	s.lookForTenants(s.ctx)
+	if s.served("restored") || !strings.Contains(s.said.String(), "with the operators' token") {
+		t.Errorf("a backup of one tenant is served as another, and operators' tokens count in both: %s", s.said)
+	}
+	must(t, os.RemoveAll(restored))
+
 	folder := copied("mended")
 	fresh(t, folder)
 	s.lookForTenants(s.ctx)
