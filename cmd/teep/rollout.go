@@ -103,9 +103,14 @@ func rolloutAct(a policy.Action, short string) *cobra.Command {
 	verb := string(a)
 	return byName(verb+" NAME", short, "  teep rollout "+verb+" hello-2", func(cmd *cobra.Command, client *api.Client, name string) error {
 		r, err := client.ActOnRollout(cmd.Context(), name, a, "")
-		if err == nil {
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s is %s\n", plain(r.Name), plain(string(r.State)))
+		if err != nil {
+			return err
 		}
+		done := plain(string(r.State))
+		if a == policy.ActionArchive {
+			done += ", and archived: see 'teep rollout list --archived'"
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s is %s\n", plain(r.Name), done)
 		return err
 	})
 }
