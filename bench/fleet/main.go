@@ -51,7 +51,7 @@ func main() {
 	o := options{out: os.Stdout}
 	flag.IntVar(&o.devices, "devices", 10_000, "how many devices")
 	flag.IntVar(&o.replicas, "replicas", 1, "how many TAMs share the database; more than one need PostgreSQL")
-	flag.IntVar(&o.workers, "workers", 32*runtime.GOMAXPROCS(0), "how many sessions are under way at a time")
+	flag.IntVar(&o.workers, "workers", 32*runtime.GOMAXPROCS(0), "how many sessions are under way at a time; with -compare, twice as many at twice as many replicas")
 	flag.StringVar(&o.store, "store", "", "URL of an empty PostgreSQL database; empty: a SQLite file in a temporary folder")
 	flag.BoolVar(&o.known, "known", false, "load the devices into the PostgreSQL database instead of having them enrol")
 	flag.StringVar(&o.program, "program", "", "measure this teep-tam, in processes of its own and over HTTP, instead of a TAM in this process")

@@ -250,6 +250,7 @@ func runProcesses(ctx context.Context, o options) error {
 			2*o.replicas, need, runtime.NumCPU())
 		return nil
 	}
+	o.workers *= 2 // as many sessions under way at each of them as before
 	two, err := measureProcesses(ctx, o, 2*o.replicas, o.compare)
 	if err != nil {
 		return err
