@@ -20,8 +20,13 @@ import (
 	"github.com/go-teep/teep/tam/metrics"
 )
 
-// tenantInterval is how often a service looks for new, changed and removed tenants.
-const tenantInterval = time.Second
+const (
+	// tenantInterval is how often a service looks for new, changed and removed tenants.
+	tenantInterval = time.Second
+	// tenantPatience is the longest time between two tries to serve a tenant that is wrong, and whose configuration
+	// stays as it is. It doubles from tenantInterval on: what is wrong may be in another file.
+	tenantPatience = 30 * time.Second
+)
 
 // service is what runs: the service's own TAM, and the tenants that it began with or that came later.
 type service struct {
@@ -35,14 +40,22 @@ type service struct {
 
 	mu  sync.Mutex
 	all []*instance
-	// refused is what was wrong with folders that are no tenants yet, by path, so that it is said once.
-	refused map[string]string
+	// refused is what was wrong with folders that are no tenants yet, by path.
+	refused map[string]refusal
 	// missed are tenants whose configuration was not there at the last look.
 	missed map[string]bool
 }
 
+// refusal is what was wrong with a tenant, of which configuration, so that it is said once; and when it is tried again.
+type refusal struct {
+	why   string
+	of    fileStamp
+	again time.Time
+	wait  time.Duration
+}
+
 func newService(c *configuration, store store, log *slog.Logger) *service {
-	s := &service{config: c, store: store, log: log, agents: &routes{}, operators: &routes{}, refused: map[string]string{}, missed: map[string]bool{}}
+	s := &service{config: c, store: store, log: log, agents: &routes{}, operators: &routes{}, refused: map[string]refusal{}, missed: map[string]bool{}}
 	s.route()
 	return s
 }
@@ -158,7 +171,7 @@ func (s *service) followTenants(ctx context.Context) error {
 func (s *service) lookForTenants(ctx context.Context) {
 	paths, err := s.config.tenantFiles()
 	if err != nil {
-		s.refuse(s.config.Tenants, "tenants are served as before", err) // and nobody is taken out of service: the folder may come back
+		s.refuse(s.config.Tenants, fileStamp{}, "tenants are served as before", err) // and nobody is taken out of service: the folder may come back
 		return
 	}
 	served := map[string]*instance{}
@@ -184,7 +197,11 @@ func (s *service) lookForTenants(ctx context.Context) {
 	}
 	for _, path := range paths {
 		old := served[path]
-		if old != nil && stampOf(path) == old.config.read {
+		stamp := stampOf(path)
+		if old != nil && stamp == old.config.read {
+			continue
+		}
+		if r := s.refused[path]; r.of == stamp && time.Now().Before(r.again) {
 			continue
 		}
 		i, err := s.openTenant(ctx, path, old)
@@ -193,7 +210,7 @@ func (s *service) lookForTenants(ctx context.Context) {
 			if old != nil {
 				what += " so, what was read before stays in force"
 			}
-			s.refuse(path, what, err)
+			s.refuse(path, stamp, what, err)
 			continue
 		}
 		delete(s.refused, path)
@@ -228,12 +245,16 @@ func (s *service) openTenant(ctx context.Context, path string, old *instance) (*
 }
 
 // refuse says once what is wrong, and what comes of it.
-func (s *service) refuse(path, what string, err error) {
-	if s.refused[path] == err.Error() {
-		return
+func (s *service) refuse(path string, of fileStamp, what string, err error) {
+	before, r := s.refused[path], refusal{why: err.Error(), of: of, wait: tenantInterval}
+	if before.of == r.of && before.wait > 0 {
+		r.wait = min(2*before.wait, tenantPatience)
 	}
-	s.refused[path] = err.Error()
-	s.log.Error(what, "file", path, "err", err)
+	r.again = time.Now().Add(r.wait)
+	s.refused[path] = r
+	if before.why != r.why {
+		s.log.Error(what, "file", path, "err", err)
+	}
 }
 
 // openTenantInstance opens a tenant over the connections of the service's store.
