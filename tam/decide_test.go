@@ -332,3 +332,25 @@ func reaches(c *catalogue, plan decision, from, to suit.ComponentID) bool {
 	}
 	return visit(from)
 }
+
+// TestNeeds: what is compared with groups when they are saved is what the version names that counts.
+func TestNeeds(t *testing.T) {
+	c := shelf(nil, "base:7", "base:8", "app:1>base=7", "app:2>base=8,lib", "odd:1>base=9")
+	needs := func(manifest string, sequence uint64) string {
+		return fmt.Sprint(c.needs(id(manifest).String(), sequence))
+	}
+	for want, got := range map[string]string{
+		"[{'base' 8} {'lib' 0}]": needs("app", 0),
+		"[{'base' 7}]":           needs("app", 1),
+		"[{'base' 0}]":           needs("odd", 0), // nobody has that version
+		"[]":                     needs("base", 0) + needs("app", 3)[2:] + needs("nobody", 0)[2:],
+	} {
+		if got != want {
+			t.Errorf("needs %s, want %s", got, want)
+		}
+	}
+	c.manifests[id("app").Key()].assignment = Assignment{Staged: true, StagedFrom: 1}
+	if got := needs("app", 0); got != "[{'base' 0} {'lib' 0}]" {
+		t.Errorf("of a version that rollouts decide about: %s", got)
+	}
+}

@@ -238,22 +238,31 @@ func (t *TAM) conflicts(o *offer) ([]policy.Conflict, error) {
 			defaults = append(defaults, policy.Default{Manifest: a.Manifest.String(), Mode: a.Mode})
 		}
 	}
-	return policy.Conflicts(o.groups, defaults, domains, func(manifest string, sequence uint64) []string {
-		m, err := c.named(manifest)
-		if err != nil {
-			return nil
+	return policy.Conflicts(o.groups, defaults, domains, c.needs), nil
+}
+
+// needs implements [policy.Dependencies].
+func (c *catalogue) needs(manifest string, sequence uint64) []policy.Need {
+	m, err := c.named(manifest)
+	if err != nil {
+		return nil
+	}
+	var needs []policy.Need
+	for _, v := range slices.Backward(m.candidates) {
+		if sequence != 0 && v.Sequence != sequence {
+			continue
 		}
-		var needs []string
-		for _, v := range slices.Backward(m.candidates) {
-			if sequence == 0 || v.Sequence == sequence {
-				for _, id := range v.Dependencies {
-					needs = append(needs, id.String())
-				}
-				break
+		for _, id := range v.Dependencies {
+			need := policy.Need{Manifest: id.String()}
+			// Of a version that a rollout brings, the rollout decides whether what it names fits.
+			if named := c.byDigest[string(v.pin(id))]; named != nil && (sequence != 0 || m.released(v)) {
+				need.Sequence = named.Sequence
 			}
+			needs = append(needs, need)
 		}
-		return needs
-	}), nil
+		break
+	}
+	return needs
 }
 
 // save stores a record that check made, if nothing that it was checked against changed meanwhile.

@@ -34,8 +34,14 @@ type Default struct {
 	Mode     Mode
 }
 
-// Dependencies tells which manifests a version needs; sequence 0 is the newest that is offered.
-type Dependencies func(manifest string, sequence uint64) []string
+// Need is a manifest that a version depends on. Sequence is that of the version which it names by digest; 0: any.
+type Need struct {
+	Manifest string
+	Sequence uint64
+}
+
+// Dependencies tells what a version needs; sequence 0 is the newest that is offered.
+type Dependencies func(manifest string, sequence uint64) []Need
 
 // side is a group, or the defaults of all devices, ready to be asked.
 type side struct {
@@ -57,7 +63,8 @@ func (s *side) label(manifest string) string {
 //
 //   - two groups of one priority of which one requires and the other forbids a manifest, or that hold
 //     it at different versions;
-//   - a manifest that is required although a manifest that it depends on is forbidden.
+//   - a manifest that is required although a manifest that it depends on is forbidden, or held at another
+//     version than the one that it names by digest.
 //
 // Groups of different priorities do not contradict each other: the higher one was meant to count.
 // domains has the manifests of each domain. The order of the result depends on the records only.
@@ -78,7 +85,7 @@ func Conflicts(groups []Group, defaults []Default, domains map[string][]string, 
 			if i != j && !sides[i].lowest && !sides[j].lowest && sides[i].priority == sides[j].priority {
 				found = append(found, contradictions(&sides[i], &sides[j])...)
 			}
-			found = append(found, forbiddenNeeds(&sides[i], &sides[j], needs)...)
+			found = append(found, unmetNeeds(&sides[i], &sides[j], needs)...)
 		}
 	}
 	return found
@@ -126,8 +133,8 @@ func contradictions(a, b *side) []Conflict {
 	return found
 }
 
-// forbiddenNeeds looks at devices that are in a and b, or in a alone when both are one.
-func forbiddenNeeds(a, b *side, needs Dependencies) []Conflict {
+// unmetNeeds looks at devices that are in a and b, or in a alone when both are one.
+func unmetNeeds(a, b *side, needs Dependencies) []Conflict {
 	var found []Conflict
 	for _, required := range union(a.says, b.says) {
 		x, from := effective(a, b, required)
@@ -135,14 +142,22 @@ func forbiddenNeeds(a, b *side, needs Dependencies) []Conflict {
 			continue
 		}
 		for _, needed := range closure(required, x.Sequence, needs) {
-			y, by := effective(a, b, needed)
+			y, by := effective(a, b, needed.Manifest)
 			// A pair is looked at for what the two say together; each alone is looked at by itself.
-			if y.Mode != ModeForbidden || a != b && from == by {
+			if a != b && from == by {
 				continue
 			}
-			found = append(found, Conflict{needed, from.label(required), by.label(needed),
-				fmt.Sprintf("%s requires %s, which depends on %s, and %s forbids that: allow the dependency, or let the same group forbid %s too",
-					from.label(required), required, needed, by.label(needed), required)})
+			left, right := from.label(required), by.label(needed.Manifest)
+			switch {
+			case y.Mode == ModeForbidden:
+				found = append(found, Conflict{needed.Manifest, left, right,
+					fmt.Sprintf("%s requires %s, which depends on %s, and %s forbids that: allow the dependency, or let the same group forbid %s too",
+						left, required, needed.Manifest, right, required)})
+			case needed.Sequence != 0 && y.Sequence != 0 && y.Sequence != needed.Sequence:
+				found = append(found, Conflict{needed.Manifest, left, right,
+					fmt.Sprintf("%s requires %s, which needs %s at sequence number %d, and %s holds that at %d: hold it at %d, or hold %s at a version that needs the other",
+						left, required, needed.Manifest, needed.Sequence, right, y.Sequence, needed.Sequence, required)})
+			}
 		}
 	}
 	return found
@@ -171,17 +186,17 @@ func (s *side) counts(x Component, o *side, y Component) bool {
 	return x.Mode.rank() >= y.Mode.rank()
 }
 
-// closure lists everything that a manifest depends on, each once.
-func closure(manifest string, sequence uint64, needs Dependencies) []string {
-	var list []string
-	visited := map[string]bool{manifest: true}
+// closure lists everything that a manifest depends on, each version that is named once.
+func closure(manifest string, sequence uint64, needs Dependencies) []Need {
+	var list []Need
+	visited := map[Need]bool{{Manifest: manifest}: true, {manifest, sequence}: true}
 	var visit func(m string, sequence uint64)
 	visit = func(m string, sequence uint64) {
 		for _, n := range needs(m, sequence) {
 			if !visited[n] {
 				visited[n] = true
 				list = append(list, n)
-				visit(n, 0)
+				visit(n.Manifest, n.Sequence)
 			}
 		}
 	}

@@ -112,8 +112,12 @@ func says(manifest string, mode policy.Mode, sequence ...uint64) policy.Componen
 }
 
 func TestConflicts(t *testing.T) {
-	needs := func(manifest string, _ uint64) []string {
-		return map[string][]string{"app": {"lib"}, "lib": {"runtime"}, "loop": {"pool"}, "pool": {"loop"}}[manifest]
+	needs := func(manifest string, sequence uint64) []policy.Need {
+		if manifest == "pinned" { // version 2 needs version 7 of base, and the newest needs version 8
+			return []policy.Need{{Manifest: "base", Sequence: map[uint64]uint64{0: 8, 2: 7}[sequence]}}
+		}
+		return map[string][]policy.Need{"app": {{Manifest: "lib"}}, "lib": {{Manifest: "runtime"}}, "loop": {{Manifest: "pool"}}, "pool": {{Manifest: "loop"}},
+			"above": {{Manifest: "pinned", Sequence: 2}}, "rounds": {{Manifest: "rounds", Sequence: 3}}}[manifest]
 	}
 	const req, avail, forb = policy.ModeRequired, policy.ModeAvailable, policy.ModeForbidden
 	for _, test := range []struct {
@@ -135,6 +139,15 @@ func TestConflicts(t *testing.T) {
 		{name: "forbidden for all", groups: []policy.Group{group("a", 1, says("app", req))}, defaults: []policy.Default{{Manifest: "lib", Mode: forb}}, want: "group a|assignment of lib|lib"},
 		{name: "group over assignment", groups: []policy.Group{group("a", 1, says("app", forb))}, defaults: []policy.Default{{Manifest: "app", Mode: req}}},
 		{name: "required for all", groups: []policy.Group{group("a", 1, says("lib", forb))}, defaults: []policy.Default{{Manifest: "app", Mode: req}}, want: "assignment of app|group a|lib"},
+		{name: "held at another version", groups: []policy.Group{group("a", 1, says("pinned", req)), group("b", 1, says("base", avail, 7))}, want: "group a|group b|base"},
+		{name: "held at another version in one group", groups: []policy.Group{group("a", 1, says("pinned", req, 2), says("base", avail, 8))}, want: "group a|group a|base"},
+		{name: "held at the version that is needed", groups: []policy.Group{group("a", 1, says("pinned", req, 2)), group("b", 2, says("base", avail, 7))}},
+		{name: "held at no version", groups: []policy.Group{group("a", 1, says("pinned", req)), group("b", 1, says("base", avail))}},
+		{name: "held above", groups: []policy.Group{group("a", 1, says("pinned", req), says("base", avail, 8)), group("b", 2, says("base", avail, 7))}, want: "group a|group b|base"},
+		{name: "held below", groups: []policy.Group{group("a", 2, says("pinned", req), says("base", avail, 8)), group("b", 1, says("base", avail, 7))}},
+		{name: "not required", groups: []policy.Group{group("a", 1, says("pinned", avail)), group("b", 1, says("base", avail, 7))}},
+		{name: "through another version", groups: []policy.Group{group("a", 1, says("above", req)), group("b", 1, says("base", avail, 8))}, want: "group a|group b|base"},
+		{name: "needs itself", groups: []policy.Group{group("a", 1, says("rounds", req))}},
 		{name: "circle", groups: []policy.Group{group("a", 1, says("loop", req))}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
