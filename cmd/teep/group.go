@@ -121,7 +121,12 @@ func listed[T any](short, example string, page func(*cobra.Command, *api.Client,
 // byName makes a command that does something with the record of a name.
 func byName(use, short, example string, do func(*cobra.Command, *api.Client, string) error) *cobra.Command {
 	var at tamFlags
-	c := &cobra.Command{
+	return at.register(ofRecord(use, short, example, &at, do))
+}
+
+// ofRecord is such a command before its flags, which at has, are registered.
+func ofRecord(use, short, example string, at *tamFlags, do func(*cobra.Command, *api.Client, string) error) *cobra.Command {
+	return &cobra.Command{
 		Use: use, Short: short, Example: example, Args: program.ExactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := at.client()
@@ -131,7 +136,6 @@ func byName(use, short, example string, do func(*cobra.Command, *api.Client, str
 			return do(cmd, client, args[0])
 		},
 	}
-	return at.register(c)
 }
 
 func groupCommand() *cobra.Command {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-teep/teep/internal/program"
 	"github.com/go-teep/teep/tam/api"
 )
 
@@ -76,19 +75,12 @@ func writePreview(w *tabwriter.Writer, p *api.Preview) {
 func byNamePreviewed(use, short, example string, propose func(name string) api.Proposal, do func(*cobra.Command, *api.Client, string) error) *cobra.Command {
 	var at tamFlags
 	var preview previewing
-	c := &cobra.Command{
-		Use: use, Short: short, Example: example, Args: program.ExactArgs("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := at.client()
-			if err != nil {
-				return err
-			}
-			if preview.wanted {
-				return preview.show(cmd, client, &at, propose(args[0]))
-			}
-			return do(cmd, client, args[0])
-		},
-	}
+	c := ofRecord(use, short, example, &at, func(cmd *cobra.Command, client *api.Client, name string) error {
+		if preview.wanted {
+			return preview.show(cmd, client, &at, propose(name))
+		}
+		return do(cmd, client, name)
+	})
 	preview.register(c)
 	return at.registerOutput(c)
 }
